@@ -1,0 +1,37 @@
+# make sweep   measure the default model and print the table
+# make test    run the tests
+# Both set up what they need first.  ARGS goes to pytest: make test ARGS="-k stats -n 0"
+
+VENV ?= .venv
+PYTHON ?= python3
+bin := $(VENV)/bin
+
+.PHONY: venv sweep smoke test check clean
+
+sweep: venv
+	$(bin)/pytest --sparsity-sweep $(ARGS)
+
+smoke: venv
+	$(bin)/pytest --sparsity-sweep --sparsity-profile smoke $(ARGS)
+
+# One thread per worker: torch would otherwise start one per core in each of the two.
+test: export OMP_NUM_THREADS = 1
+test: venv
+	$(bin)/pytest -n 2 --dist loadfile $(ARGS)
+
+check: venv
+	$(bin)/ruff format --check
+	$(bin)/ruff check
+	$(bin)/mypy
+
+venv: $(VENV)/.stamp
+
+$(VENV)/.stamp: pyproject.toml ci/constraints.txt
+	@echo 'Setting up $(VENV): about 200 MB to download, a minute or two, once.'
+	$(PYTHON) -m venv $(VENV)
+	$(bin)/pip install --quiet -c ci/constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,62 @@
+"""Regression tests for sparse language models and their kernels, as a pytest plugin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_sparsity.degradation import Degradation
+    from pytest_sparsity.errors import SparsityError, SparsityWarning
+    from pytest_sparsity.methods.attach import Attached, sparsify
+    from pytest_sparsity.methods.calibrator import Calibrator
+    from pytest_sparsity.methods.plan import Plan, Selector, Threshold
+    from pytest_sparsity.methods.prefill import PrefillPolicy
+    from pytest_sparsity.models import LanguageModel, Site, load_model
+    from pytest_sparsity.options import Settings
+    from pytest_sparsity.spon.vectors import SpontaneousVectors
+    from pytest_sparsity.sweep import sanity
+    from pytest_sparsity.sweep.cell import Cell, Configuration
+    from pytest_sparsity.sweep.session import SweepSession
+    from pytest_sparsity.sweep.verdict import Outcome, Verdict
+    from pytest_sparsity.targets import HardwareTarget
+
+_HOME = {
+    "Attached": "methods.attach",
+    "Calibrator": "methods.calibrator",
+    "Cell": "sweep.cell",
+    "Configuration": "sweep.cell",
+    "Degradation": "degradation",
+    "HardwareTarget": "targets",
+    "LanguageModel": "models",
+    "Outcome": "sweep.verdict",
+    "Plan": "methods.plan",
+    "PrefillPolicy": "methods.prefill",
+    "Selector": "methods.plan",
+    "Settings": "options",
+    "Site": "models",
+    "SparsityError": "errors",
+    "SparsityWarning": "errors",
+    "SpontaneousVectors": "spon.vectors",
+    "SweepSession": "sweep.session",
+    "Threshold": "methods.plan",
+    "Verdict": "sweep.verdict",
+    "load_model": "models",
+    "sparsify": "methods.attach",
+}
+
+__all__ = ["sanity", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up on demand: this file is imported by every pytest session of every user.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("pytest-sparsity")
+    from importlib import import_module
+
+    if name == "sanity":
+        return import_module(f"{__name__}.sweep.sanity")
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

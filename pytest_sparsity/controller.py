@@ -1,0 +1,204 @@
+"""A sweep seen from the controlling process: prepare, show cells as they finish, sum up."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.options import Settings, resumed, to_json
+from pytest_sparsity.state import State
+
+if TYPE_CHECKING:
+    from pytest_sparsity.sweep.cell import Cell, Configuration
+    from pytest_sparsity.sweep.verdict import Verdict
+
+SETTINGS_FILE = "settings.json"
+
+
+class Controller:
+    """Hooks that only a sweep needs, registered on the process that owns the terminal."""
+
+    def __init__(self, config: pytest.Config, state: State) -> None:
+        self._config = config
+        self._state = state
+        self._total = 0
+        self._done = 0
+        self._measured = 0  # cells that were not reused
+        self._started = time.monotonic()
+        self._results: tuple[list[Verdict], dict[Configuration, float]] = ([], {})
+
+    # -- before --------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)  # before xdist starts its workers
+    def pytest_sessionstart(self) -> None:
+        """Get models, text and budgets ready before the first test: one clear error, early."""
+        if self._config.option.collectonly:
+            return
+        from pytest_sparsity.files import atomic_write
+        from pytest_sparsity.sweep import budgets, grid
+
+        settings = self._state.settings
+        try:
+            session = self._state.session
+            models = session.bench.load_all()
+            if settings.thresholds is not None:
+                budgets.check_swept(settings.thresholds, grid.configurations(settings, models))
+            for name in settings.tasks:
+                session.bench.task(name)
+            _ = session.bench.calibration_corpus
+            for model in models:
+                session.bench.calibrator(model).prepare(settings.levels)
+            atomic_write(
+                settings.report / SETTINGS_FILE, json.dumps(to_json(settings), indent=1) + "\n"
+            )
+        except SparsityError as error:
+            raise pytest.UsageError(str(error)) from error
+        self._total = len(grid.cells(settings, models))
+        terminal = self._config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None and self._config.get_verbosity() == 0:
+            terminal.showfspath = False  # every cell has a line of its own
+        self._started = time.monotonic()
+
+    def pytest_report_header(self) -> list[str]:
+        """Say what is measured, on what, and where the results go."""
+        settings = self._state.settings
+        return [
+            f"sparsity: {', '.join(settings.models)} ({settings.profile} profile), levels "
+            f"{', '.join(map(str, settings.levels))}, report in {settings.report}"
+        ]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Count the cells that will run (pytest-xdist's workers collect elsewhere)."""
+        if session.items:
+            self._total = sum("sparsity_cell" in _parameters(item) for item in session.items)
+
+    # -- while it runs -------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
+        """A measured cell prints a line of its own instead of a dot."""
+        if self._config.get_verbosity() == 0 and hasattr(report, "sparsity"):
+            return report.outcome, "", ""
+        return None
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Print the line of a finished cell, from whichever process it comes."""
+        told = getattr(report, "sparsity", None)
+        terminal = self._config.pluginmanager.getplugin("terminalreporter")
+        if told is None or terminal is None or self._config.get_verbosity() < 0:
+            return
+        from pytest_sparsity.reporting.live import progress_line
+
+        self._done += 1
+        self._measured += not told["reused"]
+        elapsed = time.monotonic() - self._started
+        left = max(0, self._total - self._done)
+        eta = elapsed / self._measured * left if self._measured else None
+        terminal.ensure_newline()
+        terminal.write_line(progress_line(told["line"], self._done, self._total, eta))
+
+    # -- after ---------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Any:
+        """Write the summary; a sweep that measured nothing is not green."""
+        result = yield
+        if self._config.option.collectonly or "session" not in self._state.__dict__:
+            return result
+        try:
+            self._results = self._write_summary()
+        except SparsityError as error:
+            self._complain(str(error))
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+            return result
+        measured = any(v.comparison.change is not None for v in self._results[0])
+        if not measured and session.exitstatus == pytest.ExitCode.OK:
+            self._complain("the sweep measured no sparse cell: nothing was tested")
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+        return result
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the tables."""
+        if not self._results[0]:
+            return
+        from pytest_sparsity.reporting.table import terminal_tables
+
+        terminalreporter.section("sparsity")
+        tables = terminal_tables(*self._results, width=max(80, min(_columns(), 160)))
+        terminalreporter.write(f"{tables}\n\n")
+        terminalreporter.write_line(f"results: {self._state.settings.report}")
+
+    def _complain(self, sentence: str) -> None:
+        terminal = self._config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"ERROR: {sentence}", red=True)
+
+    def _cells(self) -> list[Cell]:
+        from pytest_sparsity.sweep import grid
+
+        return grid.cells(self._state.settings, self._state.session.bench.load_all())
+
+    def _write_summary(self) -> tuple[list[Verdict], dict[Configuration, float]]:
+        from pytest_sparsity.reporting.summary import Origin, write_summary
+        from pytest_sparsity.sweep.bench import versions
+
+        session, settings = self._state.session, self._state.settings
+        cells = self._cells()
+        verdicts, achieved = session.summary(cells), session.achieved(cells)
+        for verdict in verdicts:
+            self._config.hook.pytest_sparsity_verdict(config=self._config, verdict=verdict)
+        if verdicts:
+            origin = Origin(
+                command=shlex.join(["pytest", *self._config.invocation_params.args]),
+                target=session.bench.target.name,
+                versions=versions(),
+                data=session.bench.sources(),
+                when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            )
+            write_summary(settings.report, verdicts, achieved, to_json(settings), origin)
+        if settings.update is not None:
+            from pytest_sparsity.sweep.propose import propose
+
+            propose(settings.update, verdicts, to_json(settings))
+        return verdicts, achieved
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def _parameters(item: pytest.Item) -> Sequence[str]:
+    callspec = getattr(item, "callspec", None)
+    return list(callspec.params) if callspec is not None else []
+
+
+def resume(settings: Settings) -> Settings:
+    """The settings of the run in the report folder.
+
+    Raises:
+        SparsityError: there is no run to resume, or its settings cannot be read.
+    """
+    path: Path = settings.report / SETTINGS_FILE
+    try:
+        saved = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise SparsityError(
+            f"--sparsity-resume: there is no run in {settings.report}; leave the option out or "
+            "name the folder of a run with --sparsity-report"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise SparsityError(
+            f"--sparsity-resume: {path} cannot be read ({error}); start anew with the options of "
+            "the first run, finished cells are reused"
+        ) from error
+    return resumed(settings, saved if isinstance(saved, dict) else {})

@@ -1,0 +1,1 @@
+"""What is measured: corpora, tasks, and how a model is scored on them."""

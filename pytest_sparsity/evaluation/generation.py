@@ -1,0 +1,73 @@
+"""Greedy text, and the step at which it leaves the dense model's path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from pytest_sparsity.evaluation.perplexity import Window
+from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.parallel import in_parallel
+
+_BATCH = 4  # prompts decoded together; all have the same length, so nothing is padded
+
+
+def continue_greedily(
+    model: LanguageModel, prompts: Sequence[Window], new_tokens: int
+) -> list[list[int]]:
+    """The ``new_tokens`` likeliest next tokens of every prompt, one at a time.
+
+    End-of-sequence tokens do not stop it: every path has the same length.
+
+    Args:
+        model: dense or with a plan attached; decoding steps are sparse at every position.
+        prompts: windows of one common length.
+        new_tokens: how many.
+    """
+
+    def decode(batch: Sequence[Window]) -> list[list[int]]:
+        tokens = torch.stack([prompt.tokens for prompt in batch]).to(model.device)
+        cache, chosen = None, []
+        with torch.inference_mode():
+            for _ in range(new_tokens):
+                output = model.model(
+                    input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1
+                )
+                cache = output.past_key_values
+                tokens = output.logits[:, -1:].argmax(-1)
+                chosen.append(tokens)
+        return [[int(token) for token in row] for row in torch.cat(chosen, 1)]
+
+    batches = [prompts[i : i + _BATCH] for i in range(0, len(prompts), _BATCH)]
+    return [p for paths in in_parallel(decode, batches, device=model.device) for p in paths]
+
+
+def describe_paths(
+    model: LanguageModel,
+    prompts: Sequence[Window],
+    paths: Sequence[Sequence[int]],
+    dense_paths: Sequence[Sequence[int]],
+) -> list[dict[str, Any]]:
+    """Per prompt its text, both continuations, and the first step at which they differ.
+
+    Returns:
+        Per prompt ``id``, ``prompt``, ``text``, ``dense_text``, ``path`` (the tokens),
+        ``tokens`` (steps) and ``first_divergence`` (from 0; None when they never differ).
+    """
+    decode = model.tokenizer.decode
+    return [
+        {
+            "id": prompt.id,
+            "prompt": decode(prompt.tokens),
+            "text": decode(path),
+            "dense_text": decode(dense),
+            "path": list(path),
+            "tokens": len(path),
+            "first_divergence": next(
+                (step for step, (a, b) in enumerate(zip(path, dense, strict=True)) if a != b), None
+            ),
+        }
+        for prompt, path, dense in zip(prompts, paths, dense_paths, strict=True)
+    ]

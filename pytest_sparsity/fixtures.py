@@ -1,0 +1,139 @@
+"""The fixtures.  Heavy imports happen inside them, when a test first asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from pytest_sparsity.options import Settings
+from pytest_sparsity.state import state_of
+
+if TYPE_CHECKING:
+    from pytest_sparsity.degradation import Degradation
+    from pytest_sparsity.evaluation.corpora import Corpus
+    from pytest_sparsity.models import LanguageModel
+    from pytest_sparsity.sweep.cell import Cell, Configuration
+    from pytest_sparsity.sweep.session import SweepSession
+    from pytest_sparsity.targets import HardwareTarget
+
+
+@pytest.fixture(scope="session")
+def sparsity_settings(request: pytest.FixtureRequest) -> Settings:
+    """All --sparsity-* options, checked."""
+    return state_of(request.config).settings
+
+
+@pytest.fixture(scope="session")
+def hardware_target(sparsity_settings: Settings) -> HardwareTarget:
+    """The machine that models run on, as --sparsity-target says."""
+    from pytest_sparsity.targets import resolve_target
+
+    return resolve_target(sparsity_settings.target)
+
+
+@pytest.fixture(scope="session")
+def sparsity_session(request: pytest.FixtureRequest) -> SweepSession:
+    """Models, text, records and budgets of this session."""
+    return state_of(request.config).session
+
+
+@pytest.fixture(scope="session")
+def _sparsity_point(request: pytest.FixtureRequest) -> Configuration:
+    """Where a test runs: parametrize.py chooses dense points or the whole grid."""
+    return cast("Configuration", request.param)
+
+
+@pytest.fixture(scope="session")
+def sparsity_configuration(_sparsity_point: Configuration) -> Configuration:
+    """The model, method, level and SPON setting under test.
+
+    One default configuration without --sparsity-sweep, the whole grid with it.
+    """
+    return _sparsity_point
+
+
+@pytest.fixture(scope="session")
+def sparsity_cell(request: pytest.FixtureRequest) -> Cell:
+    """One evaluation of one configuration."""
+    return cast("Cell", request.param)
+
+
+@pytest.fixture(scope="session")
+def dense_model(_sparsity_point: Configuration, sparsity_session: SweepSession) -> LanguageModel:
+    """The dense model of the configuration under test."""
+    return sparsity_session.bench.model(_sparsity_point.model)
+
+
+@pytest.fixture(scope="session")
+def sparse_model(
+    sparsity_configuration: Configuration, sparsity_session: SweepSession
+) -> Iterator[LanguageModel]:
+    """The model under test, sparsified; a twin of dense_model over the same weights."""
+    from pytest_sparsity.methods.attach import sparsify
+    from pytest_sparsity.spon.library import MissingVectors
+
+    bench = sparsity_session.bench
+    twin = bench.model(sparsity_configuration.model).twin()
+    if sparsity_configuration.method == "dense":
+        yield twin
+        return
+    try:
+        plan = bench.plan(sparsity_configuration)
+    except MissingVectors as missing:
+        pytest.skip(str(missing))
+    with sparsify(twin, plan):
+        yield twin
+
+
+@pytest.fixture(scope="session")
+def sparsity_level(sparsity_configuration: Configuration) -> float:
+    """Target fraction of zeroed activations, 0 for dense."""
+    return sparsity_configuration.level
+
+
+@pytest.fixture(scope="session")
+def sparsity_method(sparsity_configuration: Configuration) -> str:
+    """How activations to skip are chosen: dense, teal, ..."""
+    return sparsity_configuration.method
+
+
+@pytest.fixture(scope="session")
+def spon_setting(sparsity_configuration: Configuration) -> str:
+    """Spontaneous neurons: off, mean_residual or trained."""
+    return sparsity_configuration.spon
+
+
+@pytest.fixture(scope="session")
+def calibration_corpus(sparsity_session: SweepSession) -> Corpus:
+    """Text for thresholds and training, disjoint from evaluation by document hash."""
+    return sparsity_session.bench.calibration_corpus
+
+
+@pytest.fixture(scope="session")
+def evaluation_corpus(request: pytest.FixtureRequest, sparsity_session: SweepSession) -> Corpus:
+    """Text for evaluation: the first corpus, or every corpus in a sweep."""
+    return sparsity_session.bench.evaluation_corpus(request.param)
+
+
+@pytest.fixture
+def degradation(
+    request: pytest.FixtureRequest,
+    sparsity_configuration: Configuration,
+    sparsity_session: SweepSession,
+) -> Degradation:
+    """Measures the configuration under test against dense, and asserts limits."""
+    from pytest_sparsity.degradation import Degradation
+
+    return Degradation(sparsity_session, sparsity_configuration, request.node)
+
+
+@pytest.fixture
+def cell_degradation(
+    request: pytest.FixtureRequest, sparsity_cell: Cell, sparsity_session: SweepSession
+) -> Degradation:
+    """Like degradation, for the configuration of sparsity_cell."""
+    from pytest_sparsity.degradation import Degradation
+
+    return Degradation(sparsity_session, sparsity_cell.configuration, request.node)

@@ -1,0 +1,1 @@
+"""How activations to skip are chosen: calibrate, plan, attach."""

@@ -1,0 +1,172 @@
+"""Puts a plan on a model and takes it off again, leaving the model bit-identical."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_sparsity.methods.plan import Plan, Selector
+from pytest_sparsity.methods.positions import DenseRows
+from pytest_sparsity.models import LanguageModel, Site
+
+_MARK = "_pytest_sparsity_attached"
+
+
+class AchievedSparsity:
+    """Counts zeroed activations per site, over the positions that were sparsified."""
+
+    def __init__(self, sites: Iterable[Site]) -> None:
+        self._weights = {site.name: site.module.weight.numel() for site in sites}
+        self._counts = dict.fromkeys(self._weights, (0, 0))
+        self._lock = threading.Lock()
+
+    def count(self, site: str, sparse: torch.Tensor, dense_rows: torch.Tensor | None) -> None:
+        """Add S(x) of ``site``, shape [..., K]; its rows ``dense_rows`` are not counted."""
+        kept, seen = int(torch.count_nonzero(sparse)), sparse.numel()
+        if dense_rows is not None:
+            left_out = sparse.reshape(-1, sparse.shape[-1])[dense_rows]
+            kept, seen = kept - int(torch.count_nonzero(left_out)), seen - left_out.numel()
+        with self._lock:
+            zeros_before, seen_before = self._counts[site]
+            self._counts[site] = (zeros_before + seen - kept, seen_before + seen)
+
+    def reset(self) -> None:
+        """Start counting anew."""
+        self._counts = dict.fromkeys(self._weights, (0, 0))
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Site to (zeroed, seen) activations."""
+        return dict(self._counts)
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Site to the number of weights its activations multiply."""
+        return dict(self._weights)
+
+
+class _Shared(threading.local):
+    """The last sparsified input, per thread: q, k and v (gate and up) read the same one."""
+
+    source: torch.Tensor | None = None
+    selector: Selector | None = None
+    result: torch.Tensor | None = None
+
+
+class Attached:
+    """A plan on a model, until :meth:`detach` or the end of the ``with`` block.
+
+    Attributes:
+        plan: what is attached.
+        counting: whether zeroed activations are counted, which costs one more pass over
+            the activations; off at first.
+        achieved: the counts.
+    """
+
+    def __init__(self, model: LanguageModel, plan: Plan) -> None:
+        decoder = model.decoder
+        if hasattr(decoder, _MARK):
+            raise ValueError(f"{model.name} has a plan attached already; detach it first")
+        by_name = {site.name: site for site in model.sites}
+        unknown = sorted((set(plan.selectors) | set(plan.bias)) - set(by_name))
+        if unknown:
+            raise ValueError(f"the plan names sites that {model.name} lacks: {unknown[:3]}")
+        for name, constant in plan.bias.items():
+            _check_bias(by_name[name], constant)
+
+        self.plan = plan
+        self.counting = False
+        self.achieved = AchievedSparsity(by_name[name] for name in plan.selectors)
+        self._decoder = decoder
+        self._dense = DenseRows(decoder, plan.prefill)
+        self._shared = _Shared()
+        self._handles = [
+            decoder.register_forward_pre_hook(self._dense.begin, with_kwargs=True),
+            decoder.register_forward_hook(self._forget, always_call=True),
+        ]
+        for name, selector in plan.selectors.items():
+            hook = self._hook(name, selector)
+            self._handles.append(by_name[name].module.register_forward_pre_hook(hook))
+        self._biases: list[tuple[nn.Linear, nn.Parameter | None]] = []
+        for name, constant in plan.bias.items():
+            layer = by_name[name].module
+            self._biases.append((layer, layer.bias))
+            layer.bias = _folded(layer, constant)
+        setattr(decoder, _MARK, True)
+
+    def detach(self) -> None:
+        """Take the plan off; calling it twice is harmless."""
+        for handle in self._handles:
+            handle.remove()
+        for layer, bias in self._biases:
+            layer.bias = bias
+        self._handles, self._biases = [], []
+        if hasattr(self._decoder, _MARK):
+            delattr(self._decoder, _MARK)
+
+    def __enter__(self) -> Attached:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.detach()
+
+    def _hook(self, name: str, selector: Selector) -> Any:
+        shared, dense = self._shared, self._dense
+
+        def hook(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+            x = args[0]
+            if shared.source is not x or shared.selector != selector:
+                result = selector(x)
+                if dense.rows is not None:
+                    rows = result.view(-1, result.shape[-1])
+                    rows[dense.rows] = x.reshape(rows.shape)[dense.rows]
+                shared.source, shared.selector, shared.result = x, selector, result
+            assert shared.result is not None
+            if self.counting:
+                self.achieved.count(name, shared.result, dense.rows)
+            return (shared.result,)
+
+        return hook
+
+    def _forget(self, decoder: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        shared = self._shared
+        shared.source = shared.selector = shared.result = None
+
+
+def sparsify(model: LanguageModel, plan: Plan) -> Attached:
+    """Attach ``plan`` to ``model``; use as a context manager or call ``detach()``.
+
+    The model's weights are never touched: the inputs of the planned sites are sparsified
+    by hooks, and folded biases replace (and later give back) the layers' own.
+
+    Raises:
+        ValueError: a plan is attached already, or it names a site that the model lacks,
+            or one of its biases has the wrong shape.
+    """
+    return Attached(model, plan)
+
+
+def _check_bias(site: Site, constant: torch.Tensor) -> None:
+    wanted = (site.module.out_features,)
+    if constant.shape != wanted:
+        raise ValueError(
+            f"the bias of {site.name} must have shape {list(wanted)}, not {list(constant.shape)}"
+        )
+
+
+def _folded(layer: nn.Linear, constant: torch.Tensor) -> nn.Parameter:
+    """B + W a in the layer's dtype, summed in float32; a layer without bias gains one."""
+    total = constant.to(layer.weight.device, torch.float32)
+    if layer.bias is not None:
+        total = total + layer.bias.float()
+    return nn.Parameter(total.to(layer.weight.dtype), requires_grad=False)

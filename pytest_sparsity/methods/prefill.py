@@ -1,0 +1,62 @@
+"""Prefill policies: which leading positions of a sequence stay dense.
+
+Early tokens are attention sinks, and sparsifying them costs far more than any other
+position (TEAL, arXiv 2408.14690, section 5.4.3), so every result names its policy.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+from pytest_sparsity.errors import SparsityError
+
+KNOWN = "none, first:N (for example first:1) or half"
+
+
+@dataclass(frozen=True)
+class PrefillPolicy:
+    """The policy ``name``: ``none``, ``first:N`` (N leading tokens dense) or ``half``.
+
+    ``half`` keeps the first half of every sequence longer than one token dense, as the
+    published TEAL evaluation does.
+    """
+
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> PrefillPolicy:
+        """Read a policy from an option.
+
+        Raises:
+            SparsityError: ``text`` is not a policy.
+        """
+        if text in ("none", "half") or re.fullmatch(r"first:[1-9]\d*", text):
+            return cls(text)
+        raise SparsityError(f"--sparsity-prefill {text!r} is not a policy; use {KNOWN}")
+
+    def dense_positions(self, positions: torch.Tensor) -> torch.Tensor | None:
+        """Where activations stay dense.
+
+        Args:
+            positions: [B, T] integer position of each token in its own sequence; padding
+                before the sequence has a negative position and always counts as dense.
+
+        Returns:
+            Boolean [B, T], or None when every position is sparsified.
+        """
+        if self.name == "none":
+            dense = positions < 0
+        elif self.name == "half":
+            # A single token is a decoding step: never part of the prompt's first half.
+            length = positions.shape[1]
+            half = length // 2 if length > 1 else 0
+            dense = (positions < 0) | (torch.arange(length, device=positions.device) < half)
+        else:
+            dense = positions < int(self.name.partition(":")[2])
+        return dense if bool(dense.any()) else None
+
+
+FIRST_TOKEN_DENSE = PrefillPolicy("first:1")

@@ -1,0 +1,202 @@
+"""GGUF files converted once to folders that load in a moment.
+
+Reading a GGUF file takes transformers many seconds, most of them in its dequantisation
+and in building the tokenizer.  The result is kept as float32 safetensors (what the
+quantised blocks stand for, exactly) with a manifest that is written last and holds the
+hash of every file, and the folder is renamed into place whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.files import atomic_write, cannot_write, locked, sha256_file
+from pytest_sparsity.models.backbone import find_sites
+from pytest_sparsity.models.folder import combined_hash, weight_files
+from pytest_sparsity.models.tokens import obey_gguf
+from pytest_sparsity.models.upstream import failures_as, quiet
+from pytest_sparsity.progress import Progress, Task, silent
+
+#: Raised when a folder written by an older version must not be used any more.
+SCHEMA = 1
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class GgufSource:
+    """Where a GGUF file comes from.
+
+    Attributes:
+        name: names the cache folder; safe in file names.
+        sha256: of the GGUF file.
+        place: makes the file available and returns its path; what else it writes to the
+            folder it is given, such as a licence, is kept beside the converted weights.
+    """
+
+    name: str
+    sha256: str
+    place: Callable[[Path], Path]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A verified folder with a converted model."""
+
+    folder: Path
+    weights_hash: str
+
+
+def converted(source: GgufSource, cache: Path, progress: Progress = silent) -> Converted:
+    """The folder in ``cache/models`` with the converted model, made first if need be.
+
+    Every file is verified against the manifest; a folder that does not match is reported
+    by a warning and made again.  Processes that ask at once wait and convert once.
+
+    Raises:
+        SparsityError: the source cannot be had or read, or the cache cannot be written.
+    """
+    # A major version of transformers cannot read the tokenizers that the next one writes.
+    major = importlib.metadata.version("transformers").partition(".")[0]
+    folder = cache / "models" / f"{source.name}-{source.sha256[:8]}-transformers{major}"
+    found = _verify(folder, source.sha256)
+    if isinstance(found, Converted):
+        return found
+    with locked(folder.with_name(f".{folder.name}.lock")):
+        found = _verify(folder, source.sha256)
+        if isinstance(found, Converted):
+            return found
+        # The lock is ours: a leftover here belongs to a process that was killed.
+        staging = folder.with_name(f".{folder.name}.staging")
+        try:
+            shutil.rmtree(staging, ignore_errors=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+                warnings.warn(f"{folder} {found}; it is made again", stacklevel=2)
+            staging.mkdir(parents=True)
+            weights_hash = _build(source, staging, progress)
+            os.replace(staging / "model", folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return Converted(folder, weights_hash)
+
+
+def _verify(folder: Path, source_sha256: str) -> Converted | str:
+    """The folder if it is intact and from this source, else what is wrong with it."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        schema, source = manifest["schema"], manifest["source_sha256"]
+        files = {
+            str(name): (int(f["size"]), str(f["sha256"])) for name, f in manifest["files"].items()
+        }
+        weights = {str(name): files[name][1] for name in manifest["weights"]}
+    except FileNotFoundError:
+        return "has no manifest"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "has an unreadable manifest"
+    if schema != SCHEMA:
+        return f"was written in format {schema!r}, this version reads {SCHEMA}"
+    if source != source_sha256:
+        return f"was made from another GGUF file (SHA-256 {source})"
+    for name, (size, sha256) in files.items():
+        path = folder / name
+        # The cheap test first: a truncated file is told without reading it.
+        if not path.is_file() or path.stat().st_size != size or sha256_file(path) != sha256:
+            return f"holds a missing, truncated or changed file ({name})"
+    return Converted(folder, combined_hash(weights))
+
+
+def _build(source: GgufSource, staging: Path, progress: Progress) -> str:
+    """Convert into ``staging/model`` and return the weights hash."""
+    original, folder = staging / "source", staging / "model"
+    original.mkdir()
+    folder.mkdir()
+    gguf = source.place(original)
+    with progress(f"convert {source.name}", total=4, unit="step") as task:
+        _convert(gguf, folder, task)
+        for companion in original.iterdir():
+            if companion != gguf:
+                os.replace(companion, folder / companion.name)
+        files = {path.name: path for path in sorted(folder.iterdir())}
+        hashes = {name: sha256_file(path) for name, path in files.items()}
+        weights = [path.name for path in weight_files(folder)]
+        manifest = {
+            "schema": SCHEMA,
+            "name": source.name,
+            "source_sha256": source.sha256,
+            "dtype": "float32",
+            "weights": weights,
+            "files": {
+                name: {"size": path.stat().st_size, "sha256": hashes[name]}
+                for name, path in files.items()
+            },
+            "versions": {
+                package: importlib.metadata.version(package)
+                for package in ("torch", "transformers", "gguf")
+            },
+        }
+        atomic_write(folder / _MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        task.advance(note="hashes")
+    return combined_hash({name: hashes[name] for name in weights})
+
+
+def _convert(gguf: Path, folder: Path, task: Task) -> None:
+    missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SparsityError(
+            f"reading {gguf.name} needs {' and '.join(missing)}; "
+            f"run `pip install {' '.join(missing)}`"
+        )
+    import torch
+    import transformers
+
+    where: Any = {"gguf_file": gguf.name, "local_files_only": True}
+    quantised: Any = {}
+    if hasattr(transformers, "GgufConfig"):
+        # Without it transformers 5 may keep blocks packed, in layers that are no nn.Linear.
+        quantised["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    advice = "pass a GGUF file of a model that this version of transformers can read"
+    with quiet(), failures_as(f"{gguf.name} cannot be converted", advice):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **where)
+        obey_gguf(tokenizer, gguf)
+        task.advance(note="tokenizer")
+        loader: Any = transformers.AutoModelForCausalLM
+        model, info = loader.from_pretrained(
+            gguf.parent, dtype=torch.float32, output_loading_info=True, **where, **quantised
+        )
+        task.advance(note="weights")
+        if info["missing_keys"]:
+            raise ValueError(f"the file lacks the tensors {sorted(info['missing_keys'])[:3]}")
+    packed = [s.name for s in find_sites(model) if type(s.module) is not torch.nn.Linear]
+    if packed:
+        raise SparsityError(
+            f"{gguf.name} was not dequantised: site {packed[0]} is not a plain linear layer; "
+            "install another version of transformers"
+        )
+    # transformers refuses to save a model that came from GGUF, dequantised or not, unless
+    # it forgets where it came from.
+    model.hf_quantizer, model.is_quantized = None, False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    try:
+        with quiet():
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    except Exception as error:
+        # safetensors reports a full disk in an error class of its own.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+    task.advance(note="saved")

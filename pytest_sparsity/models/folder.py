@@ -1,0 +1,50 @@
+"""What a folder with a model must hold, and the hash that names its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.files import sha256_file, sha256_text
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """See that ``folder`` has a configuration, weights and a tokenizer.
+
+    Args:
+        folder: where the model is.
+        name: what the user called it, for the message.
+
+    Raises:
+        SparsityError: one of the three is missing.
+    """
+    missing = None
+    if not (folder / "config.json").is_file():
+        missing = "no config.json"
+    elif not weight_files(folder):
+        missing = "no weights (*.safetensors or pytorch_model*.bin)"
+    elif not any((folder / file).is_file() for file in _TOKENIZERS):
+        missing = f"no tokenizer (one of {', '.join(_TOKENIZERS)})"
+    if missing:
+        raise SparsityError(
+            f"--sparsity-model {name}: the folder has {missing}; pass a folder written by "
+            "save_pretrained of both the model and its tokenizer"
+        )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files transformers reads weights from: safetensors where there are any."""
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+
+
+def weights_hash(folder: Path) -> str:
+    """Hex SHA-256 over the names and contents of the folder's weight files."""
+    return combined_hash({path.name: sha256_file(path) for path in weight_files(folder)})
+
+
+def combined_hash(hashes: Mapping[str, str]) -> str:
+    """Hex SHA-256 over (name, hash) pairs in the order of their names."""
+    return sha256_text(*(text for pair in sorted(hashes.items()) for text in pair))

@@ -1,0 +1,93 @@
+"""Forward passes in two halves: the decoder once per document, the head where it is needed.
+
+The logits of a document need vocabulary x tokens floats, far more than everything else, so
+they are made a few rows at a time and never kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.models.language_model import LanguageModel
+from pytest_sparsity.models.parallel import in_parallel
+
+_ROWS = 64  # logits made at a time: 64 x 49,152 float32 is 12 MiB, about a core's cache
+
+
+def hidden_states(
+    model: LanguageModel,
+    tokens: torch.Tensor,
+    positions: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Last hidden states [T, H], after the final norm, of one sequence.
+
+    Args:
+        model: dense or with a plan attached.
+        tokens: int64 [T].
+        positions: int64 [T], for packed sequences.
+        mask: additive attention mask [T, T] in the model's dtype, for packed sequences.
+    """
+    given = {}
+    if positions is not None:
+        given["position_ids"] = positions[None].to(model.device)
+    if mask is not None:
+        given["attention_mask"] = mask[None, None].to(model.device)
+    with torch.inference_mode():
+        ids = tokens[None].to(model.device)
+        output = model.decoder(input_ids=ids, use_cache=False, **given)
+    hidden: torch.Tensor = output.last_hidden_state[0]
+    return hidden
+
+
+def logits(model: LanguageModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits [R, V] in float32 of hidden states [R, H]."""
+    config = model.model.config
+    out: torch.Tensor = model.head(hidden).float()
+    if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
+        out = out * scale
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
+        out = out / divisor
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma
+        out = cap * torch.tanh(out / cap)
+    return out
+
+
+def in_rows(count: int) -> Iterator[slice]:
+    """Slices of rows for which logits are made together."""
+    return (slice(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS))
+
+
+def run_documents(
+    model: LanguageModel,
+    documents: Sequence[torch.Tensor],
+    on_done: Callable[[], None] | None = None,
+) -> list[torch.Tensor]:
+    """Hidden states of every document (int64 [T] each), on all cores."""
+    done = []
+    for hidden in in_parallel(lambda t: hidden_states(model, t), documents, device=model.device):
+        done.append(hidden)
+        if on_done is not None:
+            on_done()
+    return done
+
+
+def check_head(model: LanguageModel) -> None:
+    """Prove on a few tokens that decoder and head, run apart, are the model.
+
+    Raises:
+        SparsityError: the model does more between decoder and logits than is known here.
+    """
+    tokens = torch.arange(1, 9)
+    with torch.inference_mode():
+        whole = model.model(input_ids=tokens[None].to(model.device)).logits[0].float()
+        apart = logits(model, hidden_states(model, tokens))
+    if not torch.allclose(whole, apart, rtol=1e-2, atol=1e-2 * float(whole.abs().max())):
+        raise SparsityError(
+            f"model {model.name}: the logits of {type(model.model).__name__} are not a plain "
+            "projection of its last hidden states; add its rule to "
+            "pytest_sparsity/models/forward.py"
+        )

@@ -1,0 +1,88 @@
+"""A loaded language model and the sites at which it can be sparsified."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: The kinds of sites, in the order in which a layer's sites are listed.
+KINDS = ("q", "k", "v", "o", "gate", "up", "down")
+
+
+@dataclass(frozen=True)
+class Site:
+    """The input of one linear layer.
+
+    Attributes:
+        name: ``"{layer}.{kind}"``, for example ``"12.down"``.
+        layer: index of the decoder block, from 0.
+        kind: one of ``KINDS``.
+        module: the linear layer, weight [N, K].
+    """
+
+    name: str
+    layer: int
+    kind: str
+    module: nn.Linear
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A causal language model, in eval mode and with frozen weights.
+
+    Attributes:
+        name: short name, safe in test ids.
+        source: what was asked for: a known name, a path or a hub id.
+        model: the transformers model.
+        tokenizer: its tokenizer.
+        weights_hash: hex SHA-256 over the weight files, or over the tensors of a model that
+            is built in code; the same for every dtype.
+        dtype: dtype of the weights.
+        sites: in natural layer order, then in the order of ``KINDS``.
+        bos: token that must start every sequence (Gemma), else None.
+    """
+
+    name: str
+    source: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    weights_hash: str
+    dtype: torch.dtype
+    sites: tuple[Site, ...]
+    bos: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @cached_property
+    def decoder(self) -> nn.Module:
+        """Everything up to the last hidden states."""
+        return self.model.base_model
+
+    @cached_property
+    def head(self) -> nn.Module:
+        """The projection of the last hidden states on the vocabulary."""
+        head: nn.Module | None = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        assert head is not None, "a causal language model has output embeddings"
+        return head
+
+    def twin(self) -> LanguageModel:
+        """A second model over the same weights: modules are copied, tensors are shared.
+
+        A plan attached to the twin does not touch this model, and costs no memory.
+        """
+        shared = [*self.model.parameters(), *self.model.buffers()]
+        model = copy.deepcopy(self.model, {id(tensor): tensor for tensor in shared})
+        modules = dict(model.named_modules())
+        names = {id(module): name for name, module in self.model.named_modules()}
+        sites = tuple(replace(site, module=modules[names[id(site.module)]]) for site in self.sites)
+        return replace(self, model=model, sites=sites)

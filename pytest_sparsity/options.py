@@ -1,0 +1,337 @@
+"""Every --sparsity-* option and ini key, read into one frozen :class:`Settings`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_sparsity.errors import SparsityError
+
+SUITES = ("accuracy", "performance")
+SPON = ("off", "mean_residual", "trained")
+KINDS = ("q", "k", "v", "o", "gate", "up", "down")
+DTYPES = ("auto", "bfloat16", "float32", "float16")
+TRAIN = ("never", "missing", "all")
+DATA = ("vendored", "full")
+QUICK_TASKS = (
+    "basic_logical_reasoning",
+    "basic_pattern",
+    "basic_common_knowledge",
+    "arc_easy",
+    "lambada",
+    "sva",
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much data a profile measures, and how much it may draw before a verdict stands.
+
+    Attributes:
+        documents: documents per corpus at first.
+        items: items per task at first.
+        draws: how often the first amount may be drawn in all; a verdict that is still
+            inconclusive after the last draw stands.
+        window: tokens per document.
+        prompts: prompts continued greedily.
+        new_tokens: tokens per continuation.
+        calibration: calibration documents.
+    """
+
+    documents: int
+    items: int
+    draws: int
+    window: int = 256
+    prompts: int = 8
+    new_tokens: int = 32
+    calibration: int = 32
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named amount of work: the default grid and the sizes."""
+
+    levels: tuple[float, ...]
+    tasks: tuple[str, ...]
+    sizes: Sizes
+
+
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile((0.5,), ("basic_common_knowledge", "sva"), Sizes(12, 24, 2, prompts=4)),
+    "quick": Profile((0.25, 0.4, 0.5), QUICK_TASKS, Sizes(32, 100, 3)),
+    "full": Profile((0.25, 0.4, 0.5, 0.6), QUICK_TASKS, Sizes(96, 300, 1, window=512, prompts=32)),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for; every part of the package reads its options from here."""
+
+    sweep: bool
+    suites: tuple[str, ...]
+    profile: str
+    models: tuple[str, ...]
+    methods: tuple[str, ...]
+    levels: tuple[float, ...]
+    spon: tuple[str, ...]
+    tasks: tuple[str, ...]
+    corpora: tuple[str, ...]
+    calibration: str
+    prefill: str
+    dtype: str
+    target: str
+    data: str
+    train: str
+    spon_sites: tuple[str, ...]
+    spon_layers: tuple[int, int] | None
+    thresholds: Path | None
+    update: Path | None
+    strict: bool
+    report: Path
+    cache: Path | None
+    resume: bool
+    seed: int
+
+    @property
+    def sizes(self) -> Sizes:
+        """The amounts of data of the chosen profile."""
+        return PROFILES[self.profile].sizes
+
+
+@dataclass(frozen=True)
+class _Option:
+    """One option: ``--sparsity-NAME`` and, if ``ini``, the ini key ``sparsity_NAME``."""
+
+    name: str
+    help: str
+    default: str | None = None
+    metavar: str | None = None
+    repeatable: bool = False
+    flag: bool = False
+    ini: bool = True
+
+    @property
+    def dest(self) -> str:
+        return "sparsity_" + self.name.replace("-", "_")
+
+
+_OPTIONS = (
+    _Option("sweep", "measure the whole grid; without paths, run the bundled suites", flag=True,
+            ini=False),
+    _Option("suite", f"bundled suites to run, of {', '.join(SUITES)}", "accuracy", "LIST"),
+    _Option("profile", f"amount of work: {', '.join(PROFILES)}", "quick", "NAME"),
+    _Option("model", "model to sparsify: a known name, a local folder, a GGUF file or a hub id",
+            "smollm2-135m", "MODEL", repeatable=True),
+    _Option("methods", "methods that choose what to skip; dense is always measured", "teal",
+            "LIST"),
+    _Option("levels", "target fractions of zeroed activations, from 0 to 1", None, "LIST"),
+    _Option("spon", f"settings of spontaneous neurons, of {', '.join(SPON)}", ",".join(SPON),
+            "LIST"),
+    _Option("tasks", "tasks by name, or .jsonl files; none for no tasks", None, "LIST"),
+    _Option("corpora", "evaluation corpora by name, or .txt/.jsonl files", "austen,factbook",
+            "LIST"),
+    _Option("calibration", "corpus for thresholds and training; A+B mixes two",
+            "austen+jargon", "NAME"),
+    _Option("prefill", "positions that stay dense: none, first:N or half", "first:1", "POLICY"),
+    _Option("dtype", f"dtype of the weights: {', '.join(DTYPES)}; auto is bfloat16 where the "
+            "target is fast at it", "auto", "DTYPE"),
+    _Option("target", "where models run: auto, cpu, cuda or cuda:N", "cpu", "TARGET"),
+    _Option("data", "task items: vendored (in this package) or full (downloads the standard "
+            "sets)", "vendored", "SET"),
+    _Option("train", "when to train spontaneous vectors: never (only shipped and cached ones), "
+            "missing or all", "never", "WHEN"),
+    _Option("spon-sites", f"kinds of sites that get a vector when training, of {','.join(KINDS)}",
+            ",".join(KINDS), "LIST"),
+    _Option("spon-layers", "layers that get vectors when training: all, N or FIRST-LAST", "all",
+            "RANGE"),
+    _Option("thresholds", "file of budgets that override the bundled ones", None, "FILE"),
+    _Option("update", "write the measured damage plus a margin as budgets to FILE, for review",
+            None, "FILE", ini=False),
+    _Option("strict", "an inconclusive verdict, a missing budget, a skipped cell or nothing "
+            "measured is a failure", flag=True),
+    _Option("report", "folder of records, tables and pictures", "sparsity-report", "DIR"),
+    _Option("cache", "folder of downloaded models, calibrations and vectors (default: the "
+            "user's cache folder)", None, "DIR"),
+    _Option("resume", "go on with the run in the report folder under the settings it was "
+            "started with", flag=True, ini=False),
+    _Option("seed", "seed of item order, choice order and bootstrap", "0", "N"),
+)  # fmt: skip
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option, in one group, and its ini key."""
+    group = parser.getgroup("sparsity", "sparse language models and kernels (pytest-sparsity)")
+    for option in _OPTIONS:
+        flag = f"--sparsity-{option.name}"
+        text = option.help
+        if option.name in ("levels", "tasks"):
+            text += " (default: the profile's)"
+        elif option.default is not None:
+            text += f" (default: {option.default})"
+        text = text.replace("%", "%%")
+        if option.flag:
+            group.addoption(flag, dest=option.dest, action="store_true", default=None, help=text)
+        else:
+            group.addoption(
+                flag,
+                dest=option.dest,
+                action="append" if option.repeatable else "store",
+                default=None,
+                metavar=option.metavar,
+                help=text,
+            )
+        if option.ini:
+            kind = "bool" if option.flag else "linelist" if option.repeatable else "string"
+            parser.addini(option.dest, f"default of {flag}", type=kind, default=None)  # type: ignore[arg-type]
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Read and check all options; what needs heavy imports is checked by the sweep.
+
+    Raises:
+        SparsityError: an option has a value it cannot have.
+    """
+    raw = {option.name: _raw(config, option) for option in _OPTIONS}
+    profile = _one_of("profile", raw["profile"], tuple(PROFILES))
+    defaults = PROFILES[profile]
+    base = config.invocation_params.dir
+
+    def path(name: str) -> Path | None:
+        return base / Path(raw[name]).expanduser() if raw[name] else None
+
+    tasks = raw["tasks"]
+    report = path("report")
+    if report is None:
+        raise _bad("report", raw["report"], "name a folder")
+    return Settings(
+        sweep=bool(raw["sweep"]),
+        suites=_choices("suite", raw["suite"], SUITES),
+        profile=profile,
+        models=_models(raw["model"]),
+        methods=tuple(m for m in _list("methods", raw["methods"]) if m != "dense"),
+        levels=defaults.levels if raw["levels"] is None else _levels(raw["levels"]),
+        spon=_choices("spon", raw["spon"], SPON),
+        tasks=defaults.tasks if tasks is None else () if tasks == "none" else _list("tasks", tasks),
+        corpora=_list("corpora", raw["corpora"]),
+        calibration=raw["calibration"],
+        prefill=raw["prefill"],
+        dtype=_one_of("dtype", raw["dtype"], DTYPES),
+        target=raw["target"],
+        data=_one_of("data", raw["data"], DATA),
+        train=_one_of("train", raw["train"], TRAIN),
+        spon_sites=_choices("spon-sites", raw["spon-sites"], KINDS),
+        spon_layers=_layers(raw["spon-layers"]),
+        thresholds=path("thresholds"),
+        update=path("update"),
+        strict=bool(raw["strict"]),
+        report=report,
+        cache=path("cache"),
+        resume=bool(raw["resume"]),
+        seed=_seed(raw["seed"]),
+    )
+
+
+def to_json(settings: Settings) -> dict[str, Any]:
+    """What :func:`resumed` needs, as plain JSON: everything but where and how to report."""
+    plain = {
+        name: getattr(settings, name)
+        for name in Settings.__dataclass_fields__
+        if name not in ("sweep", "resume", "report", "cache", "thresholds", "update", "strict")
+    }
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items()}
+
+
+def resumed(settings: Settings, saved: Mapping[str, Any]) -> Settings:
+    """``settings`` with everything that decides what is measured taken from ``saved``.
+
+    Raises:
+        SparsityError: ``saved`` is not what :func:`to_json` made.
+    """
+    if set(saved) != set(to_json(settings)):
+        raise SparsityError(
+            f"--sparsity-resume: {settings.report / 'settings.json'} is of another version; "
+            "start anew with the options of the first run"
+        )
+    return replace(
+        settings, **{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
+    )
+
+
+def _raw(config: pytest.Config, option: _Option) -> Any:
+    given = config.getoption(option.dest)
+    if given is None and option.ini:
+        given = config.getini(option.dest)
+        if given in ("", []) or (option.flag and given is None):
+            given = None
+    if given is None:
+        return [option.default] if option.repeatable else option.default
+    return given
+
+
+def _bad(name: str, value: object, fix: str) -> SparsityError:
+    return SparsityError(f"--sparsity-{name} {value!r}: {fix}")
+
+
+def _list(name: str, text: str) -> tuple[str, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise _bad(name, text, "give a comma-separated list without empty entries")
+    return tuple(dict.fromkeys(parts))
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise _bad(name, value, f"use one of {', '.join(known)}")
+    return value
+
+
+def _choices(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    chosen = tuple(_one_of(name, part, known) for part in _list(name, text))
+    return tuple(part for part in known if part in chosen)
+
+
+def _levels(text: str) -> tuple[float, ...]:
+    return tuple(sorted({parse_level(part) for part in _list("levels", text)}))
+
+
+def parse_level(text: str) -> float:
+    """A level from text or number.
+
+    Raises:
+        SparsityError: it is not a number from 0 to 1.
+    """
+    try:
+        level = float(text)
+    except (TypeError, ValueError):
+        level = math.nan
+    if not 0 <= level <= 1:
+        raise _bad("levels", text, "a level is a fraction from 0 to 1, for example 0.5")
+    return level
+
+
+def _models(given: list[str]) -> tuple[str, ...]:
+    if not all(name.strip() for name in given):
+        raise _bad("model", "", "name a model, a folder, a GGUF file or a hub id")
+    return tuple(dict.fromkeys(name.strip() for name in given))
+
+
+def _layers(text: str) -> tuple[int, int] | None:
+    if text == "all":
+        return None
+    parse: Callable[[str], bool] = str.isdecimal
+    first, _, last = text.partition("-")
+    last = last or first
+    if not (parse(first) and parse(last) and int(first) <= int(last)):
+        raise _bad("spon-layers", text, "use all, one layer (7) or a range (0-14)")
+    return int(first), int(last)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise _bad("seed", text, "use a whole number from 0")
+    return int(text)

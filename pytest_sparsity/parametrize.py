@@ -1,0 +1,95 @@
+"""At which configurations, cells and corpora a test runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.options import SPON, Settings, parse_level
+from pytest_sparsity.sweep import grid
+from pytest_sparsity.sweep.cell import Configuration
+
+_MARKER_KEYS = {"levels", "methods", "spon", "target"}
+
+
+def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
+    """Parametrize a test by the fixtures it uses; leave every other test alone.
+
+    Raises:
+        SparsityError: the test's marker is malformed, or a model name is unknown.
+    """
+    used = set(metafunc.fixturenames)
+    if "evaluation_corpus" in used:
+        corpora = settings.corpora if settings.sweep else settings.corpora[:1]
+        metafunc.parametrize("evaluation_corpus", corpora, indirect=True, scope="session")
+    if "sparsity_cell" in used:
+        cells = grid.cells(settings, _models(settings)) if settings.sweep else []
+        _over(metafunc, "sparsity_cell", cells, [cell.id for cell in cells])
+    elif "sparsity_configuration" in used:
+        chosen = _configurations(metafunc, settings)
+        _over(metafunc, "_sparsity_point", chosen, [c.id for c in chosen])
+    elif "_sparsity_point" in used:  # only the dense model is of interest
+        models = _models(settings)
+        _over(metafunc, "_sparsity_point", map(Configuration, models), models)
+
+
+def _over(metafunc: pytest.Metafunc, name: str, values: Iterable[Any], ids: list[str]) -> None:
+    metafunc.parametrize(name, values, ids=ids, indirect=True, scope="session")
+
+
+def _models(settings: Settings) -> list[str]:
+    """Short names: of all models in a sweep, else of the first."""
+    from pytest_sparsity.models.prepare import short_name
+
+    return [short_name(model) for model in settings.models[: None if settings.sweep else 1]]
+
+
+def _configurations(metafunc: pytest.Metafunc, settings: Settings) -> list[Configuration]:
+    settings = _marked(metafunc, settings)
+    models = _models(settings)
+    if settings.sweep:
+        return grid.configurations(settings, models)
+    return [grid.default_configuration(settings, model) for model in models]
+
+
+def _marked(metafunc: pytest.Metafunc, settings: Settings) -> Settings:
+    """``settings`` with what the test's ``sparsity`` marker names in place of the options'.
+
+    Raises:
+        SparsityError: the marker has an unknown argument or an impossible value.
+    """
+    marker = metafunc.definition.get_closest_marker("sparsity")
+    if marker is None:
+        return settings
+    if marker.args or (unknown := set(marker.kwargs) - _MARKER_KEYS):
+        wrong = marker.args[0] if marker.args else sorted(unknown)[0]
+        raise SparsityError(
+            f"@pytest.mark.sparsity takes {', '.join(sorted(_MARKER_KEYS))} by name, not {wrong!r}"
+        )
+    given = {
+        k: _sequence(k, v) for k, v in marker.kwargs.items() if k != "target" and v is not None
+    }
+    if "levels" in given:
+        levels = tuple(parse_level(level) for level in given["levels"])
+        settings = replace(settings, levels=levels)
+    if "methods" in given:
+        settings = replace(settings, methods=tuple(m for m in given["methods"] if m != "dense"))
+    if "spon" in given:
+        if unknown := set(given["spon"]) - set(SPON):
+            raise SparsityError(
+                f"@pytest.mark.sparsity: spon {sorted(unknown)[0]!r} is none of {', '.join(SPON)}"
+            )
+        settings = replace(settings, spon=given["spon"])
+    return settings
+
+
+def _sequence(name: str, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)) or not value:
+        raise SparsityError(
+            f"@pytest.mark.sparsity: {name} must be a list with at least one entry, not {value!r}"
+        )
+    return tuple(value)

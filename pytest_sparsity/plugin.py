@@ -1,0 +1,88 @@
+"""The pytest plugin: hooks only.  Nothing heavy is imported until a test needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from pytest_sparsity import hookspec
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.options import add_options, read_settings
+from pytest_sparsity.state import MEASURED, STATE, State, is_worker, state_of
+
+pytest_plugins = ["pytest_sparsity.fixtures"]
+
+MARKER = (
+    "sparsity(levels, methods, spon, target): the configurations that a test runs at, in place "
+    "of the options', and the target without which it is skipped"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks that others may implement."""
+    pluginmanager.add_hookspecs(hookspec)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options; in a sweep without paths, collect the bundled suites."""
+    config.addinivalue_line("markers", MARKER)
+    try:
+        settings = read_settings(config)
+        if settings.resume:
+            from pytest_sparsity.controller import resume
+
+            settings = resume(settings)
+    except SparsityError as error:
+        raise pytest.UsageError(str(error)) from error
+    state = config.stash[STATE] = State(config, settings)
+    if settings.sweep and not is_worker(config):
+        from pytest_sparsity.controller import Controller
+
+        config.pluginmanager.register(Controller(config, state), "sparsity-controller")
+        if config.args_source is not pytest.Config.ArgsSource.ARGS:
+            suites = Path(__file__).parent / "suites"
+            config.args = [str(suites / name) for name in settings.suites]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that use our fixtures once per configuration, cell or corpus."""
+    from pytest_sparsity.parametrize import parametrize
+
+    try:
+        parametrize(metafunc, state_of(metafunc.config).settings)
+    except SparsityError as error:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from error
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose marker asks for a target that is not here."""
+    marker = item.get_closest_marker("sparsity")
+    if marker is None or marker.kwargs.get("target") is None:
+        return
+    from pytest_sparsity.targets import resolve_target
+
+    try:
+        resolve_target(marker.kwargs["target"])
+    except SparsityError as error:
+        pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show a user's mistake as its sentence, and send on what a test measured."""
+    report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, SparsityError):
+        report.longrepr = f"{type(call.excinfo.value).__name__}: {call.excinfo.value}"
+    if report.when == "call" and (measured := item.stash.get(MEASURED, None)) is not None:
+        # Plain data: as an attribute of the report it survives pytest-xdist.
+        report.sparsity = measured  # type: ignore[attr-defined]
+    return report

@@ -1,0 +1,220 @@
+"""The picture of a sweep: perplexity and accuracy against level, per SPON setting."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.reporting.arrange import Results
+from pytest_sparsity.reporting.panels import (
+    LINEAR_UP_TO,
+    Panel,
+    Point,
+    accuracy_panels,
+    mean_accuracy_panel,
+    perplexity_panels,
+)
+from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, OFF, TRAINED, level_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLUMNS = 3
+_DPI = 144
+_INCHES = 10.0
+_TALL, _LOW = 2.9, 2.1  # inches of the first row and of others
+_TOP, _BOTTOM = 0.62, 0.3  # inches of title and legend, and of the note
+_TITLE = 26  # characters of a panel's title
+# Colours of Okabe & Ito (2008), "Color Universal Design", which readers who see colours
+# differently can tell apart; the markers differ too.
+_LOOK = {
+    OFF: ("#D55E00", "o", ""),
+    MEAN_RESIDUAL: ("#0072B2", "s", " + mean residual"),
+    TRAINED: ("#009E73", "^", " + SPON"),
+}
+_LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), "-.")  # one per method
+_BARS = "Bars: 95 % interval of the paired change against dense. Dotted: dense."
+_BAND = " Band: 95 % interval of dense's own accuracy."
+_NO_LIMITS = " Hollow: too few data for an interval."
+_STYLE: dict[str, Any] = {
+    "svg.hashsalt": "pytest-sparsity",  # the same ids in every run
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+def draw(results: Results, model: str) -> dict[str, bytes]:
+    """The picture of one model, as ``png`` and ``svg`` files.
+
+    The same results give the same bytes.  Without any sparse configuration there is nothing
+    to draw and the answer is empty.
+    """
+    rows = _rows(results, model)
+    if not rows:
+        return {}
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    # A style context, so that neither the user's settings get in nor these get out; and no
+    # pyplot, which would choose a backend for the whole process.
+    with style.context(["default", _STYLE]):
+        figure = Figure(layout="constrained")
+        _compose(figure, rows, model)
+        return {
+            "png": _file(figure, "png", {"Software": None}),
+            "svg": _file(figure, "svg", {"Date": None, "Creator": None}),
+        }
+
+
+def _file(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, dpi=_DPI, metadata=metadata)
+    return stream.getvalue()
+
+
+def _rows(results: Results, model: str) -> list[list[Panel]]:
+    """Perplexity and mean accuracy first, then the tasks; few panels share one row."""
+    mean = mean_accuracy_panel(results, model)
+    first = perplexity_panels(results, model) + ([mean] if mean else [])
+    tasks = accuracy_panels(results, model)
+    if len(first) + len(tasks) <= _COLUMNS:
+        first, tasks = first + tasks, []
+    parts = (first, tasks)
+    return [part[i : i + _COLUMNS] for part in parts for i in range(0, len(part), _COLUMNS)]
+
+
+def _compose(figure: Figure, rows: Sequence[Sequence[Panel]], model: str) -> None:
+    heights = [_TALL, *(_LOW for _ in rows[1:])]
+    height = _TOP + sum(heights) + _BOTTOM
+    figure.set_size_inches(_INCHES, height)
+    figure.set_layout_engine(
+        "constrained", rect=(0, _BOTTOM / height, 1, 1 - (_TOP + _BOTTOM) / height), hspace=0.05
+    )
+    grid = figure.add_gridspec(len(rows), max(map(len, rows)), height_ratios=heights)
+    panels = [panel for row in rows for panel in row]
+    looks = _looks(panels)
+    handles: dict[str, Any] = {}  # by label: the legend is drawn once
+    for i, row in enumerate(rows):
+        for j, panel in enumerate(row):
+            axes = figure.add_subplot(grid[i, j])
+            handles |= _draw_panel(axes, panel, looks)
+            if j == 0 or row[j - 1].unit != panel.unit:
+                axes.set_ylabel(_unit(panel))
+            if i == len(rows) - 1 or j >= len(rows[i + 1]):
+                axes.set_xlabel("level (share of activations zeroed)")
+    _frame(figure, f"{model} under activation sparsity", handles, _note(panels), height)
+
+
+def _frame(figure: Figure, title: str, handles: dict[str, Any], note: str, height: float) -> None:
+    """Title and legend above the panels, a note below."""
+    figure.text(0.5, 1 - 0.1 / height, title, size=12, weight="bold", ha="center", va="top")
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 1 - 0.3 / height),
+        ncols=len(handles),
+    )
+    figure.text(0.5, 0.08 / height, note, size=8, color="0.3", ha="center", va="bottom")
+
+
+def _note(panels: Sequence[Panel]) -> str:
+    lines = [line for panel in panels for line in panel.series.values()]
+    endless = any(point.limits is None for line in lines for point in line)
+    band = any(panel.dense is not None and panel.dense.limits is not None for panel in panels)
+    return _BARS + (_BAND if band else "") + (_NO_LIMITS if endless else "")
+
+
+def _unit(panel: Panel) -> str:
+    note = f"\nlogarithmic above {LINEAR_UP_TO:g}" if panel.logarithmic else ""
+    return panel.unit + note
+
+
+def _looks(panels: Sequence[Panel]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Colour, marker, line, label and sideways shift per series, the same in every panel."""
+    keys = list(dict.fromkeys(key for panel in panels for key in panel.series))
+    keys.sort(key=lambda key: (key[0], list(_LOOK).index(key[1])))
+    methods = sorted({method for method, _ in keys})
+    levels = sorted({p.level for panel in panels for line in panel.series.values() for p in line})
+    gap = min((b - a for a, b in pairwise(levels)), default=0.1)
+    looks = {}
+    for place, (method, spon) in enumerate(keys):
+        colour, marker, suffix = _LOOK[spon]
+        looks[method, spon] = {
+            "color": colour,
+            "marker": marker,
+            "linestyle": _LINES[methods.index(method) % len(_LINES)],
+            "label": f"{method}{suffix}",
+            "shift": (place - (len(keys) - 1) / 2) * gap * 0.4 / len(keys),
+        }
+    return looks
+
+
+def _draw_panel(
+    axes: Axes, panel: Panel, looks: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Draw one panel; returns what the legend shows, by label."""
+    axes.set_title(_shortened(panel.title), weight="bold")
+    axes.set_title(panel.remark, loc="right", size=8, color="0.3")
+    handles = {
+        looks[key]["label"]: _draw_series(axes, panel.series[key], **looks[key])
+        for key in looks
+        if key in panel.series
+    }
+    levels = sorted({point.level for line in panel.series.values() for point in line})
+    axes.set_xticks(levels, [level_text(level) for level in levels])
+    axes.margins(x=0.12)
+    if panel.dense is not None:
+        handles["dense"] = axes.axhline(panel.dense.value, color="black", ls=":", lw=1.3)
+        if panel.dense.limits is not None:
+            axes.axhspan(*panel.dense.limits, color="0.5", alpha=0.13, lw=0)
+    if panel.logarithmic:
+        _logarithmic(axes)
+    if panel.limits is not None:
+        axes.set_ylim(panel.limits)
+    return handles
+
+
+def _shortened(title: str) -> str:
+    return title if len(title) <= _TITLE else f"{title[: _TITLE - 3]}..."
+
+
+def _draw_series(
+    axes: Axes, points: Sequence[Point], *, shift: float, label: str, **look: Any
+) -> Any:
+    """Points joined by a line, a bar where there are limits, a hollow marker where not."""
+    x = [point.level + shift for point in points]
+    (line,) = axes.plot(x, [p.value for p in points], label=label, lw=1.2, ms=4.5, **look)
+    for at, point in zip(x, points, strict=True):
+        if point.limits is None:
+            axes.plot(at, point.value, marker=look["marker"], color=look["color"], ms=4.5, mfc="w")
+        else:
+            low, high = point.limits
+            reach = [[max(point.value - low, 0)], [max(high - point.value, 0)]]
+            axes.errorbar(at, point.value, reach, color=look["color"], lw=1.2, capsize=2.2)
+    return line
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Logarithmic away from zero, where a few and a hundred percent can both be read."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes.set_yscale("symlog", linthresh=LINEAR_UP_TO, linscale=0.6)
+    ticks = [step * 10.0**power for power in range(6) for step in (1.0, 2.0, 5.0)]
+    ticks = [0.0, *(tick for tick in ticks if tick >= LINEAR_UP_TO / 2)]
+    axes.yaxis.set_major_locator(FixedLocator([*(-tick for tick in ticks[:0:-1]), *ticks]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())

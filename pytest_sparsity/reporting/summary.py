@@ -1,0 +1,195 @@
+"""The files that a sweep leaves behind for readers: summary.json, summary.md and pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from pytest_sparsity.files import atomic_write
+from pytest_sparsity.reporting.arrange import Results
+from pytest_sparsity.reporting.picture import draw
+from pytest_sparsity.reporting.table import LEGEND, escape, problems, tables
+
+if TYPE_CHECKING:
+    from pytest_sparsity.sweep.budgets import Budget
+    from pytest_sparsity.sweep.cell import Configuration
+    from pytest_sparsity.sweep.verdict import Verdict
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the numbers come from, as far as it is known.
+
+    Attributes:
+        command: what to type to get them again.
+        target: the hardware.
+        versions: of this package and of those that numbers depend on; None if not installed.
+        data: corpora and tasks by name: source, licence, hash.
+        when: ISO time of the end, UTC.
+    """
+
+    command: str = "pytest --sparsity-sweep"
+    target: str = ""
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    when: str = ""
+
+
+def write_summary(
+    directory: Path,
+    verdicts: Sequence[Verdict],
+    achieved: Mapping[Configuration, float],
+    settings: Mapping[str, object],
+    origin: Origin | None = None,
+) -> list[Path]:
+    """Write everything into ``directory``, each file whole or not at all; summary.json comes last.
+
+    Args:
+        directory: made if it is missing.
+        verdicts: one per metric of every cell, the dense model's among them.
+        achieved: share of activations really zeroed.
+        settings: options in force by name, the seed among them.
+        origin: where the numbers come from.
+
+    Returns:
+        The files written.
+
+    Raises:
+        SparsityError: a file cannot be written.
+    """
+    results, origin = Results(verdicts, achieved), origin or Origin()
+    drawn = {model: draw(results, model) for model in results.models}
+    contents: dict[str, str | bytes] = {
+        f"{_stem(model)}.{kind}": image
+        for model, images in drawn.items()
+        for kind, image in images.items()
+    }
+    pictures = {model: f"{_stem(model)}.png" for model, images in drawn.items() if images}
+    contents["summary.md"] = summary_markdown(results, settings, origin, pictures)
+    contents["summary.json"] = summary_json(results, settings, origin)
+    for name, content in contents.items():
+        atomic_write(directory / name, content)
+    return [directory / name for name in contents]
+
+
+def summary_json(results: Results, settings: Mapping[str, object], origin: Origin) -> str:
+    """Everything machine-readable, as strict JSON: what is not finite is null."""
+    content = {
+        "schema": SCHEMA,
+        "settings": settings,
+        "origin": asdict(origin),
+        "counts": _counts(results),
+        "configurations": [
+            {"id": c.id, **asdict(c), "achieved": results.achieved.get(c)}
+            for model in results.models
+            for c in results.configurations(model)
+        ],
+        "metrics": [_metric(verdict) for verdict in results.verdicts],
+    }
+    return json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
+
+
+def summary_markdown(
+    results: Results,
+    settings: Mapping[str, object],
+    origin: Origin,
+    pictures: Mapping[str, str],
+) -> str:
+    """The tables, verdicts and origin of the results, for GitHub.
+
+    Args:
+        results: what was measured.
+        settings: options in force by name.
+        origin: where the numbers come from.
+        pictures: file name of a model's picture, beside the page.
+    """
+    parts = ["# Sparsity sweep", _headline(results)]
+    for model in results.models:
+        parts.append(f"## {escape(model)}")
+        if model in pictures:
+            alt = f"Perplexity and accuracy of {model} against level"
+            parts.append(f"![{escape(alt)}]({quote(pictures[model])})")
+        parts += [table.markdown() for table in tables(results, model)]
+    if results.verdicts:
+        parts.append(" ".join(map(escape, LEGEND)))
+    if found := problems(results.verdicts):
+        parts += ["## Failing and inconclusive", _list(verdict.message for verdict in found)]
+    parts += ["## How this was measured", *_origin(settings, origin)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _headline(results: Results) -> str:
+    if not results.verdicts:
+        return "Nothing was measured."
+    counts = ", ".join(f"{number} {outcome}" for outcome, number in _counts(results).items())
+    return f"Verdicts: {counts}."
+
+
+def _origin(settings: Mapping[str, object], origin: Origin) -> Iterator[str]:
+    versions = [f"{name} {version}" for name, version in origin.versions.items() if version]
+    facts = {
+        "When": origin.when,
+        "Target": origin.target,
+        "Versions": ", ".join(versions),
+        **{f"Data, {name}": what for name, what in origin.data.items()},
+        **{f"Setting {name}": json.dumps(_plain(value)) for name, value in settings.items()},
+    }
+    if known := [f"{name}: {what}" for name, what in facts.items() if what]:
+        yield _list(known)
+    yield "To run it again:"
+    yield f"```sh\n{origin.command}\n```"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {escape(line)}" for line in lines)
+
+
+def _counts(results: Results) -> dict[str, int]:
+    from pytest_sparsity.sweep.verdict import Outcome
+
+    counts = results.counts()
+    return {outcome.value: counts[outcome.value] for outcome in Outcome}
+
+
+def _metric(verdict: Verdict) -> dict[str, object]:
+    comparison = verdict.comparison
+    return {
+        "configuration": comparison.cell.configuration.id,
+        "evaluation": comparison.cell.evaluation,
+        "metric": comparison.metric,
+        "value": asdict(comparison.value),
+        "change": None if comparison.change is None else asdict(comparison.change),
+        "p_value": comparison.p_value,
+        "outcome": verdict.outcome.value,
+        "budget": None if verdict.budget is None else _budget(verdict.budget),
+    }
+
+
+def _budget(budget: Budget) -> dict[str, object]:
+    return {"min" if budget.is_minimum else "max": budget.limit, "origin": budget.origin}
+
+
+def _plain(value: object) -> object:
+    """What JSON can hold: no infinities, no NaN, no types of our own."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(content) for key, content in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(content) for content in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return str(value)
+
+
+def _stem(model: str) -> str:
+    """Name of a model's picture, safe in a file system and a URL."""
+    return f"accuracy-{re.sub(r'[^A-Za-z0-9._-]', '_', model)}"

@@ -1,0 +1,253 @@
+"""Tables of a sweep's results, for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_sparsity.reporting import numbers
+from pytest_sparsity.reporting.arrange import Results, label
+from pytest_sparsity.sweep.cell import Configuration
+
+if TYPE_CHECKING:
+    from pytest_sparsity.sweep.comparison import Comparison
+    from pytest_sparsity.sweep.verdict import Verdict
+
+    Write = Callable[[Comparison], str]
+
+LEGEND = (
+    "Changes: against dense on the same data, [95 % interval]; one that holds 0 shows no change.",
+    "KL: nats per token. Recovery: share of the loss that SPON undoes. *: McNemar p < 0.05.",
+)
+_PATH = "path:generation"
+_GAP, _PADDING = 2, 2  # blanks that tabulate puts between columns and beside a header
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its header, its cells from top to bottom, ``left`` or ``right``."""
+
+    header: str
+    cells: tuple[str, ...]
+    align: str = "right"
+
+    @property
+    def width(self) -> int:
+        """Characters that tabulate needs; it never sets a header tighter than this."""
+        return max(len(self.header) + _PADDING, *map(len, self.cells))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table; the first column names the rows."""
+
+    title: str
+    columns: tuple[Column, ...]
+
+    def fit(self, width: int) -> Iterator[Table]:
+        """This table if it is at most ``width`` characters wide, else several, side by side."""
+        names, *rest = self.columns
+        title = self.title
+        while rest:
+            taken = [rest.pop(0)]  # one column at least, however wide
+            while rest and _total([names, *taken, rest[0]]) <= width:
+                taken.append(rest.pop(0))
+            yield Table(title, (names, *taken))
+            title = f"{self.title} (continued)"
+
+    def text(self) -> str:
+        """For the terminal."""
+        return f"{self.title}\n{_tabulate(self.columns, 'simple')}"
+
+    def markdown(self) -> str:
+        """For GitHub: a heading of the third level and a table."""
+        escaped = [
+            replace(c, header=escape(c.header), cells=tuple(map(escape, c.cells)))
+            for c in self.columns
+        ]
+        return f"### {escape(self.title)}\n\n{_tabulate(escaped, 'pipe')}"
+
+
+def tables(results: Results, model: str) -> list[Table]:
+    """All tables about one model; what was not measured has none."""
+    found = [
+        *(_perplexity(results, model, corpus) for corpus in results.subjects(model, "perplexity")),
+        _accuracy(results, model),
+        _agreement(results, model),
+        _verdicts(results, model),
+    ]
+    return [table for table in found if len(table.columns) > 1 and table.columns[0].cells]
+
+
+def terminal_tables(
+    verdicts: Sequence[Verdict], achieved: Mapping[Configuration, float], *, width: int = 100
+) -> str:
+    """All tables, how to read them, and every verdict that fails or is inconclusive.
+
+    Args:
+        verdicts: one per metric of every cell, the dense model's among them.
+        achieved: share of activations really zeroed.
+        width: columns of the terminal; wider tables are split.
+    """
+    results = Results(verdicts, achieved)
+    blocks = [
+        replace(part, title=f"{model}: {part.title}").text()
+        for model in results.models
+        for table in tables(results, model)
+        for part in table.fit(width)
+    ]
+    if not blocks:
+        return "Nothing was measured."
+    lines = [
+        line
+        for verdict in problems(verdicts)
+        for line in textwrap.wrap(
+            verdict.message, width, subsequent_indent="    ", break_on_hyphens=False
+        )
+    ]
+    return "\n\n".join(filter(None, [*blocks, "\n".join(LEGEND), "\n".join(lines)]))
+
+
+def problems(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Failing verdicts, then inconclusive ones."""
+    from pytest_sparsity.sweep.verdict import Outcome
+
+    found = list(verdicts)
+    return [v for o in (Outcome.FAIL, Outcome.INCONCLUSIVE) for v in found if v.outcome is o]
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, in a table too."""
+    flat = " ".join(text.split())
+    return re.sub(r"([\\`*<|~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", flat)
+
+
+def _perplexity(results: Results, model: str, corpus: str) -> Table:
+    metric = f"perplexity:{corpus}"
+    rows = [c for c in results.configurations(model) if results.find(c, metric)]
+
+    def column(header: str, name: str, write: Write, align: str = "right") -> Column:
+        return Column(header, tuple(_cells(results, rows, name, write)), align)
+
+    size = numbers.sample_size(_sizes(results, rows, metric))
+    return _table(
+        f"Perplexity on {corpus}, n = {size} documents",
+        rows,
+        Column("zeroed", tuple(_achieved(results, rows))),
+        column("perplexity", metric, lambda c: numbers.perplexity(c.value.estimate)),
+        column("change", metric, _perplexity_change, "left"),
+        column("KL", f"kl:{corpus}", lambda c: numbers.nats(c.value.estimate)),
+        column("recovery", f"recovery:{corpus}", lambda c: numbers.recovered(c.value), "left"),
+    )
+
+
+def _accuracy(results: Results, model: str) -> Table:
+    tasks = results.subjects(model, "accuracy")
+    columns = [(task, f"accuracy:{task}", _accuracy_and_change) for task in tasks]
+    rows = results.configurations(model)
+    return _mixed("Accuracy in percent, change in points", results, rows, columns)
+
+
+def _agreement(results: Results, model: str) -> Table:
+    dense = results.find(Configuration(model), _PATH)
+    total = "" if dense is None else f" of {round(dense.value.estimate, 1):g}"
+    columns = [
+        *((f"top-1, {c}", f"agreement:{c}", _share) for c in results.subjects(model, "agreement")),
+        (f"greedy tokens{total}", _PATH, lambda c: numbers.estimate_and_limits(c.value)),
+    ]
+    rows = [c for c in results.configurations(model) if c.method != "dense"]
+    return _mixed("Same tokens as dense: next token, and mean greedy run", results, rows, columns)
+
+
+def _mixed(
+    title: str,
+    results: Results,
+    candidates: Sequence[Configuration],
+    columns: Sequence[tuple[str, str, Write]],
+) -> Table:
+    """A table of metrics that each have an n of their own, in the first row.
+
+    Args:
+        title: of the table.
+        results: what was measured.
+        candidates: rows, unless they have none of the metrics.
+        columns: header, metric, and how a cell is written.
+    """
+    rows = [c for c in candidates if any(results.find(c, metric) for _, metric, _ in columns)]
+    written = (
+        Column(header, (f"n = {size}", *_cells(results, rows, metric, write)), "left")
+        for header, metric, write in columns
+        if (size := numbers.sample_size(_sizes(results, rows, metric)))
+    )
+    return Table(title, (Column("configuration", ("", *map(label, rows)), "left"), *written))
+
+
+def _verdicts(results: Results, model: str) -> Table:
+    from pytest_sparsity.sweep.verdict import Outcome
+
+    rows = [c for c in results.configurations(model) if c.method != "dense"]
+    counts = [results.counts(row) for row in rows]
+    return _table(
+        "Verdicts",
+        rows,
+        *(Column(o.value, tuple(str(count[o.value]) for count in counts)) for o in Outcome),
+    )
+
+
+def _table(title: str, rows: Sequence[Configuration], *columns: Column) -> Table:
+    """A table with a row per configuration; columns without any content are left out."""
+    names = Column("configuration", tuple(map(label, rows)), "left")
+    return Table(title, (names, *(column for column in columns if any(column.cells))))
+
+
+def _cells(
+    results: Results, rows: Sequence[Configuration], metric: str, write: Write
+) -> Iterator[str]:
+    for row in rows:
+        comparison = results.find(row, metric)
+        yield "" if comparison is None else write(comparison)
+
+
+def _achieved(results: Results, rows: Sequence[Configuration]) -> Iterator[str]:
+    for row in rows:
+        yield numbers.percent(results.achieved[row]) if row in results.achieved else ""
+
+
+def _sizes(results: Results, rows: Sequence[Configuration], metric: str) -> list[int]:
+    return [found.value.n for row in rows if (found := results.find(row, metric))]
+
+
+def _perplexity_change(comparison: Comparison) -> str:
+    return "" if comparison.change is None else numbers.perplexity_change(comparison.change)
+
+
+def _share(comparison: Comparison) -> str:
+    return numbers.estimate_and_limits(comparison.value, scale=100, unit=" %")
+
+
+def _accuracy_and_change(comparison: Comparison) -> str:
+    value = numbers.figure(100 * comparison.value.estimate)
+    if comparison.change is None:
+        return value
+    star = " *" if numbers.significant(comparison) else ""
+    return f"{value}  {numbers.accuracy_change(comparison.change)}{star}"
+
+
+def _total(columns: Sequence[Column]) -> int:
+    return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
+
+
+def _tabulate(columns: Sequence[Column], style: str) -> str:
+    from tabulate import tabulate
+
+    text: str = tabulate(
+        list(zip(*(column.cells for column in columns), strict=True)),
+        [column.header for column in columns],
+        tablefmt=style,
+        colalign=[column.align for column in columns],
+        disable_numparse=True,
+    )
+    return "\n".join(line.rstrip() for line in text.splitlines())

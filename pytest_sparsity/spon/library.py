@@ -1,0 +1,103 @@
+"""Where trained vectors come from: shipped with the package, cached, or trained now."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from pytest_sparsity.errors import SparsityError, SparsityWarning
+from pytest_sparsity.files import locked, sha256_text
+from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.progress import Progress, silent
+from pytest_sparsity.spon.training import Recipe, train
+from pytest_sparsity.spon.vectors import SpontaneousVectors
+
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+class MissingVectors(SparsityError):
+    """No trained vectors fit, and training was not asked for."""
+
+
+@dataclass(frozen=True)
+class VectorLibrary:
+    """Finds or trains the vectors of a plan.
+
+    Attributes:
+        cache: vectors trained here are kept in its folder ``vectors``.
+        recipe: how to train; its sites and layers also choose among trained vectors.
+        when: ``never`` (use shipped and cached vectors), ``missing`` (train where there
+            are none) or ``all`` (use only vectors trained here).
+        progress: told about training.
+    """
+
+    cache: Path
+    recipe: Recipe
+    when: str = "never"
+    progress: Progress = silent
+
+    def get(
+        self, model: LanguageModel, plan: Plan, streams: Mapping[str, torch.Tensor]
+    ) -> SpontaneousVectors:
+        """The trained vectors for ``plan`` on ``model``.
+
+        Args:
+            model: dense.
+            plan: without vectors.
+            streams: training text by source, int64 [T] each.
+
+        Raises:
+            MissingVectors: none fit and ``when`` is ``never``.
+            SparsityError: training failed, or vectors cannot be written.
+        """
+        name = f"{model.name}-{plan.method}-{plan.level!r}.safetensors"
+        if self.when != "all" and (found := self._fitting(SHIPPED / name, model, plan)):
+            return found
+        text = sha256_text(*(f"{s}:{t.tolist()}" for s, t in streams.items()))
+        kept = sha256_text(model.weights_hash, plan.prefill.name, repr(self.recipe), text)[:8]
+        path = self.cache / "vectors" / kept / name
+        with locked(path.with_suffix(".lock")):
+            if found := self._fitting(path, model, plan):
+                return found
+            if self.when == "never":
+                raise MissingVectors(
+                    f"no trained spontaneous vectors fit {model.name} at {plan.method} "
+                    f"{plan.level:.2f} (prefill {plan.prefill.name}); train them with "
+                    "--sparsity-train missing, or leave trained out of --sparsity-spon"
+                )
+            trained = train(model, plan, list(streams.values()), self.recipe, self.progress)
+            source = {"text": list(streams), "text_hash": text[:16]}
+            vectors = replace(trained, provenance={**trained.provenance, **source})
+            vectors.save(path)
+            # What is used is what is stored: float16, as the next run will read it.
+            return SpontaneousVectors.load(path)
+
+    def _fitting(self, path: Path, model: LanguageModel, plan: Plan) -> SpontaneousVectors | None:
+        if not path.exists():
+            return None
+        try:
+            found = SpontaneousVectors.load(path)
+        except SparsityError as error:
+            warnings.warn(SparsityWarning(str(error)), stacklevel=2)
+            return None
+        own, recipe = found.provenance, asdict(self.recipe)
+        wanted = {
+            "weights": model.weights_hash,
+            "method": plan.method,
+            "level": plan.level,
+            "prefill": plan.prefill.name,
+        }
+        trained_as = own.get("recipe", {})
+        fits = all(own.get(k) == v for k, v in wanted.items()) and all(
+            _plain(trained_as.get(k)) == _plain(recipe[k]) for k in ("sites", "layers")
+        )
+        return found if fits else None
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

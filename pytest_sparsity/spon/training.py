@@ -1,0 +1,249 @@
+"""Trains spontaneous vectors by KL(dense || sparse) on the logits, weights frozen."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.methods.attach import sparsify
+from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.methods.positions import observe
+from pytest_sparsity.models import KINDS, LanguageModel, Site
+from pytest_sparsity.models.divergence import kl_gradient
+from pytest_sparsity.models.forward import run_documents
+from pytest_sparsity.models.parallel import in_parallel
+from pytest_sparsity.progress import Progress, silent
+from pytest_sparsity.spon.vectors import SpontaneousVectors
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How vectors are trained; stored with them.
+
+    Attributes:
+        steps: optimiser steps at most.
+        sequences: sequences per step.
+        length: tokens per sequence.
+        rate: Adam's step size, in units of the root mean square of each site's input.
+        warmup: steps of linear warm-up; a cosine to zero follows.
+        held_out: training sequences kept apart for early stopping.
+        check_every: steps between two looks at the held-out divergence.
+        patience: looks without improvement after which training stops.
+        sites: kinds of sites that get a vector.
+        layers: first and last layer that get vectors, inclusive; None for all.
+        seed: of the choice of sequences.
+    """
+
+    steps: int = 150
+    sequences: int = 4
+    length: int = 256
+    rate: float = 6e-3
+    warmup: int = 5
+    held_out: int = 8
+    check_every: int = 25
+    patience: int = 2
+    sites: tuple[str, ...] = KINDS
+    layers: tuple[int, int] | None = None
+    seed: int = 0
+
+    def chooses(self, site: Site) -> bool:
+        """Whether ``site`` gets a vector."""
+        inside = self.layers is None or self.layers[0] <= site.layer <= self.layers[1]
+        return inside and site.kind in self.sites
+
+
+def train(
+    model: LanguageModel,
+    plan: Plan,
+    streams: Sequence[torch.Tensor],
+    recipe: Recipe,
+    progress: Progress = silent,
+) -> SpontaneousVectors:
+    """Minimise E[KL(softmax z_dense || softmax z_sparse(a))] over the vectors a.
+
+    The teacher is ``model`` itself, dense; the student is a twin over the same weights
+    with ``plan`` attached and W a folded into its biases, exactly as it will run.  The
+    vectors with the lowest held-out divergence are returned.
+
+    Args:
+        model: dense.
+        plan: what the vectors make up for; its own bias must be empty.
+        streams: training text, one int64 token stream [T] per source; sequences are drawn
+            from the sources in turn.
+        recipe: how.
+        progress: told one unit per step, with the loss.
+
+    Returns:
+        Vectors whose provenance holds the recipe, the loss curve and the cost.
+
+    Raises:
+        SparsityError: a stream is too short, the recipe chooses no site of the plan, or
+            the loss is not finite.
+    """
+    chosen = [s for s in model.sites if s.name in plan.selectors and recipe.chooses(s)]
+    if not chosen:
+        raise SparsityError(
+            f"--sparsity-spon-sites and --sparsity-spon-layers leave no site of {model.name} "
+            "to train; name at least one kind of site and a layer that exists"
+        )
+    draw = _Sequences(streams, recipe)
+    scale = _input_scale(model, plan, draw.held_out)
+    weights = [site.module.weight.detach().float() for site in chosen]
+    a = [torch.zeros(w.shape[1], device=w.device, requires_grad=True) for w in weights]
+    optimiser = torch.optim.Adam(
+        [
+            {"params": [p], "lr": recipe.rate * scale[s.name]}
+            for p, s in zip(a, chosen, strict=True)
+        ],
+        betas=(0.9, 0.99),
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _schedule(step, recipe))
+
+    twin = model.twin()
+    zeros = {s.name: torch.zeros(w.shape[0]) for s, w in zip(chosen, weights, strict=True)}
+    started, losses, held_out = time.monotonic(), [], []
+    best = (math.inf, [p.detach().clone() for p in a])
+    label = f"train spon {model.name} {plan.method} {plan.level:.2f}"
+    with sparsify(twin, replace(plan, bias=zeros)), progress(label, recipe.steps, "step") as task:
+        modules = {site.name: site.module for site in twin.sites}
+        layers = [modules[site.name] for site in chosen]
+        own = [layer.bias.detach().clone() for layer in layers]
+        biases = [layer.bias.requires_grad_() for layer in layers]
+        student = _Student(model, twin, biases)
+
+        def fold() -> None:
+            with torch.no_grad():
+                for bias, base, w, vector in zip(biases, own, weights, a, strict=True):
+                    bias.copy_(base.float() + w @ vector)
+
+        step = 0
+        while step < recipe.steps:
+            fold()
+            loss, gradients = student.loss(draw.next(), gradient=True)
+            if not math.isfinite(loss):
+                raise SparsityError(
+                    f"training spontaneous vectors for {model.name} at level {plan.level:.2f} "
+                    f"diverged at step {step}; train with a lower rate"
+                )
+            for vector, w, gradient in zip(a, weights, gradients, strict=True):
+                vector.grad = w.T @ gradient
+            optimiser.step()
+            schedule.step()
+            step += 1
+            losses.append(round(loss, 5))
+            task.advance(note=f"KL {loss:.3f}")
+            if step % recipe.check_every == 0 or step == recipe.steps:
+                fold()
+                now, _ = student.loss(draw.held_out, gradient=False)
+                held_out.append((step, round(now, 5)))
+                if now < best[0]:
+                    best = (now, [p.detach().clone() for p in a])
+                elif all(value > best[0] for _, value in held_out[-recipe.patience :]):
+                    break
+    provenance: dict[str, Any] = {
+        "setting": "trained",
+        "weights": model.weights_hash,
+        "model": model.name,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "method": plan.method,
+        "level": plan.level,
+        "prefill": plan.prefill.name,
+        "recipe": asdict(recipe),
+        "steps": step,
+        "training_tokens": step * recipe.sequences * recipe.length,
+        "seconds": round(time.monotonic() - started, 1),
+        "loss": losses,
+        "held_out_loss": held_out,
+    }
+    vectors = {site.name: vector for site, vector in zip(chosen, best[1], strict=True)}
+    return SpontaneousVectors(vectors, provenance)
+
+
+class _Student:
+    """The sparse twin, its dense teacher, and the biases that are trained."""
+
+    def __init__(
+        self, teacher: LanguageModel, twin: LanguageModel, biases: list[torch.nn.Parameter]
+    ) -> None:
+        self._teacher, self._twin, self._biases = teacher, twin, biases
+
+    def loss(self, batch: torch.Tensor, *, gradient: bool) -> tuple[float, list[torch.Tensor]]:
+        """Mean KL per token of ``batch`` [B, T], and its gradients by the biases."""
+
+        def work(part: torch.Tensor) -> tuple[float, list[torch.Tensor]]:
+            part = part.to(self._teacher.device)
+            with torch.no_grad():
+                dense = self._teacher.decoder(input_ids=part, use_cache=False).last_hidden_state
+            with torch.set_grad_enabled(gradient):
+                sparse = self._twin.decoder(input_ids=part, use_cache=False).last_hidden_state
+            width = dense.shape[-1]
+            total, by_hidden = kl_gradient(
+                self._teacher, dense.reshape(-1, width), sparse.detach().reshape(-1, width)
+            )
+            if not gradient:
+                return total, []
+            found = torch.autograd.grad(sparse, self._biases, by_hidden.reshape(sparse.shape))
+            return total, [g.float() for g in found]
+
+        parts = in_parallel(work, batch.split(1), device=self._teacher.device)
+        total, sums = 0.0, []
+        for loss, gradients in parts:
+            total += loss
+            sums = [s + g for s, g in zip(sums, gradients, strict=True)] if sums else gradients
+        return total / batch.numel(), [s / batch.numel() for s in sums]
+
+
+class _Sequences:
+    """Draws sequences from the sources in turn; the tail of each source is held out."""
+
+    def __init__(self, streams: Sequence[torch.Tensor], recipe: Recipe) -> None:
+        apart = math.ceil(recipe.held_out / len(streams)) * recipe.length
+        for number, stream in enumerate(streams):
+            if len(stream) < apart + 2 * recipe.length:
+                raise SparsityError(
+                    f"training text {number + 1} has {len(stream)} tokens; spontaneous vectors "
+                    f"need at least {apart + 2 * recipe.length} per source: use a longer "
+                    "calibration corpus"
+                )
+        self._streams = [stream[:-apart] for stream in streams]
+        tails = torch.cat([stream[-apart:].view(-1, recipe.length) for stream in streams])
+        self.held_out = tails[: recipe.held_out]
+        self._recipe = recipe
+        self._generator = torch.Generator().manual_seed(recipe.seed)
+
+    def next(self) -> torch.Tensor:
+        """A batch [sequences, length]."""
+        length = self._recipe.length
+        rows = []
+        for number in range(self._recipe.sequences):
+            stream = self._streams[number % len(self._streams)]
+            start = int(torch.randint(len(stream) - length + 1, (1,), generator=self._generator))
+            rows.append(stream[start : start + length])
+        return torch.stack(rows)
+
+
+def _schedule(step: int, recipe: Recipe) -> float:
+    if step < recipe.warmup:
+        return (step + 1) / recipe.warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - recipe.warmup) / (recipe.steps - recipe.warmup)))
+
+
+def _input_scale(model: LanguageModel, plan: Plan, batch: torch.Tensor) -> dict[str, float]:
+    """Root mean square of every site's input on ``batch`` [B, T]."""
+    squares: dict[str, tuple[float, int]] = {}
+
+    def visit(site: str, x: torch.Tensor) -> None:
+        total, count = squares.get(site, (0.0, 0))
+        squares[site] = (total + float(x.float().square().sum()), count + x.numel())
+
+    with observe(model, plan.prefill, visit):
+        # One sequence after the other: the sums must not depend on how threads take turns.
+        for tokens in batch:
+            run_documents(model, [tokens])
+    return {site: math.sqrt(total / count) for site, (total, count) in squares.items()}

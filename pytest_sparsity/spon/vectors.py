@@ -1,0 +1,100 @@
+"""Spontaneous vectors as a value: fold, save, load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.files import atomic_write
+from pytest_sparsity.models import LanguageModel
+
+_FORMAT = "pytest-sparsity spontaneous vectors 1"
+
+
+@dataclass(frozen=True, eq=False)
+class SpontaneousVectors:
+    """One input-independent vector per site.
+
+    Attributes:
+        a: site name to a, float32 [K], K the width of the site's input.
+        provenance: where they come from: weights hash, method, level, prefill policy,
+            setting, and for trained ones data, steps, loss curve and command.
+    """
+
+    a: Mapping[str, torch.Tensor]
+    provenance: Mapping[str, Any]
+
+    def fold(self, model: LanguageModel) -> dict[str, torch.Tensor]:
+        """Site name to W a, float32 [N]: what the site's layer adds to its bias.
+
+        Raises:
+            SparsityError: the vectors belong to another model.
+        """
+        layers = {site.name: site.module for site in model.sites}
+        for site, a in self.a.items():
+            if site not in layers or a.shape != (layers[site].in_features,):
+                raise SparsityError(
+                    f"spontaneous vectors do not fit model {model.name} at site {site}: they "
+                    f"were made for weights {self.provenance.get('weights', 'unknown')[:12]}, "
+                    f"the model has {model.weights_hash[:12]}; train them again with "
+                    "--sparsity-train all"
+                )
+        return {
+            site: layers[site].weight.detach().float() @ a.to(model.device)
+            for site, a in self.a.items()
+        }
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over sites and values, 16 hex digits."""
+        digest = hashlib.sha256()
+        for site in sorted(self.a):
+            digest.update(site.encode() + b"\0")
+            digest.update(self.a[site].detach().cpu().contiguous().float().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file (float16, provenance in its header), atomically.
+
+        Raises:
+            SparsityError: the file cannot be written.
+        """
+        from safetensors.torch import save
+
+        header = {"format": _FORMAT, "provenance": json.dumps(dict(self.provenance))}
+        tensors = {site: a.detach().cpu().to(torch.float16) for site, a in self.a.items()}
+        atomic_write(path, save(tensors, metadata=header))
+
+    @classmethod
+    def load(cls, path: Path) -> SpontaneousVectors:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            SparsityError: the file is missing, damaged or not of this format.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as stream:
+                header = stream.metadata() or {}
+                if header.get("format") != _FORMAT:
+                    raise SparsityError(
+                        f"{path} holds no spontaneous vectors of this version ({_FORMAT!r} "
+                        f"expected, {header.get('format')!r} found); delete it and train again "
+                        "with --sparsity-train missing"
+                    )
+                provenance = json.loads(header["provenance"])
+                a = {site: stream.get_tensor(site).float() for site in stream.keys()}
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            raise SparsityError(
+                f"{path} cannot be read as spontaneous vectors ({error}); delete it and train "
+                "again with --sparsity-train missing"
+            ) from error
+        return cls(a, provenance)

@@ -1,0 +1,88 @@
+"""What one pytest session of this plugin holds, kept in ``config.stash``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_sparsity.options import Settings
+from pytest_sparsity.progress import Progress, on_stream, silent
+
+if TYPE_CHECKING:
+    from pytest_sparsity.sweep.session import SweepSession
+
+
+@dataclass(eq=False)
+class State:
+    """Settings, and the sweep made from them when something first needs it."""
+
+    config: pytest.Config
+    settings: Settings
+
+    @cached_property
+    def session(self) -> SweepSession:
+        """The sweep; its first use imports torch.
+
+        Raises:
+            SparsityError: a setting cannot be met.
+        """
+        from pytest_sparsity.methods.registry import register
+        from pytest_sparsity.sweep.session import SweepSession
+
+        for methods in self.config.hook.pytest_sparsity_methods(config=self.config):
+            for method in methods:
+                register(method)
+        return SweepSession(self.settings, self.progress)
+
+    @property
+    def progress(self) -> Progress:
+        """Progress on the terminal; silent in xdist's workers and with ``-q``."""
+        if is_worker(self.config) or self.config.get_verbosity() < 0:
+            return silent
+        return on_stream(_Uncaptured(self.config))
+
+
+class _Uncaptured:
+    """Standard error that is seen although pytest captures output."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._capture = config.pluginmanager.getplugin("capturemanager")
+
+    def write(self, text: str) -> int:
+        import contextlib
+        import sys
+
+        capture = self._capture
+        aside = capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
+        with aside:
+            written = sys.stderr.write(text)
+            sys.stderr.flush()
+        return written
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def isatty(self) -> bool:
+        import sys
+
+        return bool(sys.__stderr__ and sys.__stderr__.isatty())
+
+
+STATE = pytest.StashKey[State]()
+
+#: On an item: what its test measured, as plain data for the live display.
+MEASURED = pytest.StashKey[dict[str, Any]]()
+
+
+def state_of(config: pytest.Config) -> State:
+    """The state of this session."""
+    return config.stash[STATE]
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is a worker of pytest-xdist."""
+    worker: Any = getattr(config, "workerinput", None)
+    return worker is not None

@@ -1,0 +1,1 @@
+"""The grid: cells, their records, the store they live in, and the verdicts over them."""

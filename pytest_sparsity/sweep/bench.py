@@ -1,0 +1,283 @@
+"""What a sweep works with: models, text, plans and vectors, each made once per process."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.evaluation.corpora import Corpus, assert_disjoint, corpus
+from pytest_sparsity.evaluation.generation import continue_greedily
+from pytest_sparsity.evaluation.perplexity import Window, dense_states, windows
+from pytest_sparsity.evaluation.tasks import Task, task
+from pytest_sparsity.files import default_cache
+from pytest_sparsity.methods.attach import Attached, sparsify
+from pytest_sparsity.methods.calibrator import Calibrator
+from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.methods.prefill import PrefillPolicy
+from pytest_sparsity.methods.registry import method, method_names
+from pytest_sparsity.models import LanguageModel, load_model
+from pytest_sparsity.models.forward import check_head
+from pytest_sparsity.options import Settings
+from pytest_sparsity.progress import Progress, silent
+from pytest_sparsity.spon.library import VectorLibrary
+from pytest_sparsity.spon.residual import mean_residual
+from pytest_sparsity.spon.training import Recipe
+from pytest_sparsity.spon.vectors import SpontaneousVectors
+from pytest_sparsity.sweep.cell import (
+    GENERATION,
+    MEAN_RESIDUAL,
+    OFF,
+    PERPLEXITY,
+    TRAINED,
+    Cell,
+    Configuration,
+)
+from pytest_sparsity.targets import HardwareTarget, resolve_target
+
+
+class Bench:
+    """Everything that cells share.
+
+    Args:
+        settings: what the user asked for.
+        progress: told about downloads, calibration and training.
+
+    Raises:
+        SparsityError: a setting names something that does not exist.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress = silent) -> None:
+        self.settings = settings
+        self.cache: Path = settings.cache or default_cache()
+        self.progress = progress
+        self.prefill = PrefillPolicy.parse(settings.prefill)
+        self.target: HardwareTarget = resolve_target(settings.target)
+        for name in settings.methods:
+            if name not in method_names():
+                raise SparsityError(
+                    f"--sparsity-methods {name!r} is unknown; known are {', '.join(method_names())}"
+                )
+        self._attached: tuple[Configuration, LanguageModel, Attached] | None = None
+        self._states: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
+        self._models: dict[str, LanguageModel] = {}
+
+    def load_all(self) -> dict[str, LanguageModel]:
+        """Load every model of the settings, by its short name.
+
+        Raises:
+            SparsityError: a model cannot be had, or two have the same short name.
+        """
+        for source in self.settings.models:
+            found = load_model(
+                source,
+                dtype=self.settings.dtype,
+                device=self.settings.target,
+                cache=self.cache,
+                progress=self.progress,
+            )
+            known = self._models.get(found.name)
+            if known is not None and known.source != source:
+                raise SparsityError(
+                    f"--sparsity-model {source!r} and {known.source!r} are both called "
+                    f"{found.name!r}; rename one folder"
+                )
+            if known is None:
+                check_head(found)
+                self._models[found.name] = found
+        return self._models
+
+    def model(self, name: str) -> LanguageModel:
+        """The dense model with this short name."""
+        if name not in self._models:
+            self.load_all()
+        return self._models[name]
+
+    @cached_property
+    def calibration_corpus(self) -> Corpus:
+        """Text for thresholds and training, disjoint from every evaluation corpus."""
+        found = corpus(self.settings.calibration, "calibration")
+        for name in self.settings.corpora:
+            assert_disjoint(found, self.evaluation_corpus(name))
+        return found
+
+    @cache  # noqa: B019 - a bench lives as long as its session
+    def evaluation_corpus(self, name: str) -> Corpus:
+        """Text for perplexity."""
+        return corpus(name, "evaluation")
+
+    @cache  # noqa: B019
+    def task(self, name: str) -> Task:
+        """A task, its items and choices shuffled by the seed."""
+        return task(
+            name,
+            seed=self.settings.seed,
+            data=self.settings.data,  # type: ignore[arg-type]
+            cache=self.cache,
+            progress=self.progress,
+        )
+
+    @cache  # noqa: B019
+    def windows(self, model: str, corpus_name: str) -> list[Window]:
+        """All windows of an evaluation corpus for a model.
+
+        Raises:
+            SparsityError: no document is long enough.
+        """
+        return self._windows(model, self.evaluation_corpus(corpus_name), self.settings.sizes.window)
+
+    @cache  # noqa: B019
+    def prompts(self, model: str) -> list[Window]:
+        """The beginnings of documents that generation continues: 32 tokens each."""
+        first = self.evaluation_corpus(self.settings.corpora[0])
+        return self._windows(model, first, 32)[: self.settings.sizes.prompts]
+
+    def _windows(self, model: str, text: Corpus, length: int) -> list[Window]:
+        loaded = self.model(model)
+        found = windows(text.documents, loaded.tokenizer, length, loaded.bos)
+        if not found:
+            raise SparsityError(
+                f"corpus {text.name!r} ({text.split}) has no document of {length} tokens for "
+                f"{model}; give longer documents"
+            )
+        return found
+
+    @cache  # noqa: B019
+    def calibrator(self, model: str) -> Calibrator:
+        """Calibration of a model, its thresholds for all levels of the settings in one pass."""
+        sizes = self.settings.sizes
+        text = self._windows(model, self.calibration_corpus, sizes.window)[: sizes.calibration]
+        return Calibrator(
+            self.model(model),
+            [window.tokens for window in text],
+            self.prefill,
+            self.cache,
+            self.progress,
+        )
+
+    @cache  # noqa: B019
+    def plan(self, configuration: Configuration) -> Plan:
+        """How a configuration is sparsified, SPON folded in.
+
+        Raises:
+            MissingVectors: it needs trained vectors, and none fit.
+        """
+        calibrator = self.calibrator(configuration.model)
+        if configuration.level in self.settings.levels:
+            calibrator.prepare(self.settings.levels)
+        plan = method(configuration.method).plan(calibrator, configuration.level)
+        if configuration.spon == OFF:
+            return plan
+        bias = self.vectors(configuration).fold(self.model(configuration.model))
+        return Plan(plan.method, plan.level, plan.selectors, plan.prefill, bias)
+
+    @cache  # noqa: B019
+    def vectors(self, configuration: Configuration) -> SpontaneousVectors:
+        """The spontaneous vectors of a configuration.
+
+        Raises:
+            MissingVectors: it needs trained vectors, and none fit.
+        """
+        model, plan = self.model(configuration.model), self.plan(configuration.without_spon)
+        calibrator = self.calibrator(configuration.model)
+        if configuration.spon == MEAN_RESIDUAL:
+            return mean_residual(model, plan, calibrator.tokens, self.progress)
+        return self.library.get(model, plan, self._streams(model))
+
+    @cached_property
+    def library(self) -> VectorLibrary:
+        """Trained vectors: shipped, cached, or trained now if the settings allow it."""
+        recipe = Recipe(sites=self.settings.spon_sites, layers=self.settings.spon_layers)
+        return VectorLibrary(self.cache, recipe, self.settings.train, self.progress)
+
+    def _streams(self, model: LanguageModel) -> dict[str, torch.Tensor]:
+        """The calibration text as one stream of tokens per source."""
+        sources: dict[str, list[str]] = {}
+        for document in self.calibration_corpus.documents:
+            sources.setdefault(document.source, []).append(document.text)
+        return {
+            source: torch.tensor(
+                [
+                    token
+                    for text in texts
+                    for token in model.tokenizer(text, add_special_tokens=False).input_ids
+                ]
+            )
+            for source, texts in sources.items()
+        }
+
+    def attached(self, configuration: Configuration) -> tuple[LanguageModel, Attached]:
+        """A twin of the model with the configuration's plan; the last one is kept attached."""
+        if self._attached is None or self._attached[0] != configuration:
+            twin = self.model(configuration.model).twin()
+            self._attached = (configuration, twin, sparsify(twin, self.plan(configuration)))
+        return self._attached[1:]
+
+    def dense_states(
+        self, model: str, corpus_name: str, documents: list[Window]
+    ) -> dict[str, torch.Tensor]:
+        """Hidden states of the dense model on ``documents``, kept for the next cell."""
+        known = self._states.setdefault((model, corpus_name), {})
+        known.update(dense_states(self.model(model), [w for w in documents if w.id not in known]))
+        return known
+
+    @cache  # noqa: B019
+    def dense_paths(self, model: str) -> list[list[int]]:
+        """The dense model's greedy continuation of every prompt."""
+        prompts, steps = self.prompts(model), self.settings.sizes.new_tokens
+        return continue_greedily(self.model(model), prompts, steps)
+
+    def key(self, cell: Cell) -> dict[str, Any]:
+        """Everything that makes two records of ``cell`` comparable."""
+        configuration, settings = cell.configuration, self.settings
+        model = self.model(configuration.model)
+        key: dict[str, Any] = {
+            "weights": model.weights_hash,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "target": self.target.fingerprint,
+            "seed": settings.seed,
+            "data": self._data(cell),
+            "versions": versions(),
+        }
+        if configuration.method != "dense":
+            key["method"] = dict(method(configuration.method).parameters)
+            key["calibration"] = self.calibrator(configuration.model).hash
+            key["prefill"] = self.prefill.name
+            key["spon"] = configuration.spon
+            if configuration.spon == TRAINED:
+                key["spon"] = self.vectors(configuration).hash
+        return key
+
+    def sources(self) -> dict[str, str]:
+        """Every corpus and task in use: split, licence and hash."""
+        texts = [self.calibration_corpus, *map(self.evaluation_corpus, self.settings.corpora)]
+        found = {f"{t.name} ({t.split})": f"{t.licence}; {t.hash[:16]}" for t in texts}
+        for task in map(self.task, self.settings.tasks):
+            found[task.name] = f"{task.licence}; {task.hash[:16]}"
+        return found
+
+    def _data(self, cell: Cell) -> Mapping[str, Any]:
+        sizes = self.settings.sizes
+        if cell.kind == PERPLEXITY:
+            return {"corpus": self.evaluation_corpus(cell.subject).hash, "window": sizes.window}
+        if cell.kind == GENERATION:
+            first = self.evaluation_corpus(self.settings.corpora[0])
+            return {"corpus": first.hash, "prompts": sizes.prompts, "new_tokens": sizes.new_tokens}
+        return {"task": self.task(cell.subject).hash}
+
+
+@cache
+def versions() -> dict[str, str | None]:
+    """Versions of this package and of those that numbers depend on; None if not installed."""
+    found: dict[str, str | None] = {}
+    for name in ("pytest-sparsity", "torch", "transformers", "triton"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found

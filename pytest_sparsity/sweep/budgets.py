@@ -1,0 +1,154 @@
+"""Budgets: how much damage is allowed, per model, method, level, SPON setting and metric."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.sweep.cell import SPON_SETTINGS, Configuration
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SCHEMA = 1
+METRICS = ("perplexity", "kl", "agreement", "accuracy", "path", "recovery")
+_FIELDS = {"model", "method", "level", "spon", "metric", "max", "min"}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The limit on one metric of one configuration.
+
+    Attributes:
+        configuration: what it is about.
+        metric: as in :class:`~pytest_sparsity.sweep.comparison.Comparison`.
+        limit: the largest damage allowed, or the smallest gain demanded.
+        is_minimum: whether ``limit`` is a smallest gain (``recovery``).
+        origin: the file it comes from.
+    """
+
+    configuration: Configuration
+    metric: str
+    limit: float
+    is_minimum: bool
+    origin: str
+
+    @property
+    def limit_text(self) -> str:
+        """``<= 0.05`` or ``>= 0.45``."""
+        return f"{'>=' if self.is_minimum else '<='} {self.limit:.4f}"
+
+
+class Budgets:
+    """All budgets in force; later files override earlier ones, entry by entry."""
+
+    def __init__(self, budgets: Iterable[Budget]) -> None:
+        self._by_key = {(b.configuration, b.metric): b for b in budgets}
+
+    def find(self, configuration: Configuration, metric: str) -> Budget | None:
+        """The budget of a metric of a configuration, if there is one."""
+        return self._by_key.get((configuration, metric))
+
+    def __iter__(self) -> Any:
+        return iter(self._by_key.values())
+
+
+def load(*paths: Path) -> Budgets:
+    """Read thresholds files (TOML); an entry of a later file replaces an earlier one's.
+
+    Raises:
+        SparsityError: a file is missing or is not TOML, or an entry has an unknown or
+            missing key, a wrong type or an impossible value; the message names the file,
+            the entry and the key.
+    """
+    return Budgets(budget for path in paths for budget in _read(path))
+
+
+def check_swept(path: Path, configurations: Sequence[Configuration]) -> None:
+    """Refuse a user's thresholds for models or levels that this sweep does not measure.
+
+    Raises:
+        SparsityError: an entry of ``path`` would never be looked at.
+    """
+    swept = set(configurations)
+    for budget in _read(path):
+        if budget.configuration not in swept:
+            models = {c.model for c in swept}
+            if budget.configuration.model not in models:
+                continue  # thresholds for other models may share the file
+            raise SparsityError(
+                f"--sparsity-thresholds {path}: {budget.configuration.id} is not swept, so its "
+                f"budget for {budget.metric} would never be checked; add its level to "
+                "--sparsity-levels (and its method and SPON setting), or remove the entry"
+            )
+
+
+def _read(path: Path) -> list[Budget]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SparsityError(
+            f"--sparsity-thresholds {path}: cannot be read ({error.strerror}); give a TOML file"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SparsityError(f"--sparsity-thresholds {path}: not a TOML file ({error})") from error
+    unknown = sorted(set(content) - {"schema", "budget", "about"})
+    if unknown:
+        raise SparsityError(
+            f"--sparsity-thresholds {path}: unknown key {unknown[0]!r}; known are schema, about "
+            "and [[budget]]"
+        )
+    if content.get("schema") != SCHEMA:
+        raise SparsityError(
+            f"--sparsity-thresholds {path}: schema is {content.get('schema')!r}; this version "
+            f"reads schema = {SCHEMA}"
+        )
+    entries = content.get("budget", [])
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise SparsityError(
+            f"--sparsity-thresholds {path}: budgets are written as [[budget]] tables"
+        )
+    return [_budget(path, number, entry) for number, entry in enumerate(entries, 1)]
+
+
+def _budget(path: Path, number: int, entry: dict[str, Any]) -> Budget:
+    def bad(what: str) -> SparsityError:
+        return SparsityError(f"--sparsity-thresholds {path}: budget {number}: {what}")
+
+    def number_of(key: str) -> float:
+        value = entry[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise bad(f"{key} must be a number, not {value!r}")
+        if not math.isfinite(value):
+            raise bad(f"{key} must be finite, not {value!r}")
+        return float(value)
+
+    if unknown := sorted(set(entry) - _FIELDS):
+        raise bad(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(_FIELDS))}")
+    if missing := sorted({"model", "method", "level", "spon", "metric"} - set(entry)):
+        raise bad(f"{missing[0]!r} is missing")
+    for key in ("model", "method", "spon", "metric"):
+        if not isinstance(entry[key], str):
+            raise bad(f"{key} must be text, not {entry[key]!r}")
+    level = number_of("level")
+    if not 0 <= level <= 1:
+        raise bad(f"level must be between 0 and 1, not {level!r}")
+    if entry["spon"] not in SPON_SETTINGS:
+        raise bad(f"spon must be one of {', '.join(SPON_SETTINGS)}, not {entry['spon']!r}")
+    name = entry["metric"].partition(":")[0]
+    if name not in METRICS:
+        raise bad(f"metric {entry['metric']!r} is unknown; known are {', '.join(METRICS)}")
+    side = "min" if name == "recovery" else "max"
+    if (other := "max" if side == "min" else "min") in entry:
+        raise bad(f"{name} is limited by {side!r}, not {other!r}")
+    if side not in entry:
+        raise bad(f"{side!r} is missing")
+    configuration = Configuration(entry["model"], entry["method"], level, entry["spon"])
+    return Budget(configuration, entry["metric"], number_of(side), side == "min", path.name)

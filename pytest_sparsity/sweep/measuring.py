@@ -1,0 +1,143 @@
+"""Measures one cell: runs its evaluation on the model as configured."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from pytest_sparsity.evaluation.choice import score_items
+from pytest_sparsity.evaluation.generation import continue_greedily, describe_paths
+from pytest_sparsity.evaluation.perplexity import score_documents
+from pytest_sparsity.methods.attach import Attached
+from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.sweep.bench import Bench
+from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell
+from pytest_sparsity.sweep.record import Record
+
+Counts = dict[str, tuple[int, int]]
+
+
+def measure(
+    bench: Bench, cell: Cell, draws: int, known: Record | None, key: dict[str, Any]
+) -> Record:
+    """Measure ``cell`` on ``draws`` times the profile's amount of data.
+
+    Args:
+        bench: models, text and plans.
+        cell: what to measure.
+        draws: how often the first amount is drawn, see :class:`~..options.Sizes`.
+        known: a record of the same key with less data; only what it lacks is measured.
+        key: the record's key.
+
+    Raises:
+        SparsityError: the model gives NaN, or a task is too long for it.
+    """
+    started = time.monotonic()
+    have = known.units if known is not None else []
+    configuration = cell.configuration
+    if configuration.method == "dense":
+        model, attached = bench.model(configuration.model), None
+    else:
+        model, attached = bench.attached(configuration)
+    if cell.kind == PERPLEXITY:
+        measured = _perplexity(bench, cell, draws, have, model, attached)
+        if attached is not None:
+            before = known.measured["achieved"]["counts"] if known is not None else {}
+            measured["achieved"] = _achieved(attached, before)
+        tokens = sum(d["tokens"] for d in measured["documents"][len(have) :])
+    elif cell.kind == GENERATION:
+        measured = _generation(bench, cell, model)
+        tokens = sum(p["tokens"] for p in measured["prompts"])
+    else:
+        measured = _task(bench, cell, draws, have, model)
+        tokens = sum(sum(i["tokens"]) for i in measured["items"][len(have) :])
+    cost = {"seconds": round(time.monotonic() - started, 3), "tokens": tokens}
+    if known is not None:
+        cost = {name: round(value + known.cost[name], 3) for name, value in cost.items()}
+    cost["peak_bytes"] = peak_bytes()
+    when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Record(cell, key, measured, cost, when)
+
+
+def enough(bench: Bench, cell: Cell, draws: int, record: Record) -> bool:
+    """Whether ``record`` holds as much data as ``draws`` draws give."""
+    sizes = bench.settings.sizes
+    if cell.kind == GENERATION:
+        return True
+    if cell.kind == PERPLEXITY:
+        available = len(bench.windows(cell.configuration.model, cell.subject))
+        return len(record.units) >= min(sizes.documents * draws, available)
+    return len(record.units) >= min(sizes.items * draws, len(bench.task(cell.subject).items))
+
+
+def _perplexity(
+    bench: Bench,
+    cell: Cell,
+    draws: int,
+    have: Sequence[dict[str, Any]],
+    model: LanguageModel,
+    attached: Attached | None,
+) -> dict[str, Any]:
+    name = cell.configuration.model
+    chosen = bench.windows(name, cell.subject)[: bench.settings.sizes.documents * draws]
+    fresh = chosen[len(have) :]
+    reference = None
+    if attached is not None:
+        reference = bench.dense_states(name, cell.subject, fresh)
+        attached.achieved.reset()
+        attached.counting = True
+    try:
+        documents = [*have, *score_documents(model, fresh, reference)]
+    finally:
+        if attached is not None:
+            attached.counting = False
+    return {"documents": documents}
+
+
+def _achieved(attached: Attached, before: Counts) -> dict[str, Any]:
+    """Zeroed and seen activations per site, and the fraction of weights they skip."""
+    counts = {
+        site: (zeros + before.get(site, (0, 0))[0], seen + before.get(site, (0, 0))[1])
+        for site, (zeros, seen) in attached.achieved.counts.items()
+    }
+    weights = attached.achieved.weights
+    skipped = math.fsum(weights[s] * zeros / seen for s, (zeros, seen) in counts.items())
+    return {"weighted": skipped / sum(weights.values()), "counts": counts}
+
+
+def _task(
+    bench: Bench, cell: Cell, draws: int, have: Sequence[dict[str, Any]], model: LanguageModel
+) -> dict[str, Any]:
+    task = bench.task(cell.subject)
+    sizes, items = bench.settings.sizes, list(have)
+    # Each draw is packed by itself: what an item scores must not depend on how many draws
+    # were asked for at once.
+    for start in range(len(items), min(sizes.items * draws, len(task.items)), sizes.items):
+        items += score_items(model, task, task.items[start : start + sizes.items])
+    return {
+        "items": items,
+        "normalisation": task.normalisation,
+        "chance": task.chance,
+        "family": task.family,
+    }
+
+
+def _generation(bench: Bench, cell: Cell, model: LanguageModel) -> dict[str, Any]:
+    prompts = bench.prompts(cell.configuration.model)
+    new_tokens = bench.settings.sizes.new_tokens
+    dense = bench.dense_paths(cell.configuration.model)
+    paths = dense
+    if cell.configuration.method != "dense":
+        paths = continue_greedily(model, prompts, new_tokens)
+    return {"prompts": describe_paths(model, prompts, paths, dense)}
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

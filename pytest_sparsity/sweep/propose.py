@@ -1,0 +1,85 @@
+"""Writes measured damage plus a margin as a thresholds file, for a person to review."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_sparsity.files import atomic_write
+from pytest_sparsity.sweep.budgets import METRICS, SCHEMA
+from pytest_sparsity.sweep.comparison import Comparison
+from pytest_sparsity.sweep.verdict import Verdict
+
+#: A budget is the measured interval's worse end, moved by this share of the estimate ...
+RELATIVE = 0.10
+#: ... and by this much of the metric itself.
+ABSOLUTE: Mapping[str, float] = {
+    "perplexity": 0.01,
+    "kl": 0.01,
+    "agreement": 0.01,
+    "accuracy": 0.02,
+    "path": 0.05,
+    "recovery": 0.02,
+}
+assert set(ABSOLUTE) == set(METRICS)
+
+
+def limit(comparison: Comparison) -> float | None:
+    """The proposed budget of a metric; None where the interval is unbounded.
+
+    Rounded to three decimals on the lenient side.
+    """
+    name = comparison.metric.partition(":")[0]
+    if name == "recovery":
+        value = comparison.value
+        worst = value.low - RELATIVE * abs(value.estimate) - ABSOLUTE[name]
+        return math.floor(worst * 1000) / 1000 if math.isfinite(worst) else None
+    if comparison.change is None:
+        return None
+    change = comparison.change
+    worst = change.high + RELATIVE * abs(change.estimate) + ABSOLUTE[name]
+    return math.ceil(worst * 1000) / 1000 if math.isfinite(worst) else None
+
+
+def propose(path: Path, verdicts: Iterable[Verdict], settings: Mapping[str, Any]) -> None:
+    """Write the budgets of everything measured.
+
+    Raises:
+        SparsityError: ``path`` cannot be written.
+    """
+    lines = [
+        f"schema = {SCHEMA}",
+        "",
+        "[about]",
+        'margin = "the worse end of the measured 95 % interval, moved by '
+        f'{RELATIVE:.0%} of the estimate and by an absolute part per metric"',
+        *(f"{name}_margin = {value}" for name, value in ABSOLUTE.items()),
+        f"profile = {_text(settings['profile'])}",
+        f"seed = {settings['seed']}",
+    ]
+    for verdict in verdicts:
+        comparison, configuration = verdict.comparison, verdict.comparison.cell.configuration
+        value = limit(comparison)
+        if value is None:
+            continue
+        measured = comparison.change if comparison.change is not None else comparison.value
+        side = "max" if comparison.change is not None else "min"
+        lines += [
+            "",
+            f"# measured {measured.estimate:+.4f} [{measured.low:+.4f}, {measured.high:+.4f}], "
+            f"n = {measured.n}",
+            "[[budget]]",
+            f"model = {_text(configuration.model)}",
+            f"method = {_text(configuration.method)}",
+            f"level = {configuration.level!r}",
+            f"spon = {_text(configuration.spon)}",
+            f"metric = {_text(comparison.metric)}",
+            f"{side} = {value!r}",
+        ]
+    atomic_write(path, "\n".join(lines) + "\n")
+
+
+def _text(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

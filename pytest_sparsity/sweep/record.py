@@ -1,0 +1,103 @@
+"""What one cell measured, as one self-contained line of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_sparsity.files import sha256_text
+from pytest_sparsity.sweep.cell import Cell, Configuration
+
+SCHEMA = 1
+
+
+class ForeignRecord(ValueError):
+    """A line of JSON that is a record of another schema version, or no record at all."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one cell measured.
+
+    Attributes:
+        cell: what was measured.
+        key: everything that makes two numbers comparable: hashes of weights, data,
+            calibration and vectors, method parameters, prefill policy, dtype, seed,
+            target, versions.
+        measured: per-document or per-item values, see the modules in ``evaluation/``.
+        cost: ``seconds``, ``tokens`` and ``peak_bytes`` of the process.
+        when: ISO time, UTC.
+    """
+
+    cell: Cell
+    key: Mapping[str, Any]
+    measured: Mapping[str, Any]
+    cost: Mapping[str, float]
+    when: str
+
+    @property
+    def id(self) -> str:
+        """Identifies cell and key, 16 hex digits."""
+        return record_id(self.cell, self.key)
+
+    @property
+    def units(self) -> list[dict[str, Any]]:
+        """The documents, items or prompts."""
+        (units,) = (
+            self.measured[k] for k in ("documents", "items", "prompts") if k in self.measured
+        )
+        return list(units)
+
+    def to_json(self) -> str:
+        """One line, keys sorted."""
+        configuration = self.cell.configuration
+        content = {
+            "schema": SCHEMA,
+            "id": self.id,
+            "cell": {
+                "model": configuration.model,
+                "method": configuration.method,
+                "level": configuration.level,
+                "spon": configuration.spon,
+                "evaluation": self.cell.evaluation,
+            },
+            "key": dict(self.key),
+            "measured": dict(self.measured),
+            "cost": dict(self.cost),
+            "when": self.when,
+        }
+        return json.dumps(content, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Record:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ForeignRecord: it is JSON, but of another schema version.
+            ValueError: it is not a whole record.
+        """
+        content = json.loads(line)
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            found = content.get("schema") if isinstance(content, dict) else None
+            raise ForeignRecord(f"schema {found!r}, not {SCHEMA}")
+        try:
+            names = content["cell"]
+            configuration = Configuration(
+                names["model"], names["method"], names["level"], names["spon"]
+            )
+            return cls(
+                Cell(configuration, names["evaluation"]),
+                content["key"],
+                content["measured"],
+                content["cost"],
+                content["when"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"incomplete record: {error}") from error
+
+
+def record_id(cell: Cell, key: Mapping[str, Any]) -> str:
+    """Identifies a cell measured under ``key``: 16 hex digits."""
+    return sha256_text(cell.id, json.dumps(dict(key), sort_keys=True))[:16]

@@ -1,0 +1,115 @@
+"""Checks of the measurement itself, which every sweep makes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+
+from pytest_sparsity.evaluation.perplexity import score_documents
+from pytest_sparsity.methods.attach import sparsify
+from pytest_sparsity.methods.plan import Plan, Threshold
+from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.forward import hidden_states
+from pytest_sparsity.sweep.budgets import Budget
+from pytest_sparsity.sweep.cell import PERPLEXITY, Cell, Configuration
+from pytest_sparsity.sweep.comparison import compare, perplexity_change
+from pytest_sparsity.sweep.record import Record
+from pytest_sparsity.sweep.session import SweepSession
+from pytest_sparsity.sweep.verdict import Verdict, judge
+
+#: What a broken model must exceed where the thresholds name no budget: doubled perplexity.
+DOUBLED = 1.0
+
+_BROKEN = "broken"
+
+
+def changed_at_level_zero(session: SweepSession, model: LanguageModel) -> list[str]:
+    """Documents on which the model at level 0 is not bit for bit the dense one.
+
+    The last hidden states are compared: the logits are a function of them.
+    """
+    plan = Plan("threshold", 0.0, {site.name: Threshold(0.0) for site in model.sites})
+    documents = session.bench.windows(model.name, session.settings.corpora[0])[:4]
+    dense = [hidden_states(model, document.tokens) for document in documents]
+    twin = model.twin()
+    with sparsify(twin, plan):
+        sparse = [hidden_states(twin, document.tokens) for document in documents]
+    return [
+        document.id
+        for document, a, b in zip(documents, dense, sparse, strict=True)
+        if not torch.equal(a, b)
+    ]
+
+
+class _Rolled:
+    """A bug on purpose: every channel gets its neighbour's activation."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.roll(x, 1, -1)
+
+
+def verdicts_on_broken(session: SweepSession, model: LanguageModel) -> list[Verdict]:
+    """Verdicts on a model whose down projections read their channels one off.
+
+    It is held against every perplexity budget of the model on the first corpus or, if
+    there is none, against doubled perplexity.  A verdict other than fail means that the
+    budget, or the measurement, would let anything pass.
+    """
+    corpus = session.settings.corpora[0]
+    dense = session.record(Cell(Configuration(model.name), f"{PERPLEXITY}:{corpus}"))
+    broken, roll = model.twin(), _Rolled()
+    plan = Plan(_BROKEN, 0.0, {s.name: roll for s in model.sites if s.kind == "down"})
+    documents = session.bench.windows(model.name, corpus)[: len(dense.units)]
+    with sparsify(broken, plan):
+        units = score_documents(broken, documents)
+    cell = Cell(Configuration(model.name, _BROKEN), dense.cell.evaluation)
+    record = Record(cell, {}, {"documents": units}, {}, dense.when)
+    metrics = compare(record, dense, None, seed=session.settings.seed)
+    change = next(c for c in metrics if c.metric == dense.cell.evaluation)
+    budgets = [
+        budget
+        for budget in session.budgets
+        if budget.configuration.model == model.name and budget.metric == change.metric
+    ]
+    doubled = Budget(cell.configuration, change.metric, DOUBLED, False, "the sanity check")
+    return [judge(change, budget) for budget in budgets or [doubled]]
+
+
+def better_when_sparser(session: SweepSession, model: str) -> list[str]:
+    """Pairs of neighbouring levels of which the sparser is significantly better."""
+    found = []
+    for evaluation in (f"{PERPLEXITY}:{name}" for name in session.settings.corpora):
+        for ladder in _ladders(session, model):
+            for low, high in itertools.pairwise(ladder):
+                change = perplexity_change(
+                    session.record(Cell(high, evaluation)),
+                    session.record(Cell(low, evaluation)),
+                    seed=session.settings.seed,
+                )
+                if change.high < 0:
+                    found.append(
+                        f"{high.id} has {change.estimate:+.1%} [{change.low:+.1%}, "
+                        f"{change.high:+.1%}] of {low.id}'s {evaluation}"
+                    )
+    return found
+
+
+def _ladders(session: SweepSession, model: str) -> Iterator[list[Configuration]]:
+    """Per method, its configurations without SPON by rising level, from dense."""
+    for method in session.settings.methods:
+        levels = sorted(session.settings.levels)
+        yield [Configuration(model), *(Configuration(model, method, level) for level in levels)]
+
+
+def achieved(session: SweepSession, configuration: Configuration) -> dict[str, float]:
+    """Corpus to the fraction of weights really skipped on it."""
+    return {
+        name: float(
+            session.record(Cell(configuration, f"{PERPLEXITY}:{name}")).measured["achieved"][
+                "weighted"
+            ]
+        )
+        for name in session.settings.corpora
+    }

@@ -1,0 +1,114 @@
+"""One sweep: measures what the store lacks, and judges what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_sparsity.options import Settings
+from pytest_sparsity.progress import Progress, silent
+from pytest_sparsity.spon.library import MissingVectors
+from pytest_sparsity.sweep import budgets, measuring
+from pytest_sparsity.sweep.bench import Bench
+from pytest_sparsity.sweep.budgets import Budgets
+from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, Cell, Configuration
+from pytest_sparsity.sweep.comparison import Comparison, compare
+from pytest_sparsity.sweep.record import Record, record_id
+from pytest_sparsity.sweep.store import RecordStore
+from pytest_sparsity.sweep.verdict import Outcome, Verdict, judge
+
+BUNDLED_THRESHOLDS = Path(__file__).parents[1] / "suites" / "accuracy" / "thresholds.toml"
+
+
+class SweepSession:
+    """Ties settings, bench, store and budgets together.
+
+    Args:
+        settings: what the user asked for.
+        progress: told about long preparations.
+
+    Raises:
+        SparsityError: a setting, a thresholds file or the report folder is unusable.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress = silent) -> None:
+        self.settings = settings
+        files = [BUNDLED_THRESHOLDS]
+        if settings.thresholds is not None:
+            files.append(settings.thresholds)
+        self.budgets: Budgets = budgets.load(*files)
+        self.bench = Bench(settings, progress)
+        self.store = RecordStore(settings.report)
+
+    def record(self, cell: Cell, draws: int = 1) -> Record:
+        """The record of ``cell`` with at least ``draws`` draws, measured if need be.
+
+        Raises:
+            SparsityError: it cannot be measured or written.
+        """
+        key = self.bench.key(cell)
+        id = record_id(cell, key)
+        known = self.store.find(id)
+        if known is not None and measuring.enough(self.bench, cell, draws, known):
+            return known
+        with self.store.claim(id):
+            known = self.store.find(id)
+            if known is not None and measuring.enough(self.bench, cell, draws, known):
+                return known
+            fresh = measuring.measure(self.bench, cell, draws, known, key)
+            self.store.append(fresh)
+            return fresh
+
+    def known(self, cell: Cell) -> Record | None:
+        """The record of ``cell``, if it has been measured."""
+        return self.store.find(record_id(cell, self.bench.key(cell)))
+
+    def compare(self, cell: Cell, draws: int = 1) -> list[Comparison]:
+        """Every metric of ``cell`` against dense, measuring what is missing."""
+        off = None
+        dense = self.record(cell.dense, draws)
+        if cell.configuration.spon != OFF:
+            off = self.record(cell.without_spon, draws)
+        return compare(self.record(cell, draws), dense, off, seed=self.settings.seed)
+
+    def judge(self, cell: Cell) -> list[Verdict]:
+        """Verdicts over every metric of ``cell``.
+
+        While one is inconclusive, more data are drawn, up to the profile's cap.
+        """
+        verdicts: list[Verdict] = []
+        for draws in range(1, self.settings.sizes.draws + 1):
+            verdicts = self._judged(self.compare(cell, draws))
+            if all(verdict.outcome is not Outcome.INCONCLUSIVE for verdict in verdicts):
+                break
+        return verdicts
+
+    def summary(self, cells: Sequence[Cell]) -> list[Verdict]:
+        """Verdicts over the cells that have been measured; measures nothing."""
+        verdicts: list[Verdict] = []
+        for cell in cells:
+            try:
+                record, dense = self.known(cell), self.known(cell.dense)
+                off = self.known(cell.without_spon) if cell.configuration.spon != OFF else None
+            except MissingVectors:  # the test of that cell said so
+                continue
+            if record is not None and dense is not None:
+                verdicts += self._judged(compare(record, dense, off, seed=self.settings.seed))
+        return verdicts
+
+    def achieved(self, cells: Sequence[Cell]) -> dict[Configuration, float]:
+        """Fraction of weights skipped, per configuration, on the first corpus measured."""
+        found: dict[Configuration, float] = {}
+        for cell in cells:
+            if cell.kind != PERPLEXITY or cell.configuration in found:
+                continue
+            try:
+                record = self.known(cell)
+            except MissingVectors:
+                continue
+            if record is not None and "achieved" in record.measured:
+                found[cell.configuration] = float(record.measured["achieved"]["weighted"])
+        return found
+
+    def _judged(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
+        return [judge(c, self.budgets.find(c.cell.configuration, c.metric)) for c in comparisons]

@@ -1,0 +1,139 @@
+"""records.jsonl: one line per measured cell, appended as cells finish, safe to kill."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from pytest_sparsity.errors import SparsityError, SparsityWarning
+from pytest_sparsity.files import atomic_write, cannot_write, locked
+from pytest_sparsity.sweep.record import ForeignRecord, Record
+
+
+class RecordStore:
+    """The records of one report folder, shared by all processes that measure into it.
+
+    A process killed while it writes leaves at most one incomplete last line, which the
+    next writer cuts off and every reader ignores.
+
+    Raises:
+        SparsityError: the folder cannot be written, or its records are of another schema.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "records.jsonl"
+        self._records: dict[str, Record] = {}
+        self._read = 0  # bytes
+        self._lines = 0
+        if not (folder / ".gitignore").exists():
+            atomic_write(folder / ".gitignore", "*\n")
+        else:
+            _check_writable(folder)
+        self.refresh()
+
+    def find(self, id: str) -> Record | None:
+        """The record with this id, whoever wrote it; the one with most data if several."""
+        self.refresh()
+        return self._records.get(id)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records.values())
+
+    def claim(self, id: str) -> AbstractContextManager[None]:
+        """Hold the right to measure ``id``; other processes wait and then find the record."""
+        return locked(self.folder / ".locks" / f"{id}.lock")
+
+    def append(self, record: Record) -> None:
+        """Write one record, whole or not at all.
+
+        Raises:
+            SparsityError: it cannot be written; what was there before is kept.
+        """
+        line = (record.to_json() + "\n").encode()
+        with locked(self.folder / ".locks" / "records.lock"):
+            try:
+                with self.path.open("ab") as stream:
+                    start = _end_of_last_line(self.path)
+                    os.truncate(self.path, start)
+                    try:
+                        stream.write(line)
+                        stream.flush()
+                        os.fsync(stream.fileno())
+                    except OSError:
+                        with contextlib.suppress(OSError):
+                            os.truncate(self.path, start)
+                        raise
+            except OSError as error:
+                raise cannot_write(self.path, error) from error
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what has been appended since the last look.
+
+        Raises:
+            SparsityError: the file cannot be read, or a record has another schema.
+        """
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(self._read)
+                fresh = stream.read()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SparsityError(
+                f"cannot read {self.path}: {error.strerror}; fix its permissions or choose "
+                "another folder with --sparsity-report"
+            ) from error
+        complete = fresh[: fresh.rfind(b"\n") + 1]
+        self._read += len(complete)
+        for line in complete.splitlines():
+            self._lines += 1
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            record = Record.from_json(line.decode())
+        except ForeignRecord as error:
+            raise SparsityError(
+                f"{self.path} line {self._lines} was written by another version ({error}); "
+                "choose another folder with --sparsity-report or move this file away"
+            ) from error
+        except ValueError:
+            warnings.warn(
+                SparsityWarning(
+                    f"{self.path} line {self._lines} is damaged; it is ignored and its cell "
+                    "measured again"
+                ),
+                stacklevel=2,
+            )
+            return
+        known = self._records.get(record.id)
+        if known is None or len(record.units) >= len(known.units):
+            self._records[record.id] = record
+
+
+def _end_of_last_line(path: Path) -> int:
+    """Where an incomplete last line begins: the size of the file if there is none."""
+    size = end = path.stat().st_size
+    with path.open("rb") as stream:
+        while end:
+            start = max(0, end - (1 << 16))
+            stream.seek(start)
+            if (found := stream.read(end - start).rfind(b"\n")) >= 0:
+                return start + found + 1
+            end = start
+    return 0 if size else size
+
+
+def _check_writable(folder: Path) -> None:
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(folder, error) from error

@@ -1,0 +1,67 @@
+"""The verdict over one metric: pass, fail or inconclusive; never a bare boolean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pytest_sparsity.sweep.budgets import Budget
+from pytest_sparsity.sweep.comparison import Comparison
+
+
+class Outcome(str, Enum):
+    """What the data say about a budget."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    NO_BUDGET = "no budget"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One metric of one cell held against its budget.
+
+    Attributes:
+        comparison: the metric.
+        outcome: what the data say.
+        budget: the budget; None when the thresholds name none.
+    """
+
+    comparison: Comparison
+    outcome: Outcome
+    budget: Budget | None = None
+
+    @property
+    def message(self) -> str:
+        """One line with the numbers: estimate, interval, n, budget and its origin."""
+        comparison, budget = self.comparison, self.budget
+        interval = comparison.change if comparison.change is not None else comparison.value
+        text = (
+            f"{comparison.cell.configuration.id}: {comparison.metric} "
+            f"{interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}] "
+            f"(n = {interval.n}, smallest visible effect {interval.detectable:.4f})"
+        )
+        if comparison.p_value is not None:
+            text += f", McNemar p = {comparison.p_value:.2g}"
+        if budget is None:
+            return f"{text}: no budget in the thresholds"
+        return f"{text}: {self.outcome.value}, budget {budget.limit_text} ({budget.origin})"
+
+
+def judge(comparison: Comparison, budget: Budget | None) -> Verdict:
+    """Hold a metric against its budget by its whole interval.
+
+    Fail when the whole interval is on the wrong side of the limit, pass when it is on the
+    right side, otherwise inconclusive.
+    """
+    if budget is None:
+        return Verdict(comparison, Outcome.NO_BUDGET)
+    interval = comparison.change if comparison.change is not None else comparison.value
+    low, high = interval.low, interval.high
+    if budget.is_minimum:
+        good, bad = low >= budget.limit, high < budget.limit
+    else:
+        good, bad = high <= budget.limit, low > budget.limit
+    outcome = Outcome.PASS if good else Outcome.FAIL if bad else Outcome.INCONCLUSIVE
+    return Verdict(comparison, outcome, budget)

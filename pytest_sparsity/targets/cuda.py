@@ -1,0 +1,30 @@
+"""The CUDA devices torch can see."""
+
+from __future__ import annotations
+
+from pytest_sparsity.targets.host import HardwareTarget
+
+
+def cuda_targets() -> tuple[HardwareTarget, ...]:
+    """Every CUDA device in torch's order; empty without a GPU or with a CPU build of torch."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ()
+    return tuple(_target(index) for index in range(torch.cuda.device_count()))
+
+
+def _target(index: int) -> HardwareTarget:
+    import torch
+
+    properties = torch.cuda.get_device_properties(index)
+    return HardwareTarget(
+        kind="cuda",
+        name=properties.name,
+        isa=(f"sm_{properties.major}{properties.minor}",),
+        cores=properties.multi_processor_count,
+        memory_bytes=properties.total_memory,
+        # Tensor cores multiply bfloat16 from Ampere on; before, it is emulated.
+        fast_bfloat16=properties.major >= 8,
+        index=index,
+    )

