@@ -44,7 +44,30 @@ _HOME = {
     "sparsify": "methods.attach",
 }
 
-__all__ = ["sanity", *_HOME]
+__all__ = [
+    "Attached",
+    "Calibrator",
+    "Cell",
+    "Configuration",
+    "Degradation",
+    "HardwareTarget",
+    "LanguageModel",
+    "Outcome",
+    "Plan",
+    "PrefillPolicy",
+    "Selector",
+    "Settings",
+    "Site",
+    "SparsityError",
+    "SparsityWarning",
+    "SpontaneousVectors",
+    "SweepSession",
+    "Threshold",
+    "Verdict",
+    "load_model",
+    "sanity",
+    "sparsify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -108,23 +108,21 @@ class Controller:
 
     # -- after ---------------------------------------------------------------------------
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Any:
+    @pytest.hookimpl(trylast=True)  # after xdist has stopped its workers
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the summary; a sweep that measured nothing is not green."""
-        result = yield
         if self._config.option.collectonly or "session" not in self._state.__dict__:
-            return result
+            return
         try:
             self._results = self._write_summary()
         except SparsityError as error:
             self._complain(str(error))
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
-            return result
+            return
         measured = any(v.comparison.change is not None for v in self._results[0])
         if not measured and session.exitstatus == pytest.ExitCode.OK:
             self._complain("the sweep measured no sparse cell: nothing was tested")
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-        return result
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the tables."""

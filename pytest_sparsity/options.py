@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -257,9 +257,10 @@ def resumed(settings: Settings, saved: Mapping[str, Any]) -> Settings:
             f"--sparsity-resume: {settings.report / 'settings.json'} is of another version; "
             "start anew with the options of the first run"
         )
-    return replace(
-        settings, **{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
-    )
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()
+    }
+    return replace(settings, **values)
 
 
 def _raw(config: pytest.Config, option: _Option) -> Any:
@@ -323,10 +324,9 @@ def _models(given: list[str]) -> tuple[str, ...]:
 def _layers(text: str) -> tuple[int, int] | None:
     if text == "all":
         return None
-    parse: Callable[[str], bool] = str.isdecimal
     first, _, last = text.partition("-")
     last = last or first
-    if not (parse(first) and parse(last) and int(first) <= int(last)):
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
         raise _bad("spon-layers", text, "use all, one layer (7) or a range (0-14)")
     return int(first), int(last)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,10 +34,10 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
         _over(metafunc, "_sparsity_point", chosen, [c.id for c in chosen])
     elif "_sparsity_point" in used:  # only the dense model is of interest
         models = _models(settings)
-        _over(metafunc, "_sparsity_point", map(Configuration, models), models)
+        _over(metafunc, "_sparsity_point", [Configuration(model) for model in models], models)
 
 
-def _over(metafunc: pytest.Metafunc, name: str, values: Iterable[Any], ids: list[str]) -> None:
+def _over(metafunc: pytest.Metafunc, name: str, values: Sequence[Any], ids: list[str]) -> None:
     metafunc.parametrize(name, values, ids=ids, indirect=True, scope="session")
 
 

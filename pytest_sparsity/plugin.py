@@ -76,12 +76,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
+    item: pytest.Function, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show a user's mistake as its sentence, and send on what a test measured."""
+    """Show a user's mistake as its sentence, be strict if asked, send on what was measured."""
     report = yield
     if call.excinfo is not None and isinstance(call.excinfo.value, SparsityError):
         report.longrepr = f"{type(call.excinfo.value).__name__}: {call.excinfo.value}"
+    strict = state_of(item.config).settings.strict
+    if strict and report.skipped and "sparsity_session" in item.fixturenames:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"--sparsity-strict: {reason}"
     if report.when == "call" and (measured := item.stash.get(MEASURED, None)) is not None:
         # Plain data: as an attribute of the report it survives pytest-xdist.
         report.sparsity = measured  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol, TextIO
+from typing import Protocol
 
 
 class Task(Protocol):
@@ -30,7 +30,21 @@ class Progress(Protocol):
 
     def __call__(
         self, description: str, total: float | None = None, unit: str = "it"
-    ) -> AbstractContextManager[Task]: ...
+    ) -> AbstractContextManager[Task]:
+        """Open a task of ``total`` units."""
+
+
+class Stream(Protocol):
+    """What progress is written to."""
+
+    def write(self, text: str, /) -> int:
+        """Write ``text``."""
+
+    def flush(self) -> None:
+        """Show what was written."""
+
+    def isatty(self) -> bool:
+        """Whether a person is watching."""
 
 
 class _SilentTask:
@@ -47,7 +61,7 @@ def silent(description: str, total: float | None = None, unit: str = "it") -> It
 class _Lines:
     """Progress for logs and pipes: a line at the start, every ten seconds, and at the end."""
 
-    def __init__(self, stream: TextIO, description: str, total: float | None, unit: str) -> None:
+    def __init__(self, stream: Stream, description: str, total: float | None, unit: str) -> None:
         self._stream, self._description, self._total, self._unit = stream, description, total, unit
         self._done = 0.0
         self._started = self._told = time.monotonic()
@@ -69,7 +83,7 @@ class _Lines:
 
 
 class _Bar:
-    def __init__(self, stream: TextIO, description: str, total: float | None, unit: str) -> None:
+    def __init__(self, stream: Stream, description: str, total: float | None, unit: str) -> None:
         from tqdm import tqdm
 
         self._bar = tqdm(
@@ -85,9 +99,9 @@ class _Bar:
         self._bar.close()
 
 
-def on_stream(stream: TextIO | None = None) -> Progress:
+def on_stream(stream: Stream | None = None) -> Progress:
     """Progress on ``stream`` (default: standard error): a bar on a terminal, else log lines."""
-    target = stream if stream is not None else sys.stderr
+    target: Stream = stream if stream is not None else sys.stderr
     kind: Callable[..., _Bar | _Lines] = _Bar if target.isatty() else _Lines
 
     @contextlib.contextmanager

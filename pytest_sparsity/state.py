@@ -51,7 +51,7 @@ class _Uncaptured:
     def __init__(self, config: pytest.Config) -> None:
         self._capture = config.pluginmanager.getplugin("capturemanager")
 
-    def write(self, text: str) -> int:
+    def write(self, text: str, /) -> int:
         import contextlib
         import sys
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -45,9 +46,25 @@ class AchievedSparsity:
         return dict(self._counts)
 
     @property
+    def weighted(self) -> float:
+        """Fraction of weights skipped: the sites' fractions weighted by their true shapes."""
+        return weighted_sparsity(self._counts, self._weights)
+
+    @property
     def weights(self) -> dict[str, int]:
         """Site to the number of weights its activations multiply."""
         return dict(self._weights)
+
+
+def weighted_sparsity(counts: Mapping[str, tuple[int, int]], weights: Mapping[str, int]) -> float:
+    """Fraction of weights skipped.
+
+    Args:
+        counts: site to (zeroed, seen) activations.
+        weights: site to the number of weights that its activations multiply.
+    """
+    skipped = math.fsum(weights[site] * zeros / seen for site, (zeros, seen) in counts.items())
+    return skipped / sum(weights[site] for site in counts)
 
 
 class _Shared(threading.local):

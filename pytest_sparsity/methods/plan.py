@@ -39,6 +39,7 @@ class Threshold:
             raise ValueError(f"a threshold must be finite and >= 0, not {self.value!r}")
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Return S(x), [..., K]."""
         return sparsify_activations(x, self.value)
 
 

@@ -87,9 +87,9 @@ def _changed(value: str, change: str, detail: str) -> str:
     """``58.1 (+3.0 % [+1.8, +4.3])``, or what there is room for; the dense model has no change."""
     if not change:
         return value
-    if detail == "change":
-        return change
-    return f"{value} ({_estimate(change) if detail == 'bare' else change})"
+    if detail == "bare":
+        return _estimate(change)
+    return change if detail == "change" else f"{value} ({change})"
 
 
 def _estimate(text: str) -> str:

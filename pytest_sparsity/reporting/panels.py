@@ -137,7 +137,7 @@ def _accuracy(model: str, name: str, found: Mapping[Configuration, Comparison]) 
         reference = Point(0.0, 100 * dense.value.estimate, _limits(dense.value, 100))
     return Panel(
         name,
-        f"n = {_size(found)} items",
+        f"n = {_size(found)}",
         "accuracy (%)",
         _series(points),
         reference,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -26,8 +28,9 @@ _COLUMNS = 3
 _DPI = 144
 _INCHES = 10.0
 _TALL, _LOW = 2.9, 2.1  # inches of the first row and of others
-_TOP, _BOTTOM = 0.62, 0.3  # inches of title and legend, and of the note
-_TITLE = 26  # characters of a panel's title
+_TOP, _BOTTOM = 0.42, 0.3  # inches of the title and of the note
+_LEGEND, _ENTRIES = 0.2, 7  # inches of a row of the legend, and what it has room for
+_TITLE = 24  # characters of a panel's title
 # Colours of Okabe & Ito (2008), "Color Universal Design", which readers who see colours
 # differently can tell apart; the markers differ too.
 _LOOK = {
@@ -41,6 +44,7 @@ _BAND = " Band: 95 % interval of dense's own accuracy."
 _NO_LIMITS = " Hollow: too few data for an interval."
 _STYLE: dict[str, Any] = {
     "svg.hashsalt": "pytest-sparsity",  # the same ids in every run
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -70,7 +74,8 @@ def draw(results: Results, model: str) -> dict[str, bytes]:
 
     # A style context, so that neither the user's settings get in nor these get out; and no
     # pyplot, which would choose a backend for the whole process.
-    with style.context(["default", _STYLE]):
+    with style.context(["default", _STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # in a user's names
         figure = Figure(layout="constrained")
         _compose(figure, rows, model)
         return {
@@ -97,15 +102,17 @@ def _rows(results: Results, model: str) -> list[list[Panel]]:
 
 
 def _compose(figure: Figure, rows: Sequence[Sequence[Panel]], model: str) -> None:
-    heights = [_TALL, *(_LOW for _ in rows[1:])]
-    height = _TOP + sum(heights) + _BOTTOM
-    figure.set_size_inches(_INCHES, height)
-    figure.set_layout_engine(
-        "constrained", rect=(0, _BOTTOM / height, 1, 1 - (_TOP + _BOTTOM) / height), hspace=0.05
-    )
-    grid = figure.add_gridspec(len(rows), max(map(len, rows)), height_ratios=heights)
     panels = [panel for row in rows for panel in row]
     looks = _looks(panels)
+    legend = math.ceil((len(looks) + 1) / _ENTRIES)  # rows; one entry more for dense
+    heights = [_TALL, *(_LOW for _ in rows[1:])]
+    top = _TOP + _LEGEND * legend
+    height = top + sum(heights) + _BOTTOM
+    figure.set_size_inches(_INCHES, height)
+    figure.set_layout_engine(
+        "constrained", rect=(0, _BOTTOM / height, 1, 1 - (top + _BOTTOM) / height), hspace=0.05
+    )
+    grid = figure.add_gridspec(len(rows), max(map(len, rows)), height_ratios=heights)
     handles: dict[str, Any] = {}  # by label: the legend is drawn once
     for i, row in enumerate(rows):
         for j, panel in enumerate(row):
@@ -115,19 +122,16 @@ def _compose(figure: Figure, rows: Sequence[Sequence[Panel]], model: str) -> Non
                 axes.set_ylabel(_unit(panel))
             if i == len(rows) - 1 or j >= len(rows[i + 1]):
                 axes.set_xlabel("level (share of activations zeroed)")
-    _frame(figure, f"{model} under activation sparsity", handles, _note(panels), height)
-
-
-def _frame(figure: Figure, title: str, handles: dict[str, Any], note: str, height: float) -> None:
-    """Title and legend above the panels, a note below."""
+    title = f"{model} under activation sparsity"
     figure.text(0.5, 1 - 0.1 / height, title, size=12, weight="bold", ha="center", va="top")
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="upper center",
         bbox_to_anchor=(0.5, 1 - 0.3 / height),
-        ncols=len(handles),
+        ncols=math.ceil(len(handles) / legend),
     )
+    note = _note(panels)
     figure.text(0.5, 0.08 / height, note, size=8, color="0.3", ha="center", va="bottom")
 
 
@@ -149,7 +153,7 @@ def _looks(panels: Sequence[Panel]) -> dict[tuple[str, str], dict[str, Any]]:
     keys.sort(key=lambda key: (key[0], list(_LOOK).index(key[1])))
     methods = sorted({method for method, _ in keys})
     levels = sorted({p.level for panel in panels for line in panel.series.values() for p in line})
-    gap = min((b - a for a, b in pairwise(levels)), default=0.1)
+    gap = min([0.1, *(b - a for a, b in pairwise(levels))])
     looks = {}
     for place, (method, spon) in enumerate(keys):
         colour, marker, suffix = _LOOK[spon]

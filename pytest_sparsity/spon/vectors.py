@@ -91,7 +91,7 @@ class SpontaneousVectors:
                         "with --sparsity-train missing"
                     )
                 provenance = json.loads(header["provenance"])
-                a = {site: stream.get_tensor(site).float() for site in stream.keys()}
+                a = {site: stream.get_tensor(site).float() for site in list(stream.keys())}
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise SparsityError(
                 f"{path} cannot be read as spontaneous vectors ({error}); delete it and train "

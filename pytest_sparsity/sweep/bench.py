@@ -257,8 +257,8 @@ class Bench:
         """Every corpus and task in use: split, licence and hash."""
         texts = [self.calibration_corpus, *map(self.evaluation_corpus, self.settings.corpora)]
         found = {f"{t.name} ({t.split})": f"{t.licence}; {t.hash[:16]}" for t in texts}
-        for task in map(self.task, self.settings.tasks):
-            found[task.name] = f"{task.licence}; {task.hash[:16]}"
+        for asked in map(self.task, self.settings.tasks):
+            found[asked.name] = f"{asked.licence}; {asked.hash[:16]}"
         return found
 
     def _data(self, cell: Cell) -> Mapping[str, Any]:

@@ -30,6 +30,7 @@ class Comparison:
         change: the damage against dense on the same documents or items, positive when
             worse; None for the dense model itself.
         p_value: exact McNemar test, for accuracies.
+        chance: accuracy of guessing, for accuracies.
 
     ==================== ============================= =================================
     metric               value                         change
@@ -52,6 +53,7 @@ class Comparison:
     value: Interval
     change: Interval | None = None
     p_value: float | None = None
+    chance: float | None = None
 
 
 def compare(
@@ -136,16 +138,13 @@ def _accuracy(record: Record, dense: Record) -> list[Comparison]:
 
     metric = f"accuracy:{record.cell.subject}"
     own = [right(item) for item in record.units]
-    value = proportion(sum(own), len(own))
+    value, chance = proportion(sum(own), len(own)), float(record.measured["chance"])
     if record.cell == dense.cell:
-        return [Comparison(record.cell, metric, value)]
+        return [Comparison(record.cell, metric, value, chance=chance)]
     pairs = _paired(dense, record)
     before, after = [right(d) for d, _ in pairs], [right(s) for _, s in pairs]
-    return [
-        Comparison(
-            record.cell, metric, value, paired_proportion(before, after), mcnemar(before, after)
-        )
-    ]
+    drop, p_value = paired_proportion(before, after), mcnemar(before, after)
+    return [Comparison(record.cell, metric, value, drop, p_value, chance)]
 
 
 def _path(record: Record, seed: int) -> list[Comparison]:

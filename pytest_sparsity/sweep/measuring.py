@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Any
 from pytest_sparsity.evaluation.choice import score_items
 from pytest_sparsity.evaluation.generation import continue_greedily, describe_paths
 from pytest_sparsity.evaluation.perplexity import score_documents
-from pytest_sparsity.methods.attach import Attached
+from pytest_sparsity.methods.attach import Attached, weighted_sparsity
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell
@@ -105,9 +104,7 @@ def _achieved(attached: Attached, before: Counts) -> dict[str, Any]:
         site: (zeros + before.get(site, (0, 0))[0], seen + before.get(site, (0, 0))[1])
         for site, (zeros, seen) in attached.achieved.counts.items()
     }
-    weights = attached.achieved.weights
-    skipped = math.fsum(weights[s] * zeros / seen for s, (zeros, seen) in counts.items())
-    return {"weighted": skipped / sum(weights.values()), "counts": counts}
+    return {"weighted": weighted_sparsity(counts, attached.achieved.weights), "counts": counts}
 
 
 def _task(

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import torch
 
 from pytest_sparsity.evaluation.perplexity import score_documents
-from pytest_sparsity.methods.attach import sparsify
+from pytest_sparsity.methods.attach import AchievedSparsity, sparsify
 from pytest_sparsity.methods.plan import Plan, Threshold
+from pytest_sparsity.methods.positions import observe
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.models.forward import hidden_states
+from pytest_sparsity.models.forward import hidden_states, run_documents
 from pytest_sparsity.sweep.budgets import Budget
 from pytest_sparsity.sweep.cell import PERPLEXITY, Cell, Configuration
 from pytest_sparsity.sweep.comparison import compare, perplexity_change
@@ -103,13 +104,34 @@ def _ladders(session: SweepSession, model: str) -> Iterator[list[Configuration]]
         yield [Configuration(model), *(Configuration(model, method, level) for level in levels)]
 
 
-def achieved(session: SweepSession, configuration: Configuration) -> dict[str, float]:
-    """Corpus to the fraction of weights really skipped on it."""
-    return {
-        name: float(
-            session.record(Cell(configuration, f"{PERPLEXITY}:{name}")).measured["achieved"][
-                "weighted"
-            ]
-        )
-        for name in session.settings.corpora
-    }
+def sparse_configurations(session: SweepSession, model: str) -> list[Configuration]:
+    """The sparse configurations of a model without spontaneous neurons."""
+    return [c for ladder in _ladders(session, model) for c in ladder[1:]]
+
+
+def dropped_when_dense(session: SweepSession, configuration: Configuration) -> float:
+    """Fraction of weights that a configuration's selectors skip on the dense activations.
+
+    It is measured on held-out text of the first evaluation corpus, and says whether the
+    calibration holds there.  In the sparse model itself activations are smaller than in
+    the dense one, since every layer's input has lost something, so that thresholds from
+    dense activations drop more than they were asked to (see :func:`dropped_when_sparse`).
+    """
+    bench = session.bench
+    model, plan = bench.model(configuration.model), bench.plan(configuration)
+    documents = bench.windows(model.name, session.settings.corpora[0])
+    counts = AchievedSparsity(model.sites)
+
+    def visit(site: str, x: torch.Tensor) -> None:
+        counts.count(site, plan.selectors[site](x), None)
+
+    with observe(model, plan.prefill, visit):
+        first = documents[: session.settings.sizes.documents]
+        run_documents(model, [document.tokens for document in first])
+    return counts.weighted
+
+
+def dropped_when_sparse(session: SweepSession, configuration: Configuration) -> float:
+    """Fraction of weights that a configuration really skips, on the first corpus."""
+    cell = Cell(configuration, f"{PERPLEXITY}:{session.settings.corpora[0]}")
+    return float(session.record(cell).measured["achieved"]["weighted"])

@@ -44,6 +44,8 @@ class Verdict:
         )
         if comparison.p_value is not None:
             text += f", McNemar p = {comparison.p_value:.2g}"
+        if comparison.change is None and comparison.chance is not None:
+            return f"{text}: {self.outcome.value}, chance is {comparison.chance:.4f}"
         if budget is None:
             return f"{text}: no budget in the thresholds"
         return f"{text}: {self.outcome.value}, budget {budget.limit_text} ({budget.origin})"
@@ -53,8 +55,12 @@ def judge(comparison: Comparison, budget: Budget | None) -> Verdict:
     """Hold a metric against its budget by its whole interval.
 
     Fail when the whole interval is on the wrong side of the limit, pass when it is on the
-    right side, otherwise inconclusive.
+    right side, otherwise inconclusive.  The dense model has no budget, but an accuracy
+    that is not above chance is no evidence of anything, so it is inconclusive.
     """
+    if comparison.change is None and comparison.chance is not None:
+        above = comparison.value.low > comparison.chance
+        return Verdict(comparison, Outcome.PASS if above else Outcome.INCONCLUSIVE)
     if budget is None:
         return Verdict(comparison, Outcome.NO_BUDGET)
     interval = comparison.change if comparison.change is not None else comparison.value

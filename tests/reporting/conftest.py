@@ -112,7 +112,7 @@ class FakeSweep:
 
     def _harm(self, configuration: Configuration) -> float:
         kept = {OFF: 1.0, MEAN_RESIDUAL: 1.05}.get(configuration.spon, 0.4)
-        return kept * 13.1 * configuration.level**4
+        return kept * 13.12 * configuration.level**4
 
 
 @pytest.fixture

@@ -42,17 +42,26 @@ def test_accuracy() -> None:
     )
 
 
-def test_perplexity_and_recovery_share_a_line(fake) -> None:
-    configuration = Configuration("smollm2-135m", "teal", 0.5, "trained")
-    line = cell_line(fake.perplexity(configuration, "austen"), 12.0, True)
-    assert line == (
-        "fail          smollm2-135m-teal-0.50-spon  austen 55.6 (+32.5 %)  recovery 60 %  reused"
-    )
-    short = Configuration("m", "teal", 0.5, "trained")
-    assert cell_line(fake.perplexity(short, "austen"), 12.0, True) == (
-        "fail          m-teal-0.50-spon  "
-        "perplexity:austen 55.6 (+32.5 % [+28.2, +36.8])  recovery 60 % [56, 64]  reused"
-    )
+@pytest.mark.parametrize(
+    ("model", "spon", "found"),
+    [
+        ("m", "off", "m-teal-0.50  perplexity:austen 76.4 (+82.0 % [+72.8, +91.2])"),
+        ("m", "trained", "m-teal-0.50-spon  austen 55.8 (+32.8 % [+28.5, +37.1])  recovery 60 %"),
+        (
+            "smollm2-135m",
+            "trained",
+            "smollm2-135m-teal-0.50-spon  austen +32.8 % [+28.5, +37.1]  recovery 60 %",
+        ),
+        (
+            "smollm2-135m",
+            "mean_residual",
+            "smollm2-135m-teal-0.50-mean_residual  austen +86.1 %  recovery -5 %",
+        ),
+    ],
+)
+def test_the_fullest_text_that_fits(fake, model: str, spon: str, found: str) -> None:
+    verdicts = fake.perplexity(Configuration(model, "teal", 0.5, spon), "austen")
+    assert cell_line(verdicts, 12.0, True) == f"fail          {found}  reused"
 
 
 def test_dense_has_no_change(fake) -> None:
@@ -100,4 +109,4 @@ def test_a_long_model_name_keeps_the_end_of_the_configuration(fake) -> None:
     configuration = Configuration("m" * 80, "teal", 0.5, "trained")
     line = cell_line([fake.accuracy(configuration, "sva")], 1.0, False)
     assert "...mm" in line
-    assert "m-teal-0.50-spon  sva 68.8 (-3.2)" in line
+    assert "mm-teal-0.50-spon  sva -3.3  1.0 s" in line

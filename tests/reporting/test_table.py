@@ -16,23 +16,52 @@ from pytest_sparsity.sweep.verdict import Outcome, judge
 def test_whole_report(fake) -> None:
     grid = fake.grid("tiny", levels=(0.5,), spon=("off", "trained"))
     verdicts = fake.verdicts(grid, corpora=("austen",), tasks=("arc_easy", "sva"))
-    assert terminal_tables(verdicts, fake.achieved(grid)) == (
-        """\
+    assert (
+        terminal_tables(verdicts, fake.achieved(grid))
+        == """\
 tiny: Perplexity on austen, n = 64 documents
 configuration      zeroed    perplexity  change                     KL  recovery
 ---------------  --------  ------------  ----------------------  -----  -------------
 dense               0.0 %          42.0
-teal-0.50          49.8 %          76.1  +81.2 % [+72.1, +90.4]  0.271
-teal-0.50-spon     49.8 %          55.6  +32.5 % [+28.2, +36.8]  0.108  60 % [56, 64]
+teal-0.50          49.8 %          76.4  +82.0 % [+72.8, +91.2]  0.273
+teal-0.50-spon     49.8 %          55.8  +32.8 % [+28.5, +37.1]  0.109  60 % [56, 64]
 
 tiny: Accuracy in percent, change in points
-configuration    arc_easy                   sva
----------------  -------------------------  -------------------------
-                 n = 200                    n = 200
-dense            72.0                       72.0
-teal-0.50        63.9  -8.1 [-12.1, -4.1] *  63.9  -8.1 [-12.1, -4.1] *
-teal-0.50-spon   68.8  -3.2 [-7.2, +0.8]    68.8  -3.2 [-7.2, +0.8]
-"""
+configuration    arc_easy                    sva
+---------------  --------------------------  --------------------------
+                 n = 200                     n = 200
+dense            72.0                        72.0
+teal-0.50        63.8  -8.2 [-12.2, -4.2] *  63.8  -8.2 [-12.2, -4.2] *
+teal-0.50-spon   68.7  -3.3 [-7.3, +0.7]     68.7  -3.3 [-7.3, +0.7]
+
+tiny: Same tokens as dense: next token, and mean greedy run
+configuration    top-1, austen        greedy tokens of 32
+---------------  -------------------  ---------------------
+                 n = 64               n = 24
+teal-0.50        74.5 % [72.5, 76.5]  5.8 [2.8, 8.8]
+teal-0.50-spon   86.8 % [84.8, 88.8]  21.5 [18.5, 24.5]
+
+tiny: Verdicts
+configuration      pass    fail    inconclusive    no budget
+---------------  ------  ------  --------------  -----------
+teal-0.50             0       1               2            3
+teal-0.50-spon        0       1               2            4
+
+Changes: against dense on the same data, [95 % interval]; one that holds 0 shows no change.
+KL: nats per token. Recovery: share of the loss that SPON undoes. *: McNemar p < 0.05.
+
+tiny-teal-0.50: perplexity:austen +0.8200 [+0.7280, +0.9120] (n = 64, smallest visible effect
+    0.1380): fail, budget <= 0.2000 (thresholds.toml)
+tiny-teal-0.50-spon: perplexity:austen +0.3280 [+0.2852, +0.3708] (n = 64, smallest visible effect
+    0.0642): fail, budget <= 0.2000 (thresholds.toml)
+tiny-teal-0.50: accuracy:arc_easy +0.0820 [+0.0420, +0.1220] (n = 200, smallest visible effect
+    0.0600), McNemar p = 0.03: inconclusive, budget <= 0.0500 (thresholds.toml)
+tiny-teal-0.50: accuracy:sva +0.0820 [+0.0420, +0.1220] (n = 200, smallest visible effect 0.0600),
+    McNemar p = 0.03: inconclusive, budget <= 0.0500 (thresholds.toml)
+tiny-teal-0.50-spon: accuracy:arc_easy +0.0328 [-0.0072, +0.0728] (n = 200, smallest visible effect
+    0.0600), McNemar p = 0.4: inconclusive, budget <= 0.0500 (thresholds.toml)
+tiny-teal-0.50-spon: accuracy:sva +0.0328 [-0.0072, +0.0728] (n = 200, smallest visible effect
+    0.0600), McNemar p = 0.4: inconclusive, budget <= 0.0500 (thresholds.toml)"""
     )
 
 
@@ -66,15 +95,16 @@ def test_markdown_of_one_table(fake) -> None:
     grid = fake.grid("tiny", levels=(0.5,), spon=("off",))
     results = Results(fake.verdicts(grid, corpora=(), tasks=("arc|easy",), greedy=False), {})
     accuracy, _ = tables(results, "tiny")
-    assert accuracy.markdown() == (
-        """\
+    assert (
+        accuracy.markdown()
+        == """\
 ### Accuracy in percent, change in points
 
-| configuration   | arc\\|easy                     |
-|:----------------|:-----------------------------|
-|                 | n = 200                      |
-| dense           | 72.0                         |
-| teal-0.50       | 63.9  -8.1 [-12.1, -4.1] \\*  |"""
+| configuration   | arc\\|easy                  |
+|:----------------|:---------------------------|
+|                 | n = 200                    |
+| dense           | 72.0                       |
+| teal-0.50       | 63.8 -8.2 [-12.2, -4.2] \\* |"""
     )
 
 
