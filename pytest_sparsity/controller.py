@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.errors import SparsityError, SparsityWarning
 from pytest_sparsity.options import Settings, resumed, to_json
 from pytest_sparsity.state import State
 
@@ -43,30 +45,46 @@ class Controller:
         """Get models, text and budgets ready before the first test: one clear error, early."""
         if self._config.option.collectonly:
             return
-        from pytest_sparsity.files import atomic_write
-        from pytest_sparsity.sweep import budgets, grid
-
-        settings = self._state.settings
         try:
-            session = self._state.session
-            models = session.bench.load_all()
-            if settings.thresholds is not None:
-                budgets.check_swept(settings.thresholds, grid.configurations(settings, models))
-            for name in settings.tasks:
-                session.bench.task(name)
-            _ = session.bench.calibration_corpus
-            for model in models:
-                session.bench.calibrator(model).prepare(settings.levels)
-            atomic_write(
-                settings.report / SETTINGS_FILE, json.dumps(to_json(settings), indent=1) + "\n"
-            )
+            with self._showing_warnings():
+                self._prepare()
         except SparsityError as error:
             raise pytest.UsageError(str(error)) from error
-        self._total = len(grid.cells(settings, models))
+        self._total = len(self._cells())
         terminal = self._config.pluginmanager.getplugin("terminalreporter")
         if terminal is not None and self._config.get_verbosity() == 0:
             terminal.showfspath = False  # every cell has a line of its own
         self._started = time.monotonic()
+
+    def _prepare(self) -> None:
+        from pytest_sparsity.files import atomic_write
+        from pytest_sparsity.sweep import budgets
+
+        settings, bench = self._state.settings, self._state.session.bench
+        models = bench.load_all()
+        if settings.thresholds is not None:
+            budgets.check_swept(settings.thresholds, self._cells())
+        for name in settings.tasks:
+            bench.task(name)
+        _ = bench.calibration_corpus
+        for model in models:
+            bench.calibrator(model).prepare(settings.levels)
+        saved = json.dumps(to_json(settings), indent=1)
+        atomic_write(settings.report / SETTINGS_FILE, f"{saved}\n")
+
+    @contextlib.contextmanager
+    def _showing_warnings(self) -> Iterator[None]:
+        """Say what was found damaged and mended: at this stage pytest shows no warnings."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", SparsityWarning)
+            yield
+        for warning in caught:
+            if issubclass(warning.category, SparsityWarning):
+                self._say(f"WARNING: {warning.message}", yellow=True)
+            else:
+                warnings.showwarning(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
 
     def pytest_report_header(self) -> list[str]:
         """Say what is measured, on what, and where the results go."""
@@ -119,8 +137,9 @@ class Controller:
             self._complain(str(error))
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
             return
+        accuracy = "accuracy" in self._state.settings.suites  # the others measure no cells
         measured = any(v.comparison.change is not None for v in self._results[0])
-        if not measured and session.exitstatus == pytest.ExitCode.OK:
+        if accuracy and not measured and session.exitstatus == pytest.ExitCode.OK:
             self._complain("the sweep measured no sparse cell: nothing was tested")
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
@@ -136,10 +155,13 @@ class Controller:
         terminalreporter.write_line(f"results: {self._state.settings.report}")
 
     def _complain(self, sentence: str) -> None:
+        self._say(f"\nERROR: {sentence}", red=True)  # after a line of dots
+
+    def _say(self, line: str, **colour: bool) -> None:
         terminal = self._config.pluginmanager.getplugin("terminalreporter")
         if terminal is not None:
             terminal.ensure_newline()
-            terminal.write_line(f"ERROR: {sentence}", red=True)
+            terminal.write_line(line, **colour)
 
     def _cells(self) -> list[Cell]:
         from pytest_sparsity.sweep import grid

@@ -10,9 +10,9 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.reporting.live import cell_line
 from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.state import MEASURED
-from pytest_sparsity.sweep.budgets import Budget
-from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, TASK, Cell, Configuration
-from pytest_sparsity.sweep.comparison import Comparison
+from pytest_sparsity.sweep.budgets import Budget, is_minimum
+from pytest_sparsity.sweep.cell import Cell, Configuration
+from pytest_sparsity.sweep.comparison import Comparison, evaluation_of
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.session import SweepSession
 from pytest_sparsity.sweep.verdict import Outcome, Verdict, judge
@@ -60,17 +60,14 @@ class Degradation:
             SparsityError: the configuration has no such metric.
         """
         __tracebackhide__ = True
-        name, _, subject = metric.partition(":")
-        evaluation = {"accuracy": f"{TASK}:{subject}", "path": GENERATION}.get(
-            name, f"{PERPLEXITY}:{subject}"
-        )
-        found = {comparison.metric: comparison for comparison in self.measure(evaluation)}
+        comparisons = self.measure(evaluation_of(metric))
+        found = {comparison.metric: comparison for comparison in comparisons}
         if metric not in found:
             raise SparsityError(
                 f"metric {metric!r} is not measured for {self.configuration.id}; it has "
                 f"{', '.join(found)}"
             )
-        budget = Budget(self.configuration, metric, limit, name == "recovery", "this test")
+        budget = Budget(self.configuration, metric, limit, is_minimum(metric), "this test")
         verdict = judge(found[metric], budget)
         conclude([verdict])
         return verdict

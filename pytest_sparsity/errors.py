@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class SparsityError(Exception):
     """Something the user can mend: a bad option, a missing model, a damaged file.
@@ -10,6 +13,15 @@ class SparsityError(Exception):
     value found and the fix.  The plugin shows it without a traceback; everything that
     is *not* a ``SparsityError`` is a defect of this package and keeps its traceback.
     """
+
+
+@contextlib.contextmanager
+def blaming(option: str) -> Iterator[None]:
+    """Put ``option`` in front of the sentence of whatever goes wrong inside."""
+    try:
+        yield
+    except SparsityError as error:
+        raise SparsityError(f"{option}: {error}") from error
 
 
 class SparsityWarning(UserWarning):

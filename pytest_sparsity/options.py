@@ -64,7 +64,7 @@ class Profile:
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile((0.5,), ("basic_common_knowledge", "sva"), Sizes(12, 24, 2, prompts=4)),
     "quick": Profile((0.25, 0.4, 0.5), QUICK_TASKS, Sizes(32, 100, 3)),
-    "full": Profile((0.25, 0.4, 0.5, 0.6), QUICK_TASKS, Sizes(96, 300, 1, window=512, prompts=32)),
+    "full": Profile((0.25, 0.4, 0.5, 0.6), QUICK_TASKS, Sizes(96, 300, 1, prompts=32)),
 }
 
 
@@ -197,9 +197,18 @@ def read_settings(config: pytest.Config) -> Settings:
         SparsityError: an option has a value it cannot have.
     """
     raw = {option.name: _raw(config, option) for option in _OPTIONS}
+    return _settings(raw, config.invocation_params.dir)
+
+
+def default_settings() -> Settings:
+    """The settings of a run without any option or ini key."""
+    raw = {o.name: [o.default] if o.repeatable else o.default for o in _OPTIONS}
+    return _settings(raw, Path.cwd())
+
+
+def _settings(raw: Mapping[str, Any], base: Path) -> Settings:
     profile = _one_of("profile", raw["profile"], tuple(PROFILES))
     defaults = PROFILES[profile]
-    base = config.invocation_params.dir
 
     def path(name: str) -> Path | None:
         return base / Path(raw[name]).expanduser() if raw[name] else None
@@ -260,7 +269,7 @@ def resumed(settings: Settings, saved: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()
     }
-    return replace(settings, **values)
+    return replace(settings, sweep=True, **values)
 
 
 def _raw(config: pytest.Config, option: _Option) -> Any:

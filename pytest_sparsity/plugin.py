@@ -42,13 +42,15 @@ def pytest_configure(config: pytest.Config) -> None:
     except SparsityError as error:
         raise pytest.UsageError(str(error)) from error
     state = config.stash[STATE] = State(config, settings)
-    if settings.sweep and not is_worker(config):
+    if not settings.sweep:
+        return
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        suites = Path(__file__).parent / "suites"
+        config.args = [str(suites / name) for name in settings.suites]
+    if not is_worker(config):
         from pytest_sparsity.controller import Controller
 
         config.pluginmanager.register(Controller(config, state), "sparsity-controller")
-        if config.args_source is not pytest.Config.ArgsSource.ARGS:
-            suites = Path(__file__).parent / "suites"
-            config.args = [str(suites / name) for name in settings.suites]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

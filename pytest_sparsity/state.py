@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_sparsity.errors import SparsityWarning
 from pytest_sparsity.options import Settings
 from pytest_sparsity.progress import Progress, on_stream, silent
 
@@ -35,7 +37,10 @@ class State:
         for methods in self.config.hook.pytest_sparsity_methods(config=self.config):
             for method in methods:
                 register(method)
-        return SweepSession(self.settings, self.progress)
+        with warnings.catch_warnings():
+            if is_worker(self.config):  # the controlling process shows them, once
+                warnings.simplefilter("ignore", SparsityWarning)
+            return SweepSession(self.settings, self.progress)
 
     @property
     def progress(self) -> Progress:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.evaluation.tasks import Item, Task
+from pytest_sparsity.evaluation.items import Item
+from pytest_sparsity.evaluation.tasks import Task
 from pytest_sparsity.evaluation.trie import Pack, pack
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import hidden_states, in_rows, logits

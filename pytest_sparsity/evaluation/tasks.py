@@ -22,6 +22,7 @@ from statistics import fmean
 from typing import Any, Literal, get_args
 
 from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.evaluation.items import Item, make_item
 from pytest_sparsity.evaluation.user_files import is_path, json_objects, unknown_name, user_stem
 from pytest_sparsity.files import default_cache, sha256_text
 from pytest_sparsity.progress import Progress, silent
@@ -65,16 +66,6 @@ TASKS: dict[str, Spec] = {
 }
 
 _DATA = Path(__file__).parent / "data" / "tasks"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One question: the choice ``choices[gold]`` should be the likeliest after ``context``."""
-
-    id: str
-    context: str
-    choices: tuple[str, ...]
-    gold: int
 
 
 @dataclass(frozen=True)
@@ -147,15 +138,6 @@ def task(
     )
 
 
-def make_item(id: str, context: str, choices: Iterable[str], gold: int) -> Item:
-    """An item whose context does not end in white space: that is moved to the choices.
-
-    Tokenizers attach a space to the word after it, so it must be scored with that word.
-    """
-    bare = context.rstrip()
-    return Item(id, bare, tuple(context[len(bare) :] + choice for choice in choices), gold)
-
-
 def read_task_file(path: Path) -> tuple[Spec, list[Item]]:
     """Read a task file (format: see the module), in the file's order.
 
@@ -186,7 +168,7 @@ def read_task_file(path: Path) -> tuple[Spec, list[Item]]:
 def _bundled_items(
     name: str, spec: Spec, data: str, cache: Path | None, progress: Progress
 ) -> list[Item]:
-    # Imported here: most sweeps never touch the wheel, and standard imports this module.
+    # Imported here: most sweeps never touch the wheel.
     from pytest_sparsity.evaluation import standard
 
     if data == "full" and name in standard.REQUESTS:

@@ -31,15 +31,17 @@ class Pack:
     paths: list[list[int]] = field(default_factory=list)
     _children: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
 
-    def new_nodes(self, sequence: Sequence[int]) -> int:
-        """How many nodes adding ``sequence`` would create."""
-        node = -1
-        for shared, token in enumerate(sequence):
-            child = self._children.get((node, token))
-            if child is None:
-                return len(sequence) - shared
-            node = child
-        return 0
+    def new_nodes(self, group: Sequence[Sequence[int]]) -> int:
+        """How many nodes adding the sequences of ``group`` would create."""
+        created: dict[tuple[int, int], int] = {}
+        for sequence in group:
+            node = -1
+            for token in sequence:
+                child = self._children.get((node, token))
+                if child is None:  # numbered from -2 down: neither a node nor the root
+                    child = created.setdefault((node, token), -2 - len(created))
+                node = child
+        return len(created)
 
     def add(self, sequence: Sequence[int]) -> None:
         """Add a sequence of tokens."""
@@ -77,7 +79,7 @@ def pack(groups: Sequence[Sequence[Sequence[int]]], limit: int) -> Iterator[tupl
     """
     current, members = Pack(), 0
     for group in groups:
-        if members and len(current.tokens) + sum(map(current.new_nodes, group)) > limit:
+        if members and len(current.tokens) + current.new_nodes(group) > limit:
             yield current, members
             current, members = Pack(), 0
         for sequence in group:

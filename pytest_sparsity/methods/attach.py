@@ -26,15 +26,11 @@ class AchievedSparsity:
         self._counts = dict.fromkeys(self._weights, (0, 0))
         self._lock = threading.Lock()
 
-    def count(self, site: str, sparse: torch.Tensor, dense_rows: torch.Tensor | None) -> None:
-        """Add S(x) of ``site``, shape [..., K]; its rows ``dense_rows`` are not counted."""
-        kept, seen = int(torch.count_nonzero(sparse)), sparse.numel()
-        if dense_rows is not None:
-            left_out = sparse.reshape(-1, sparse.shape[-1])[dense_rows]
-            kept, seen = kept - int(torch.count_nonzero(left_out)), seen - left_out.numel()
+    def add(self, site: str, zeroed: int, seen: int) -> None:
+        """Add what one forward pass did at ``site``."""
         with self._lock:
-            zeros_before, seen_before = self._counts[site]
-            self._counts[site] = (zeros_before + seen - kept, seen_before + seen)
+            zeroed_before, seen_before = self._counts[site]
+            self._counts[site] = (zeroed_before + zeroed, seen_before + seen)
 
     def reset(self) -> None:
         """Start counting anew."""
@@ -62,9 +58,23 @@ def weighted_sparsity(counts: Mapping[str, tuple[int, int]], weights: Mapping[st
     Args:
         counts: site to (zeroed, seen) activations.
         weights: site to the number of weights that its activations multiply.
+
+    Raises:
+        ValueError: a site has seen nothing.
     """
+    if not all(seen for _, seen in counts.values()):
+        raise ValueError("no activation was counted: set counting = True and run the model")
     skipped = math.fsum(weights[site] * zeros / seen for site, (zeros, seen) in counts.items())
     return skipped / sum(weights[site] for site in counts)
+
+
+def count_zeroed(sparse: torch.Tensor, dense_rows: torch.Tensor | None = None) -> tuple[int, int]:
+    """(zeroed, seen) activations of S(x), [..., K], leaving out its rows ``dense_rows`` [R]."""
+    kept, seen = int(torch.count_nonzero(sparse)), sparse.numel()
+    if dense_rows is not None:
+        left_out = sparse.reshape(-1, sparse.shape[-1])[dense_rows]
+        kept, seen = kept - int(torch.count_nonzero(left_out)), seen - left_out.numel()
+    return seen - kept, seen
 
 
 class _Shared(threading.local):
@@ -73,6 +83,7 @@ class _Shared(threading.local):
     source: torch.Tensor | None = None
     selector: Selector | None = None
     result: torch.Tensor | None = None
+    counted: tuple[int, int] | None = None
 
 
 class Attached:
@@ -118,13 +129,14 @@ class Attached:
 
     def detach(self) -> None:
         """Take the plan off; calling it twice is harmless."""
+        if not self._handles:  # detached before, and another plan may be attached by now
+            return
         for handle in self._handles:
             handle.remove()
         for layer, bias in self._biases:
-            layer.bias = bias
+            layer.register_parameter("bias", bias)
         self._handles, self._biases = [], []
-        if hasattr(self._decoder, _MARK):
-            delattr(self._decoder, _MARK)
+        delattr(self._decoder, _MARK)
 
     def __enter__(self) -> Attached:
         return self
@@ -148,16 +160,18 @@ class Attached:
                     rows = result.view(-1, result.shape[-1])
                     rows[dense.rows] = x.reshape(rows.shape)[dense.rows]
                 shared.source, shared.selector, shared.result = x, selector, result
+                shared.counted = count_zeroed(result, dense.rows) if self.counting else None
             assert shared.result is not None
-            if self.counting:
-                self.achieved.count(name, shared.result, dense.rows)
+            if shared.counted is not None:
+                self.achieved.add(name, *shared.counted)
             return (shared.result,)
 
         return hook
 
     def _forget(self, decoder: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         shared = self._shared
-        shared.source = shared.selector = shared.result = None
+        shared.source = shared.selector = shared.result = shared.counted = None
+        self._dense.rows = None  # a layer called by itself has no first tokens
 
 
 def sparsify(model: LanguageModel, plan: Plan) -> Attached:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 
 import torch
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.positions import observe
-from pytest_sparsity.methods.prefill import PrefillPolicy
+from pytest_sparsity.methods.prefill import PrefillPolicy, all_dense
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import run_documents
 from pytest_sparsity.progress import Progress, silent
@@ -47,7 +48,7 @@ def magnitude_quantiles(
         level -> site -> threshold, representable in the model's dtype.
 
     Raises:
-        SparsityError: an activation is NaN.
+        SparsityError: an activation is not finite, or ``prefill`` keeps every row dense.
     """
     wanted = sorted(set(levels))
     wide = model.dtype == torch.float32
@@ -61,6 +62,8 @@ def magnitude_quantiles(
             return counts
 
         high = count(None)
+        if not all(bool(counted.any()) for counted in high.table.values()):
+            raise all_dense(prefill, "calibration text")
         found = {site: _order_statistics(c, wanted) for site, c in high.table.items()}
         if wide:
             buckets = {site: [bucket for bucket, _ in f] for site, f in found.items()}
@@ -91,11 +94,11 @@ class _Counts:
         self._lock = threading.Lock()
 
     def add(self, site: str, x: torch.Tensor) -> None:
-        if bool(torch.isnan(x).any()):
+        if not bool(torch.isfinite(x).all()):
             raise SparsityError(
-                f"the dense model's activations at site {site} contain NaN on the calibration "
-                "text; the weights are damaged or their dtype overflows: try --sparsity-dtype "
-                "float32"
+                f"the dense model's activations at site {site} contain NaN or infinity on the "
+                "calibration text; the weights are damaged or their dtype overflows: try "
+                "--sparsity-dtype float32"
             )
         bits = x.contiguous().view(torch.int32 if x.dtype == torch.float32 else torch.int16)
         bits = bits.flatten().to(torch.int32) & (0x7FFFFFFF if x.dtype == torch.float32 else 0x7FFF)
@@ -118,7 +121,10 @@ class _Counts:
 
 def _order_statistics(counts: torch.Tensor, levels: Sequence[float]) -> list[tuple[int, int]]:
     total = int(counts.sum())
-    return [_order_statistic(counts, max(1, math.ceil(level * total))) for level in levels]
+    # 0.55 * 100 is more than 55 in floating point, and its ceiling 56: the level is meant
+    # as it is written.
+    ranks = [math.ceil(Fraction(str(level)) * total) for level in levels]
+    return [_order_statistic(counts, max(1, rank)) for rank in ranks]
 
 
 def _order_statistic(counts: torch.Tensor, rank: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -68,7 +69,12 @@ class Calibrator:
         self._known.update(measured)
         for level, thresholds in measured.items():
             if (path := self._path(level)) is not None:
-                content = {"schema": _SCHEMA, "level": level, "thresholds": thresholds}
+                content = {
+                    "schema": _SCHEMA,
+                    "calibration": self.hash,
+                    "level": level,
+                    "thresholds": thresholds,
+                }
                 atomic_write(path, json.dumps(content, indent=1))
 
     def _path(self, level: float) -> Path | None:
@@ -78,15 +84,20 @@ class Calibrator:
 
     def _read(self, level: float) -> dict[str, float] | None:
         path = self._path(level)
-        if path is None or not path.exists():
+        if path is None:
             return None
         try:
             content = json.loads(path.read_text())
             thresholds = {str(s): float(t) for s, t in content["thresholds"].items()}
-            if content["schema"] == _SCHEMA and set(thresholds) == {
-                site.name for site in self.model.sites
-            }:
+            if (
+                (content["schema"], content["calibration"], content["level"])
+                == (_SCHEMA, self.hash, level)
+                and thresholds.keys() == {site.name for site in self.model.sites}
+                and all(math.isfinite(t) and t >= 0 for t in thresholds.values())
+            ):
                 return thresholds
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
         warnings.warn(

@@ -40,7 +40,7 @@ class Threshold:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return S(x), [..., K]."""
-        return sparsify_activations(x, self.value)
+        return sparsify_activations(x, self.value).contiguous()  # hardshrink keeps strides
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.forward import hidden_states
+from pytest_sparsity.models.parallel import in_parallel
+
+T = TypeVar("T")
 
 
 class DenseRows(threading.local):
@@ -30,29 +34,44 @@ class DenseRows(threading.local):
 
     def begin(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the decoder (``with_kwargs=True``)."""
-        given = self._signature.bind_partial(*args, **kwargs).arguments
-        dense = self._prefill.dense_positions(positions({**given, **given.get("kwargs", {})}))
+        bound = self._signature.bind_partial(*args, **kwargs).arguments
+        given = {**bound, **bound.get("kwargs", {})}
+        own = positions(given)
+        dense = self._prefill.dense_positions(own, _lengths(own, given.get("attention_mask")))
         self.rows = None if dense is None else dense.flatten().nonzero().squeeze(1)
 
 
 def positions(given: dict[str, Any]) -> torch.Tensor:
     """Position of each token in its own sequence, [B, T], from a decoder's arguments.
 
-    Padding before a sequence has position -1.
+    Padding has position -1.
     """
     tokens = given.get("input_ids")
     if tokens is None:
         tokens = given["inputs_embeds"][..., 0]
     batch, length = tokens.shape
-    explicit = given.get("position_ids")
+    explicit, mask = given.get("position_ids"), given.get("attention_mask")
+    real = mask if isinstance(mask, torch.Tensor) and mask.dim() == 2 else None
     if explicit is not None:
-        return torch.as_tensor(explicit).expand(batch, length)
-    mask = given.get("attention_mask")
-    if isinstance(mask, torch.Tensor) and mask.dim() == 2:
-        return (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, -1)[:, -length:]
-    cache = given.get("past_key_values")
-    past = int(cache.get_seq_length()) if cache is not None else 0
-    return torch.arange(past, past + length, device=tokens.device).expand(batch, length)
+        found = torch.as_tensor(explicit).expand(batch, length)
+    elif real is not None:
+        found = (real.long().cumsum(-1) - 1)[:, -length:]
+    else:
+        cache = given.get("past_key_values")
+        past = int(cache.get_seq_length()) if cache is not None else 0
+        found = torch.arange(past, past + length, device=tokens.device).expand(batch, length)
+    return found if real is None else found.masked_fill(real[:, -length:] == 0, -1)
+
+
+def _lengths(own: torch.Tensor, mask: Any) -> torch.Tensor:
+    """Length so far of each token's sequence, [B, 1] or [B, T], from its positions [B, T].
+
+    In a packed tree, told by its additive mask [B, 1, T, T], it is that of the longest
+    sequence that the token is part of.
+    """
+    if isinstance(mask, torch.Tensor) and mask.dim() == 4 and mask.shape[2] == mask.shape[3]:
+        return ((mask[:, 0] == 0) * (own[:, :, None] + 1)).amax(1)
+    return own.amax(1, keepdim=True) + 1
 
 
 @contextmanager
@@ -100,3 +119,29 @@ def observe(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def observe_documents(
+    model: LanguageModel,
+    prefill: PrefillPolicy,
+    documents: Sequence[torch.Tensor],
+    visit: Callable[[str, torch.Tensor], T],
+) -> Iterator[dict[str, T]]:
+    """Per document, in order: site to what ``visit(site, x)`` returned, see :func:`observe`.
+
+    Floating-point sums over documents belong here: made in this order, they do not depend
+    on how threads take turns.
+    """
+    here = threading.local()
+
+    def run(tokens: torch.Tensor) -> dict[str, T]:
+        here.found = {}
+        hidden_states(model, tokens)
+        found: dict[str, T] = here.found
+        return found
+
+    def keep(site: str, x: torch.Tensor) -> None:
+        here.found[site] = visit(site, x)
+
+    with observe(model, prefill, keep):
+        yield from in_parallel(run, documents, device=model.device)

@@ -20,8 +20,8 @@ KNOWN = "none, first:N (for example first:1) or half"
 class PrefillPolicy:
     """The policy ``name``: ``none``, ``first:N`` (N leading tokens dense) or ``half``.
 
-    ``half`` keeps the first half of every sequence longer than one token dense, as the
-    published TEAL evaluation does.
+    ``half`` keeps the first half of every sequence dense, rounded down, as the published
+    TEAL evaluation does.
     """
 
     name: str
@@ -37,12 +37,15 @@ class PrefillPolicy:
             return cls(text)
         raise SparsityError(f"--sparsity-prefill {text!r} is not a policy; use {KNOWN}")
 
-    def dense_positions(self, positions: torch.Tensor) -> torch.Tensor | None:
+    def dense_positions(
+        self, positions: torch.Tensor, lengths: torch.Tensor
+    ) -> torch.Tensor | None:
         """Where activations stay dense.
 
         Args:
             positions: [B, T] integer position of each token in its own sequence; padding
                 before the sequence has a negative position and always counts as dense.
+            lengths: integer, broadcasts to [B, T]: length of the token's sequence so far.
 
         Returns:
             Boolean [B, T], or None when every position is sparsified.
@@ -50,13 +53,18 @@ class PrefillPolicy:
         if self.name == "none":
             dense = positions < 0
         elif self.name == "half":
-            # A single token is a decoding step: never part of the prompt's first half.
-            length = positions.shape[1]
-            half = length // 2 if length > 1 else 0
-            dense = (positions < 0) | (torch.arange(length, device=positions.device) < half)
+            dense = positions < lengths // 2
         else:
             dense = positions < int(self.name.partition(":")[2])
         return dense if bool(dense.any()) else None
+
+
+def all_dense(prefill: PrefillPolicy, text: str) -> SparsityError:
+    """The error for a policy that leaves nothing of ``text`` to sparsify."""
+    return SparsityError(
+        f"--sparsity-prefill {prefill.name} keeps every token of the {text} dense; use a smaller "
+        "number, or none"
+    )
 
 
 FIRST_TOKEN_DENSE = PrefillPolicy("first:1")

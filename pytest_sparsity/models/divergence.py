@@ -37,5 +37,5 @@ def kl_gradient(
         student = sparse[rows].detach().requires_grad_()
         loss = kl(teacher, logits(model, student)).sum()
         (gradient[rows],) = torch.autograd.grad(loss, student)
-        total += float(loss)
+        total += float(loss.detach())
     return total, gradient

@@ -79,12 +79,18 @@ def check_head(model: LanguageModel) -> None:
     """Prove on a few tokens that decoder and head, run apart, are the model.
 
     Raises:
-        SparsityError: the model does more between decoder and logits than is known here.
+        SparsityError: the model gives NaN or infinity, or does more between decoder and
+            logits than is known here.
     """
     tokens = torch.arange(1, 9)
     with torch.inference_mode():
         whole = model.model(input_ids=tokens[None].to(model.device)).logits[0].float()
         apart = logits(model, hidden_states(model, tokens))
+    if not bool(torch.isfinite(whole).all()):
+        raise SparsityError(
+            f"--sparsity-model {model.source}: its logits are not finite (NaN or infinity); "
+            "its weights are broken, or need another --sparsity-dtype"
+        )
     if not torch.allclose(whole, apart, rtol=1e-2, atol=1e-2 * float(whole.abs().max())):
         raise SparsityError(
             f"model {model.name}: the logits of {type(model.model).__name__} are not a plain "

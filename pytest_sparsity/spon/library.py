@@ -55,21 +55,23 @@ class VectorLibrary:
             MissingVectors: none fit and ``when`` is ``never``.
             SparsityError: training failed, or vectors cannot be written.
         """
-        name = f"{model.name}-{plan.method}-{plan.level!r}.safetensors"
+        name = file_name(model.name, plan.method, plan.level)
         if self.when != "all" and (found := self._fitting(SHIPPED / name, model, plan)):
             return found
         text = sha256_text(*(f"{s}:{t.tolist()}" for s, t in streams.items()))
         kept = sha256_text(model.weights_hash, plan.prefill.name, repr(self.recipe), text)[:8]
         path = self.cache / "vectors" / kept / name
+        if self.when == "never":
+            if found := self._fitting(path, model, plan):
+                return found
+            raise MissingVectors(
+                f"no trained spontaneous vectors fit {model.name} at {plan.method} "
+                f"{plan.level:.2f} (prefill {plan.prefill.name}); train them with "
+                "--sparsity-train missing, or leave trained out of --sparsity-spon"
+            )
         with locked(path.with_suffix(".lock")):
             if found := self._fitting(path, model, plan):
                 return found
-            if self.when == "never":
-                raise MissingVectors(
-                    f"no trained spontaneous vectors fit {model.name} at {plan.method} "
-                    f"{plan.level:.2f} (prefill {plan.prefill.name}); train them with "
-                    "--sparsity-train missing, or leave trained out of --sparsity-spon"
-                )
             trained = train(model, plan, list(streams.values()), self.recipe, self.progress)
             source = {"text": list(streams), "text_hash": text[:16]}
             vectors = replace(trained, provenance={**trained.provenance, **source})
@@ -92,11 +94,16 @@ class VectorLibrary:
             "level": plan.level,
             "prefill": plan.prefill.name,
         }
-        trained_as = own.get("recipe", {})
+        trained_as = own["recipe"] if isinstance(own.get("recipe"), dict) else {}
         fits = all(own.get(k) == v for k, v in wanted.items()) and all(
             _plain(trained_as.get(k)) == _plain(recipe[k]) for k in ("sites", "layers")
         )
         return found if fits else None
+
+
+def file_name(model: str, method: str, level: float) -> str:
+    """Under which name vectors are kept, in the package and in caches."""
+    return f"{model}-{method}-{level!r}.safetensors"
 
 
 def _plain(value: object) -> object:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 import torch
 
 from pytest_sparsity.methods.plan import Plan
-from pytest_sparsity.methods.positions import observe
+from pytest_sparsity.methods.positions import observe_documents
+from pytest_sparsity.methods.prefill import all_dense
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.models.forward import run_documents
 from pytest_sparsity.progress import Progress, silent
 from pytest_sparsity.spon.vectors import SpontaneousVectors
 
@@ -32,24 +31,27 @@ def mean_residual(
         tokens: calibration documents, int64 [T] each; dense rows of the plan's prefill
             policy do not count.
         progress: told one unit per document.
+
+    Raises:
+        SparsityError: the policy keeps every token dense.
     """
-    sums: dict[str, torch.Tensor] = {}
-    rows: dict[str, int] = {}
-    lock = threading.Lock()
+    sums = {s.name: torch.zeros(s.module.in_features) for s in model.sites}
+    rows = dict.fromkeys(sums, 0)
 
-    def visit(site: str, x: torch.Tensor) -> None:
-        if site not in plan.selectors:
-            return
-        residual = (x.float() - plan.selectors[site](x).float()).sum(0).cpu()
-        with lock:
-            sums[site] = sums[site] + residual if site in sums else residual
-            rows[site] = rows.get(site, 0) + len(x)
+    def residual(site: str, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+        kept = plan.selectors[site](x) if site in plan.selectors else x
+        return (x.float() - kept.float()).sum(0).cpu(), len(x)
 
-    with (
-        progress(f"mean residual {plan.method} {plan.level:.2f}", len(tokens), "document") as task,
-        observe(model, plan.prefill, visit),
-    ):
-        run_documents(model, tokens, on_done=task.advance)
+    label = f"mean residual {plan.method} {plan.level:.2f}"
+    with progress(label, len(tokens), "document") as task:
+        for found in observe_documents(model, plan.prefill, tokens, residual):
+            for site in plan.selectors:
+                lost, count = found[site]
+                sums[site] += lost
+                rows[site] += count
+            task.advance()
+    if not all(rows[site] for site in plan.selectors):
+        raise all_dense(plan.prefill, "calibration text")
     a = {site: sums[site] / rows[site] for site in plan.selectors}
     provenance = {
         "setting": "mean_residual",

@@ -13,10 +13,10 @@ import torch
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
-from pytest_sparsity.methods.positions import observe
+from pytest_sparsity.methods.positions import observe_documents
+from pytest_sparsity.methods.prefill import all_dense
 from pytest_sparsity.models import KINDS, LanguageModel, Site
 from pytest_sparsity.models.divergence import kl_gradient
-from pytest_sparsity.models.forward import run_documents
 from pytest_sparsity.models.parallel import in_parallel
 from pytest_sparsity.progress import Progress, silent
 from pytest_sparsity.spon.vectors import SpontaneousVectors
@@ -30,11 +30,12 @@ class Recipe:
         steps: optimiser steps at most.
         sequences: sequences per step.
         length: tokens per sequence.
-        rate: Adam's step size, in units of the root mean square of each site's input.
+        rate: Adam's step size, in units of the mean magnitude of each site's input.
         warmup: steps of linear warm-up; a cosine to zero follows.
         held_out: training sequences kept apart for early stopping.
         check_every: steps between two looks at the held-out divergence.
-        patience: looks without improvement after which training stops.
+        patience: looks without improvement after which training stops; before that, each
+            sends it back to the best vectors, at half the rate.
         sites: kinds of sites that get a vector.
         layers: first and last layer that get vectors, inclusive; None for all.
         seed: of the choice of sequences.
@@ -47,7 +48,7 @@ class Recipe:
     warmup: int = 5
     held_out: int = 8
     check_every: int = 25
-    patience: int = 2
+    patience: int = 3
     sites: tuple[str, ...] = KINDS
     layers: tuple[int, int] | None = None
     seed: int = 0
@@ -69,7 +70,7 @@ def train(
 
     The teacher is ``model`` itself, dense; the student is a twin over the same weights
     with ``plan`` attached and W a folded into its biases, exactly as it will run.  The
-    vectors with the lowest held-out divergence are returned.
+    vectors with the lowest held-out divergence are returned: zero if none was better.
 
     Args:
         model: dense.
@@ -83,8 +84,8 @@ def train(
         Vectors whose provenance holds the recipe, the loss curve and the cost.
 
     Raises:
-        SparsityError: a stream is too short, the recipe chooses no site of the plan, or
-            the loss is not finite.
+        SparsityError: a stream is too short, the recipe chooses no site of the plan, the
+            plan's policy keeps every token dense, or the loss is not finite.
     """
     chosen = [s for s in model.sites if s.name in plan.selectors and recipe.chooses(s)]
     if not chosen:
@@ -92,7 +93,7 @@ def train(
             f"--sparsity-spon-sites and --sparsity-spon-layers leave no site of {model.name} "
             "to train; name at least one kind of site and a layer that exists"
         )
-    draw = _Sequences(streams, recipe)
+    draw = _Sequences(streams, recipe, model.bos)
     scale = _input_scale(model, plan, draw.held_out)
     weights = [site.module.weight.detach().float() for site in chosen]
     a = [torch.zeros(w.shape[1], device=w.device, requires_grad=True) for w in weights]
@@ -107,14 +108,17 @@ def train(
 
     twin = model.twin()
     zeros = {s.name: torch.zeros(w.shape[0]) for s, w in zip(chosen, weights, strict=True)}
-    started, losses, held_out = time.monotonic(), [], []
-    best = (math.inf, [p.detach().clone() for p in a])
+    started = time.monotonic()
+    losses: list[float] = []
+    held_out: list[tuple[int, float]] = []
     label = f"train spon {model.name} {plan.method} {plan.level:.2f}"
     with sparsify(twin, replace(plan, bias=zeros)), progress(label, recipe.steps, "step") as task:
         modules = {site.name: site.module for site in twin.sites}
         layers = [modules[site.name] for site in chosen]
         own = [layer.bias.detach().clone() for layer in layers]
-        biases = [layer.bias.requires_grad_() for layer in layers]
+        biases = [layer.bias for layer in layers]
+        for bias in biases:
+            bias.requires_grad_()
         student = _Student(model, twin, biases)
 
         def fold() -> None:
@@ -122,6 +126,22 @@ def train(
                 for bias, base, w, vector in zip(biases, own, weights, a, strict=True):
                     bias.copy_(base.float() + w @ vector)
 
+        def look(step: int) -> tuple[float, int, list[torch.Tensor]]:
+            loss, _ = student.loss(draw.held_out, gradient=False)
+            held_out.append((step, round(loss, 5)))
+            return loss, step, [p.detach().clone() for p in a]
+
+        def go_back() -> None:
+            # Steps of one size for every batch sometimes leave the valley for good (seen at
+            # twice this rate: the loss triples within five steps): go on from the best
+            # vectors, more carefully.
+            with torch.no_grad():
+                for vector, value in zip(a, best[2], strict=True):
+                    vector.copy_(value)
+            optimiser.state.clear()
+            schedule.base_lrs = [rate / 2 for rate in schedule.base_lrs]
+
+        best = look(0)
         step = 0
         while step < recipe.steps:
             fold()
@@ -140,12 +160,13 @@ def train(
             task.advance(note=f"KL {loss:.3f}")
             if step % recipe.check_every == 0 or step == recipe.steps:
                 fold()
-                now, _ = student.loss(draw.held_out, gradient=False)
-                held_out.append((step, round(now, 5)))
-                if now < best[0]:
-                    best = (now, [p.detach().clone() for p in a])
-                elif all(value > best[0] for _, value in held_out[-recipe.patience :]):
+                now = look(step)
+                if now[0] < best[0]:
+                    best = now
+                elif step - best[1] >= recipe.patience * recipe.check_every:
                     break
+                else:
+                    go_back()
     provenance: dict[str, Any] = {
         "setting": "trained",
         "weights": model.weights_hash,
@@ -161,7 +182,7 @@ def train(
         "loss": losses,
         "held_out_loss": held_out,
     }
-    vectors = {site.name: vector for site, vector in zip(chosen, best[1], strict=True)}
+    vectors = {site.name: vector for site, vector in zip(chosen, best[2], strict=True)}
     return SpontaneousVectors(vectors, provenance)
 
 
@@ -191,8 +212,9 @@ class _Student:
             found = torch.autograd.grad(sparse, self._biases, by_hidden.reshape(sparse.shape))
             return total, [g.float() for g in found]
 
-        parts = in_parallel(work, batch.split(1), device=self._teacher.device)
-        total, sums = 0.0, []
+        parts = in_parallel(work, batch[:, None].unbind(), device=self._teacher.device)
+        total = 0.0
+        sums: list[torch.Tensor] = []
         for loss, gradients in parts:
             total += loss
             sums = [s + g for s, g in zip(sums, gradients, strict=True)] if sums else gradients
@@ -202,7 +224,7 @@ class _Student:
 class _Sequences:
     """Draws sequences from the sources in turn; the tail of each source is held out."""
 
-    def __init__(self, streams: Sequence[torch.Tensor], recipe: Recipe) -> None:
+    def __init__(self, streams: Sequence[torch.Tensor], recipe: Recipe, bos: int | None) -> None:
         apart = math.ceil(recipe.held_out / len(streams)) * recipe.length
         for number, stream in enumerate(streams):
             if len(stream) < apart + 2 * recipe.length:
@@ -213,37 +235,48 @@ class _Sequences:
                 )
         self._streams = [stream[:-apart] for stream in streams]
         tails = torch.cat([stream[-apart:].view(-1, recipe.length) for stream in streams])
-        self.held_out = tails[: recipe.held_out]
-        self._recipe = recipe
+        self._recipe, self._bos, self._drawn = recipe, bos, 0
+        self.held_out = self._led(tails[: recipe.held_out])
         self._generator = torch.Generator().manual_seed(recipe.seed)
 
     def next(self) -> torch.Tensor:
         """A batch [sequences, length]."""
         length = self._recipe.length
         rows = []
-        for number in range(self._recipe.sequences):
-            stream = self._streams[number % len(self._streams)]
+        for _ in range(self._recipe.sequences):
+            stream = self._streams[self._drawn % len(self._streams)]
+            self._drawn += 1
             start = int(torch.randint(len(stream) - length + 1, (1,), generator=self._generator))
             rows.append(stream[start : start + length])
-        return torch.stack(rows)
+        return self._led(torch.stack(rows))
+
+    def _led(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows, behind the token that must start every sequence of the model."""
+        if self._bos is None:
+            return rows
+        return torch.cat([torch.full_like(rows[:, :1], self._bos), rows[:, :-1]], 1)
 
 
 def _schedule(step: int, recipe: Recipe) -> float:
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - recipe.warmup) / (recipe.steps - recipe.warmup)))
+    rest = max(1, recipe.steps - recipe.warmup)  # the scheduler asks for step = steps, too
+    return 0.5 * (1 + math.cos(math.pi * (step - recipe.warmup) / rest))
 
 
 def _input_scale(model: LanguageModel, plan: Plan, batch: torch.Tensor) -> dict[str, float]:
-    """Root mean square of every site's input on ``batch`` [B, T]."""
-    squares: dict[str, tuple[float, int]] = {}
+    """Mean magnitude of every site's input on ``batch`` [B, T].
 
-    def visit(site: str, x: torch.Tensor) -> None:
-        total, count = squares.get(site, (0.0, 0))
-        squares[site] = (total + float(x.float().square().sum()), count + x.numel())
+    Not the root mean square: a few outlying channels would set the pace of all.
+    """
 
-    with observe(model, plan.prefill, visit):
-        # One sequence after the other: the sums must not depend on how threads take turns.
-        for tokens in batch:
-            run_documents(model, [tokens])
-    return {site: math.sqrt(total / count) for site, (total, count) in squares.items()}
+    def magnitudes(site: str, x: torch.Tensor) -> tuple[float, int]:
+        return float(x.float().abs().sum()), x.numel()
+
+    totals = dict.fromkeys((site.name for site in model.sites), (0.0, 0))
+    for found in observe_documents(model, plan.prefill, batch.unbind(), magnitudes):
+        for site, (total, count) in found.items():
+            totals[site] = (totals[site][0] + total, totals[site][1] + count)
+    if not all(count for _, count in totals.values()):
+        raise all_dense(plan.prefill, "training sequences")
+    return {site: total / count for site, (total, count) in totals.items()}

@@ -91,6 +91,8 @@ class SpontaneousVectors:
                         "with --sparsity-train missing"
                     )
                 provenance = json.loads(header["provenance"])
+                if not isinstance(provenance, dict):
+                    raise ValueError("its provenance is not an object")
                 a = {site: stream.get_tensor(site).float() for site in list(stream.keys())}
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise SparsityError(

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.errors import SparsityError, blaming
 from pytest_sparsity.evaluation.corpora import Corpus, assert_disjoint, corpus
 from pytest_sparsity.evaluation.generation import continue_greedily
 from pytest_sparsity.evaluation.perplexity import Window, dense_states, windows
 from pytest_sparsity.evaluation.tasks import Task, task
-from pytest_sparsity.files import default_cache
+from pytest_sparsity.files import default_cache, sha256_text
 from pytest_sparsity.methods.attach import Attached, sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.plan import Plan
@@ -101,7 +101,8 @@ class Bench:
     @cached_property
     def calibration_corpus(self) -> Corpus:
         """Text for thresholds and training, disjoint from every evaluation corpus."""
-        found = corpus(self.settings.calibration, "calibration")
+        with blaming("--sparsity-calibration"):
+            found = corpus(self.settings.calibration, "calibration")
         for name in self.settings.corpora:
             assert_disjoint(found, self.evaluation_corpus(name))
         return found
@@ -109,18 +110,20 @@ class Bench:
     @cache  # noqa: B019 - a bench lives as long as its session
     def evaluation_corpus(self, name: str) -> Corpus:
         """Text for perplexity."""
-        return corpus(name, "evaluation")
+        with blaming("--sparsity-corpora"):
+            return corpus(name, "evaluation")
 
     @cache  # noqa: B019
     def task(self, name: str) -> Task:
         """A task, its items and choices shuffled by the seed."""
-        return task(
-            name,
-            seed=self.settings.seed,
-            data=self.settings.data,  # type: ignore[arg-type]
-            cache=self.cache,
-            progress=self.progress,
-        )
+        with blaming("--sparsity-tasks"):
+            return task(
+                name,
+                seed=self.settings.seed,
+                data=self.settings.data,  # type: ignore[arg-type]
+                cache=self.cache,
+                progress=self.progress,
+            )
 
     @cache  # noqa: B019
     def windows(self, model: str, corpus_name: str) -> list[Window]:
@@ -243,6 +246,7 @@ class Bench:
             "seed": settings.seed,
             "data": self._data(cell),
             "versions": versions(),
+            "code": _code_hash(),
         }
         if configuration.method != "dense":
             key["method"] = dict(method(configuration.method).parameters)
@@ -269,6 +273,15 @@ class Bench:
             first = self.evaluation_corpus(self.settings.corpora[0])
             return {"corpus": first.hash, "prompts": sizes.prompts, "new_tokens": sizes.new_tokens}
         return {"task": self.task(cell.subject).hash}
+
+
+@cache
+def _code_hash() -> str:
+    """Identifies the code that numbers depend on, so that a changed method is measured anew."""
+    package = Path(__file__).parents[1]
+    folders = ("evaluation", "kernels", "methods", "models", "spon")
+    files = sorted(file for folder in folders for file in (package / folder).rglob("*.py"))
+    return sha256_text(*(file.read_text(encoding="utf-8") for file in files))[:16]
 
 
 @cache

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.sweep.cell import SPON_SETTINGS, Configuration
+from pytest_sparsity.sweep.cell import OFF, SPON_SETTINGS, Cell, Configuration
+from pytest_sparsity.sweep.comparison import evaluation_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -46,6 +47,11 @@ class Budget:
         return f"{'>=' if self.is_minimum else '<='} {self.limit:.4f}"
 
 
+def is_minimum(metric: str) -> bool:
+    """Whether a budget for ``metric`` is a smallest gain, not a largest damage."""
+    return metric.partition(":")[0] == "recovery"
+
+
 class Budgets:
     """All budgets in force; later files override earlier ones, entry by entry."""
 
@@ -71,22 +77,35 @@ def load(*paths: Path) -> Budgets:
     return Budgets(budget for path in paths for budget in _read(path))
 
 
-def check_swept(path: Path, configurations: Sequence[Configuration]) -> None:
-    """Refuse a user's thresholds for models or levels that this sweep does not measure.
+def check_swept(path: Path, cells: Iterable[Cell]) -> None:
+    """Refuse a user's thresholds for what this sweep does not measure.
+
+    Thresholds for models that are not swept are let through: several may share a file.
 
     Raises:
         SparsityError: an entry of ``path`` would never be looked at.
     """
-    swept = set(configurations)
+    swept = set(cells)
+    configurations = {cell.configuration for cell in swept}
+    models = {configuration.model for configuration in configurations}
     for budget in _read(path):
-        if budget.configuration not in swept:
-            models = {c.model for c in swept}
-            if budget.configuration.model not in models:
-                continue  # thresholds for other models may share the file
+        if budget.configuration.model not in models:
+            continue
+        if budget.configuration not in configurations:
             raise SparsityError(
                 f"--sparsity-thresholds {path}: {budget.configuration.id} is not swept, so its "
                 f"budget for {budget.metric} would never be checked; add its level to "
                 "--sparsity-levels (and its method and SPON setting), or remove the entry"
+            )
+        recovery_of_nothing = budget.is_minimum and budget.configuration.spon == OFF
+        if (
+            recovery_of_nothing
+            or Cell(budget.configuration, evaluation_of(budget.metric)) not in swept
+        ):
+            raise SparsityError(
+                f"--sparsity-thresholds {path}: metric {budget.metric!r} is not measured for "
+                f"{budget.configuration.id}, so its budget would never be checked; add its corpus "
+                "or task to the sweep, or remove the entry"
             )
 
 
@@ -145,7 +164,7 @@ def _budget(path: Path, number: int, entry: dict[str, Any]) -> Budget:
     name = entry["metric"].partition(":")[0]
     if name not in METRICS:
         raise bad(f"metric {entry['metric']!r} is unknown; known are {', '.join(METRICS)}")
-    side = "min" if name == "recovery" else "max"
+    side = "min" if is_minimum(name) else "max"
     if (other := "max" if side == "min" else "min") in entry:
         raise bad(f"{name} is limited by {side!r}, not {other!r}")
     if side not in entry:

@@ -15,7 +15,7 @@ from pytest_sparsity.stats import (
     paired_ratio,
     proportion,
 )
-from pytest_sparsity.sweep.cell import GENERATION, OFF, PERPLEXITY, Cell
+from pytest_sparsity.sweep.cell import GENERATION, OFF, PERPLEXITY, TASK, Cell
 from pytest_sparsity.sweep.record import Record
 
 
@@ -73,6 +73,13 @@ def compare(
     if kind == GENERATION:
         return _path(record, seed)
     return _accuracy(record, dense)
+
+
+def evaluation_of(metric: str) -> str:
+    """The evaluation that measures ``metric``: ``task:sva`` for ``accuracy:sva``."""
+    name, _, subject = metric.partition(":")
+    kind = {"accuracy": f"{TASK}:", "path": ""}.get(name, f"{PERPLEXITY}:")
+    return f"{kind}{subject}"
 
 
 def perplexity_change(record: Record, base: Record, *, seed: int) -> Interval:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from pytest_sparsity.benchmarking.memory import peak_bytes
 from pytest_sparsity.evaluation.choice import score_items
 from pytest_sparsity.evaluation.generation import continue_greedily, describe_paths
 from pytest_sparsity.evaluation.perplexity import score_documents
@@ -132,9 +131,3 @@ def _generation(bench: Bench, cell: Cell, model: LanguageModel) -> dict[str, Any
     if cell.configuration.method != "dense":
         paths = continue_greedily(model, prompts, new_tokens)
     return {"prompts": describe_paths(model, prompts, paths, dense)}
-
-
-def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -87,15 +87,18 @@ class Record:
             configuration = Configuration(
                 names["model"], names["method"], names["level"], names["spon"]
             )
-            return cls(
+            found = cls(
                 Cell(configuration, names["evaluation"]),
                 content["key"],
                 content["measured"],
                 content["cost"],
                 content["when"],
             )
+            if found.id != content["id"] or not found.units:
+                raise ValueError("its id is not that of its cell and key, or it holds nothing")
         except (KeyError, TypeError) as error:
             raise ValueError(f"incomplete record: {error}") from error
+        return found
 
 
 def record_id(cell: Cell, key: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from pytest_sparsity.evaluation.perplexity import score_documents
-from pytest_sparsity.methods.attach import AchievedSparsity, sparsify
+from pytest_sparsity.methods.attach import AchievedSparsity, count_zeroed, sparsify
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.positions import observe
 from pytest_sparsity.models import LanguageModel
@@ -123,7 +123,7 @@ def dropped_when_dense(session: SweepSession, configuration: Configuration) -> f
     counts = AchievedSparsity(model.sites)
 
     def visit(site: str, x: torch.Tensor) -> None:
-        counts.count(site, plan.selectors[site](x), None)
+        counts.add(site, *count_zeroed(plan.selectors[site](x)))
 
     with observe(model, plan.prefill, visit):
         first = documents[: session.settings.sizes.documents]

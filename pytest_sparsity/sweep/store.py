@@ -57,12 +57,14 @@ class RecordStore:
         line = (record.to_json() + "\n").encode()
         with locked(self.folder / ".locks" / "records.lock"):
             try:
-                with self.path.open("ab") as stream:
+                # Unbuffered: a buffer would write its rest, on closing, after the truncation.
+                with self.path.open("ab", buffering=0) as stream:
                     start = _end_of_last_line(self.path)
                     os.truncate(self.path, start)
                     try:
-                        stream.write(line)
-                        stream.flush()
+                        rest = memoryview(line)
+                        while rest:
+                            rest = rest[stream.write(rest) :]
                         os.fsync(stream.fileno())
                     except OSError:
                         with contextlib.suppress(OSError):
@@ -91,27 +93,28 @@ class RecordStore:
             ) from error
         complete = fresh[: fresh.rfind(b"\n") + 1]
         self._read += len(complete)
-        for line in complete.splitlines():
+        damaged = []
+        for line in complete.split(b"\n")[:-1]:
             self._lines += 1
-            self._take(line)
-
-    def _take(self, line: bytes) -> None:
-        try:
-            record = Record.from_json(line.decode())
-        except ForeignRecord as error:
-            raise SparsityError(
-                f"{self.path} line {self._lines} was written by another version ({error}); "
-                "choose another folder with --sparsity-report or move this file away"
-            ) from error
-        except ValueError:
+            try:
+                self._take(Record.from_json(line.decode()))
+            except ForeignRecord as error:
+                raise SparsityError(
+                    f"{self.path} line {self._lines} was written by another version ({error}); "
+                    "choose another folder with --sparsity-report or move this file away"
+                ) from error
+            except ValueError:
+                damaged.append(str(self._lines))
+        if damaged:
             warnings.warn(
                 SparsityWarning(
-                    f"{self.path} line {self._lines} is damaged; it is ignored and its cell "
-                    "measured again"
+                    f"{self.path} is damaged in line {', '.join(damaged)}: ignored, and what was "
+                    "there is measured again"
                 ),
                 stacklevel=2,
             )
-            return
+
+    def _take(self, record: Record) -> None:
         known = self._records.get(record.id)
         if known is None or len(record.units) >= len(known.units):
             self._records[record.id] = record

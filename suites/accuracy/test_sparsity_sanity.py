@@ -21,7 +21,9 @@ def test_broken_model_fails(dense_model: LanguageModel, sparsity_session: SweepS
     assert not survived, "a broken model does not fail: " + "; ".join(survived)
 
 
-def test_more_sparsity_is_not_better(dense_model: LanguageModel, sparsity_session: SweepSession) -> None:
+def test_more_sparsity_is_not_better(
+    dense_model: LanguageModel, sparsity_session: SweepSession
+) -> None:
     """From level to level, perplexity does not fall significantly."""
     assert sanity.better_when_sparser(sparsity_session, dense_model.name) == []
 

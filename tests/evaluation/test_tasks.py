@@ -15,7 +15,8 @@ import pytest
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.evaluation import standard, tasks
-from pytest_sparsity.evaluation.tasks import TASKS, Item, make_item, read_task_file, task
+from pytest_sparsity.evaluation.items import Item, make_item
+from pytest_sparsity.evaluation.tasks import TASKS, read_task_file, task
 
 VENDORED = [name for name, spec in TASKS.items() if spec.vendored]
 REPOSITORY = Path(__file__).resolve().parents[2]

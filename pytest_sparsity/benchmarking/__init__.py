@@ -1,0 +1,1 @@
+"""How fast something runs and how much memory it takes, compared so that noise is not news."""

@@ -1,0 +1,118 @@
+"""The memory that scoring documents takes, measured in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from pytest_sparsity.evaluation.perplexity import Window, dense_states, score_documents
+from pytest_sparsity.methods.attach import sparsify
+from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.models import LanguageModel, load_model
+
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Resident memory of a process, in bytes.
+
+    Attributes:
+        before: with all that is needed imported, shown by a tiny model's scores.
+        loaded: largest until the model was loaded.
+        peak: largest in all.
+    """
+
+    before: int
+    loaded: int
+    peak: int
+
+
+def can_measure() -> bool:
+    """Whether the system tells a process's largest memory since it was started (Linux)."""
+    return _STATUS.exists()
+
+
+def weight_bytes(model: LanguageModel) -> int:
+    """Bytes of a model's parameters; tied ones count once."""
+    return sum(p.numel() * p.element_size() for p in model.model.parameters())
+
+
+def scoring_footprint(
+    model: LanguageModel, plan: Plan, documents: Sequence[Window], cache: Path
+) -> Footprint:
+    """Load ``model`` again in a fresh process and score ``documents`` there, dense and sparse.
+
+    It is all that one perplexity cell does: the dense model's hidden states, and scores with
+    the divergence from them and with the achieved sparsity counted.
+
+    Args:
+        model: what to load.
+        plan: attached for the sparse scores.
+        documents: token windows.
+        cache: where converted models are kept.
+
+    Raises:
+        SparsityError: the model cannot be had any more.
+        FileNotFoundError: the system is not Linux; see :func:`can_measure`.
+    """
+    # Token lists, because tensors would be passed through shared memory.
+    texts = [(document.id, document.tokens.tolist()) for document in documents]
+    dtype = str(model.dtype).removeprefix("torch.")
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        work = process.submit(_score, model.source, dtype, str(model.device), cache, plan, texts)
+        return work.result()
+
+
+def _score(
+    source: str,
+    dtype: str,
+    device: str,
+    cache: Path,
+    plan: Plan,
+    texts: Sequence[tuple[str, list[int]]],
+) -> Footprint:
+    """Runs in the fresh process, which has imported this module to find it."""
+    documents = [Window(id, torch.tensor(tokens)) for id, tokens in texts]
+    # transformers imports much only when a model is made.
+    tiny = load_model("tiny-random", dtype=dtype, device=device, cache=cache)
+    score_documents(tiny, [Window("", torch.zeros(2, dtype=torch.int64))])
+    before = _resident("VmRSS")
+
+    model = load_model(source, dtype=dtype, device=device, cache=cache)
+    loaded = _resident("VmHWM")
+    score_documents(model, documents)
+    reference = dense_states(model, documents)
+    with sparsify(model, plan) as attached:
+        attached.counting = True
+        score_documents(model, documents, reference)
+    return Footprint(before, loaded, _resident("VmHWM"))
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    if can_measure():
+        return _resident("VmHWM")
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _resident(field: str) -> int:
+    """A field of /proc/self/status in bytes.
+
+    VmHWM rather than getrusage: the latter's maximum is inherited from the process that
+    started this one.
+    """
+    for line in _STATUS.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0]) * 1024
+    raise ValueError(f"{_STATUS} has no {field}")

@@ -1,0 +1,75 @@
+"""Where the numbers of the performance tests go: a file, JUnit properties, the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from pytest_sparsity import LanguageModel, Settings, SweepSession
+from pytest_sparsity.files import atomic_write
+
+FILE = "performance.json"
+LINE = "performance"
+
+
+@pytest.fixture(scope="session")
+def performance_file(
+    sparsity_settings: Settings, sparsity_session: SweepSession
+) -> Callable[[str, str, Mapping[str, Any]], None]:
+    """Adds what a test measured to performance.json in the report folder, at once."""
+    from pytest_sparsity.sweep.bench import versions
+
+    target = sparsity_session.bench.target
+    models: dict[str, dict[str, Mapping[str, Any]]] = {}
+    content = {
+        "schema": 1,
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "target": {"name": target.name, "cores": target.cores, "fingerprint": target.fingerprint},
+        "versions": versions(),
+        "models": models,
+    }
+
+    def add(model: str, name: str, numbers: Mapping[str, Any]) -> None:
+        models.setdefault(model, {})[name] = numbers
+        text = json.dumps(content, indent=1) + "\n"
+        atomic_write(sparsity_settings.report / FILE, text)
+
+    return add
+
+
+@pytest.fixture
+def report_cost(
+    request: pytest.FixtureRequest,
+    dense_model: LanguageModel,
+    performance_file: Callable[[str, str, Mapping[str, Any]], None],
+) -> Callable[[str, str, Mapping[str, Any]], None]:
+    """Reports what a test measured, before it is judged: ``report_cost(name, line, numbers)``."""
+
+    def report(name: str, line: str, numbers: Mapping[str, Any]) -> None:
+        performance_file(dense_model.name, name, numbers)
+        plain = {key: n for key, n in numbers.items() if isinstance(n, (int, float, str))}
+        # What record_property does, which warns where JUnit's xunit2 is written.
+        request.node.user_properties += [
+            *((f"{name} {key}", value) for key, value in plain.items()),
+            (LINE, f"{dense_model.name}: {line}"),
+        ]
+
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print one line per measured cost, whatever its verdict."""
+    lines = [
+        text
+        for outcome in ("passed", "failed", "skipped")
+        for report in terminalreporter.getreports(outcome)
+        for name, text in report.user_properties
+        if name == LINE
+    ]
+    if lines:
+        terminalreporter.section("sparsity performance")
+        terminalreporter.write("\n".join(lines) + "\n")

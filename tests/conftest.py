@@ -1,0 +1,231 @@
+"""What the plugin's own tests share: small sweeps with pytester, and one finished run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+#: A sweep of nine cells that takes about two seconds once torch is imported.
+SMALL = (
+    "--sparsity-model=tiny-random",
+    "--sparsity-profile=smoke",
+    "--sparsity-corpora=austen",
+    "--sparsity-tasks=sva",
+    "--sparsity-spon=off,mean_residual",
+)
+
+
+@pytest.fixture(scope="session")
+def sparsity_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that tests share: it holds the calibration of tiny-random."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def _imported() -> None:
+    """Heavy modules are imported once: pytester forgets what an in-process run imports."""
+    import matplotlib.pyplot
+    import transformers
+
+    import pytest_sparsity.degradation
+    import pytest_sparsity.reporting.picture
+    import pytest_sparsity.reporting.summary
+    import pytest_sparsity.sweep.propose
+    import pytest_sparsity.sweep.sanity
+
+    _ = matplotlib.pyplot, pytest_sparsity, transformers.LlamaForCausalLM
+
+
+class Sweep:
+    """Runs pytest with the small grid, in this process or in one of its own."""
+
+    def __init__(self, pytester: pytest.Pytester, cache: Path) -> None:
+        self.pytester = pytester
+        self.report = pytester.path / "sparsity-report"
+        self._small = (*SMALL, f"--sparsity-cache={cache}")
+
+    def here(self, *args: str) -> pytest.RunResult:
+        """Run in this process; later options override the small grid's."""
+        return self.pytester.runpytest_inprocess(*self._small, *args)
+
+    def apart(self, *args: str) -> pytest.RunResult:
+        """Run in a process of its own."""
+        return self.pytester.runpytest_subprocess(*self._small, *args)
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        """Start a process of its own and do not wait for it."""
+        return subprocess.Popen(
+            [sys.executable, "-mpytest", *self._small, *args],
+            cwd=self.pytester.path,
+            env={**os.environ, "HOME": str(self.pytester.path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The records of the report folder, by id."""
+        return _read_records(self.report)
+
+
+def _read_records(report: Path) -> dict[str, dict[str, Any]]:
+    """The records of a report folder by id; of two with one id, the one with more data."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in (report / "records.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        before = found.get(record["id"])
+        if before is None or len(json.dumps(record)) > len(json.dumps(before)):
+            found[record["id"]] = record
+    return found
+
+
+@pytest.fixture
+def read_records() -> Callable[[Path], dict[str, dict[str, Any]]]:
+    """Reads the records of a report folder, by id."""
+    return _read_records
+
+
+@pytest.fixture
+def sweep(pytester: pytest.Pytester, sparsity_cache: Path, _imported: None) -> Sweep:
+    """Runs pytest with the small grid in a folder of the test's own."""
+    return Sweep(pytester, sparsity_cache)
+
+
+@pytest.fixture(scope="session")
+def finished_report(tmp_path_factory: pytest.TempPathFactory, sparsity_cache: Path) -> Path:
+    """The report folder of one undisturbed run of the small grid; copy it before use."""
+    folder = tmp_path_factory.mktemp("finished")
+    subprocess.run(
+        [
+            *(sys.executable, "-mpytest", *SMALL, "-q", "--sparsity-sweep", "-k", "within_budget"),
+            *(f"--sparsity-cache={sparsity_cache}", "-W", "error", "-p", "no:cacheprovider"),
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return folder / "sparsity-report"
+
+
+@pytest.fixture
+def finished(sweep: Sweep, finished_report: Path) -> Sweep:
+    """A sweep whose report folder holds a finished run already."""
+    shutil.copytree(finished_report, sweep.report)
+    return sweep
+
+
+@pytest.fixture
+def assert_refused() -> Callable[..., str]:
+    """Asserts that a run ended with one sentence that holds every given word."""
+
+    def check(result: pytest.RunResult, *words: str, status: int = 4) -> str:
+        output = f"{result.stdout.str()}\n{result.stderr.str()}"
+        assert "Traceback" not in output
+        assert "INTERNALERROR" not in output
+        assert result.ret == status, output
+        sentences = [line for line in output.splitlines() if line.startswith("ERROR: ")]
+        assert len(sentences) == 1, output
+        for word in words:
+            assert word in sentences[0]
+        return sentences[0]
+
+    return check
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A copy of tiny-random as save_pretrained writes it."""
+    from pytest_sparsity.models.tiny import tiny_model, tiny_tokenizer
+
+    folder = tmp_path / "saved"
+    tiny_model(seed=1).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Any:
+    """tiny-random in float32; tests that attach something take it off again."""
+    from pytest_sparsity.models import load_model
+
+    return load_model("tiny-random", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def small_model() -> Callable[..., Any]:
+    """Makes float32 models of several families, with random weights and bytes for tokens."""
+    import torch
+    import transformers
+
+    from pytest_sparsity.models import LanguageModel
+    from pytest_sparsity.models.backbone import find_sites
+    from pytest_sparsity.models.tiny import tensors_hash, tiny_tokenizer
+
+    shape = {
+        "vocab_size": 257,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 512,
+        "pad_token_id": 256,
+        "eos_token_id": 256,
+        "bos_token_id": 256,
+        "attn_implementation": "sdpa",
+    }
+    windowed = {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"]}
+    own = {
+        "llama": (transformers.LlamaConfig, {}),
+        "qwen2": (transformers.Qwen2Config, {}),
+        "gemma3": (transformers.Gemma3TextConfig, {**windowed, "sliding_window": 200}),
+    }
+
+    def make(family: str, **changes: Any) -> Any:
+        kind, extra = own[family]
+        config: Any = kind(**{**shape, **extra, **changes})
+        model: Any = transformers.AutoModelForCausalLM.from_config(config)
+        generator = torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for name, parameter in sorted(model.named_parameters()):
+                noise = torch.randn(parameter.shape, generator=generator)
+                if parameter.ndim > 1:
+                    parameter.copy_(noise / parameter.shape[1] ** 0.5)
+                else:
+                    parameter.copy_((not name.endswith("bias")) + 0.1 * noise)
+        model.eval().requires_grad_(False)
+        return LanguageModel(
+            name=f"small-{family}",
+            source=f"small-{family}",
+            model=model,
+            tokenizer=tiny_tokenizer(),
+            weights_hash=tensors_hash(model),
+            dtype=torch.float32,
+            sites=find_sites(model),
+            bos=256 if family == "gemma3" else None,
+        )
+
+    return make
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Runs the test's own forward passes on one thread, as the package runs its own."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
