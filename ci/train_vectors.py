@@ -36,7 +36,8 @@ def main() -> None:
         shipped = SpontaneousVectors(trained.a, {**trained.provenance, "command": command})
         path = SHIPPED / file_name(given.model, "teal", level)
         shipped.save(path)
-        print(f"{path}: held-out KL {shipped.provenance['held_out_loss'][-1]}")
+        best = min(loss for _, loss in shipped.provenance["held_out_loss"])
+        print(f"{path}: held-out KL {best}")
 
 
 if __name__ == "__main__":

@@ -32,10 +32,12 @@ class Controller:
     def __init__(self, config: pytest.Config, state: State) -> None:
         self._config = config
         self._state = state
+        self._prepared = False
         self._total = 0
         self._done = 0
         self._measured = 0  # cells that were not reused
         self._started = time.monotonic()
+        self._without_vectors: list[Configuration] = []
         self._results: tuple[list[Verdict], dict[Configuration, float]] = ([], {})
 
     # -- before --------------------------------------------------------------------------
@@ -50,6 +52,7 @@ class Controller:
                 self._prepare()
         except SparsityError as error:
             raise pytest.UsageError(str(error)) from error
+        self._prepared = True
         self._total = len(self._cells())
         terminal = self._config.pluginmanager.getplugin("terminalreporter")
         if terminal is not None and self._config.get_verbosity() == 0:
@@ -111,13 +114,15 @@ class Controller:
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Print the line of a finished cell, from whichever process it comes."""
         told = getattr(report, "sparsity", None)
+        if told is None:
+            return
+        self._done += 1
+        self._measured += not told["reused"]
         terminal = self._config.pluginmanager.getplugin("terminalreporter")
-        if told is None or terminal is None or self._config.get_verbosity() < 0:
+        if terminal is None or self._config.get_verbosity() < 0:
             return
         from pytest_sparsity.reporting.live import progress_line
 
-        self._done += 1
-        self._measured += not told["reused"]
         elapsed = time.monotonic() - self._started
         left = max(0, self._total - self._done)
         eta = elapsed / self._measured * left if self._measured else None
@@ -129,7 +134,7 @@ class Controller:
     @pytest.hookimpl(trylast=True)  # after xdist has stopped its workers
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the summary; a sweep that measured nothing is not green."""
-        if self._config.option.collectonly or "session" not in self._state.__dict__:
+        if not self._prepared:
             return
         try:
             self._results = self._write_summary()
@@ -137,9 +142,11 @@ class Controller:
             self._complain(str(error))
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
             return
-        accuracy = "accuracy" in self._state.settings.suites  # the others measure no cells
+        # A user's own tests, and the performance suite, may rightly measure no cell.
+        bundled = self._config.args_source is not pytest.Config.ArgsSource.ARGS
+        expected = bundled and "accuracy" in self._state.settings.suites
         measured = any(v.comparison.change is not None for v in self._results[0])
-        if accuracy and not measured and session.exitstatus == pytest.ExitCode.OK:
+        if expected and not measured and session.exitstatus == pytest.ExitCode.OK:
             self._complain("the sweep measured no sparse cell: nothing was tested")
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
@@ -150,9 +157,18 @@ class Controller:
         from pytest_sparsity.reporting.table import terminal_tables
 
         terminalreporter.section("sparsity")
-        tables = terminal_tables(*self._results, width=max(80, min(_columns(), 160)))
+        tables = terminal_tables(*self._results, width=max(100, min(_columns(), 160)))
         terminalreporter.write(f"{tables}\n\n")
-        terminalreporter.write_line(f"results: {self._state.settings.report}")
+        for configuration in self._without_vectors:
+            terminalreporter.write_line(
+                f"not measured: {configuration.id}, for which there are no trained vectors; "
+                "train them with --sparsity-train=missing"
+            )
+        reused = self._done - self._measured
+        terminalreporter.write_line(
+            f"{self._done} cells: {self._measured} measured, {reused} reused; results in "
+            f"{self._state.settings.report}"
+        )
 
     def _complain(self, sentence: str) -> None:
         self._say(f"\nERROR: {sentence}", red=True)  # after a line of dots
@@ -175,6 +191,7 @@ class Controller:
         session, settings = self._state.session, self._state.settings
         cells = self._cells()
         verdicts, achieved = session.summary(cells), session.achieved(cells)
+        self._without_vectors = session.without_vectors(cells)
         for verdict in verdicts:
             self._config.hook.pytest_sparsity_verdict(config=self._config, verdict=verdict)
         if verdicts:

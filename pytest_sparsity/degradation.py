@@ -11,7 +11,7 @@ from pytest_sparsity.reporting.live import cell_line
 from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.state import MEASURED
 from pytest_sparsity.sweep.budgets import Budget, is_minimum
-from pytest_sparsity.sweep.cell import Cell, Configuration
+from pytest_sparsity.sweep.cell import OFF, Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison, evaluation_of
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.session import SweepSession
@@ -43,11 +43,12 @@ class Degradation:
         """Every metric of ``evaluation``, with paired intervals."""
         return self._session.compare(Cell(self.configuration, evaluation))
 
-    def assert_within(self, metric: str, limit: float) -> Verdict:
+    def assert_within(self, metric: str, limit: float) -> Verdict | None:
         """Assert that the damage in ``metric`` is at most ``limit``.
 
         Fails the test if the whole interval is beyond the limit; skips it if the data do
-        not decide.
+        not decide or trained vectors are missing.  Returns None where there is nothing to
+        limit: for the dense model, and for the recovery without spontaneous neurons.
 
         Args:
             metric: ``perplexity:CORPUS`` (relative increase), ``kl:CORPUS`` (nats per
@@ -57,10 +58,16 @@ class Degradation:
             limit: the budget.
 
         Raises:
-            SparsityError: the configuration has no such metric.
+            SparsityError: there is no such metric.
         """
         __tracebackhide__ = True
-        comparisons = self.measure(evaluation_of(metric))
+        configuration, evaluation = self.configuration, evaluation_of(metric)
+        if configuration.method == "dense" or (is_minimum(metric) and configuration.spon == OFF):
+            return None
+        try:
+            comparisons = self.measure(evaluation)
+        except MissingVectors as missing:
+            pytest.skip(str(missing))
         found = {comparison.metric: comparison for comparison in comparisons}
         if metric not in found:
             raise SparsityError(
@@ -69,6 +76,7 @@ class Degradation:
             )
         budget = Budget(self.configuration, metric, limit, is_minimum(metric), "this test")
         verdict = judge(found[metric], budget)
+        self._add_properties([verdict])
         conclude([verdict])
         return verdict
 
@@ -92,10 +100,13 @@ class Degradation:
 
     def _tell(self, verdicts: list[Verdict], seconds: float, reused: bool) -> None:
         """Leave what was measured for the live display and as JUnit properties."""
+        self._add_properties(verdicts)
         self._item.stash[MEASURED] = {
             "line": cell_line(verdicts, seconds, reused),
             "reused": reused,
         }
+
+    def _add_properties(self, verdicts: list[Verdict]) -> None:
         add = self._item.user_properties.append
         for verdict in verdicts:
             comparison = verdict.comparison
@@ -116,6 +127,5 @@ def conclude(verdicts: list[Verdict]) -> None:
         pytest.fail("\n".join(failed), pytrace=False)
     if undecided := by_outcome[Outcome.INCONCLUSIVE]:
         pytest.skip("inconclusive: " + "; ".join(undecided))
-    sparse = any(verdict.comparison.change is not None for verdict in verdicts)
-    if sparse and len(by_outcome[Outcome.NO_BUDGET]) == len(verdicts):
+    if len(by_outcome[Outcome.NO_BUDGET]) == len(verdicts):
         pytest.skip("measured, but there is no budget: " + by_outcome[Outcome.NO_BUDGET][0])

@@ -144,21 +144,21 @@ _OPTIONS = (
     _Option("data", "task items: vendored (in this package) or full (downloads the standard "
             "sets)", "vendored", "SET"),
     _Option("train", "when to train spontaneous vectors: never (only shipped and cached ones), "
-            "missing or all", "never", "WHEN"),
-    _Option("spon-sites", f"kinds of sites that get a vector when training, of {','.join(KINDS)}",
+            "missing (train where none fit) or all (leave out shipped ones)", "never", "WHEN"),
+    _Option("spon-sites", f"kinds of sites that have a trained vector, of {','.join(KINDS)}",
             ",".join(KINDS), "LIST"),
-    _Option("spon-layers", "layers that get vectors when training: all, N or FIRST-LAST", "all",
+    _Option("spon-layers", "layers that have trained vectors: all, N or FIRST-LAST", "all",
             "RANGE"),
     _Option("thresholds", "file of budgets that override the bundled ones", None, "FILE"),
     _Option("update", "write the measured damage plus a margin as budgets to FILE, for review",
             None, "FILE", ini=False),
-    _Option("strict", "an inconclusive verdict, a missing budget, a skipped cell or nothing "
-            "measured is a failure", flag=True),
+    _Option("strict", "what would be skipped is a failure: an inconclusive verdict, a cell "
+            "without any budget, missing vectors or an absent target", flag=True),
     _Option("report", "folder of records, tables and pictures", "sparsity-report", "DIR"),
     _Option("cache", "folder of downloaded models, calibrations and vectors (default: the "
             "user's cache folder)", None, "DIR"),
-    _Option("resume", "go on with the run in the report folder under the settings it was "
-            "started with", flag=True, ini=False),
+    _Option("resume", "go on with the run in the report folder, and measure what it was started "
+            "to measure; name thresholds, strict, cache and update again", flag=True, ini=False),
     _Option("seed", "seed of item order, choice order and bootstrap", "0", "N"),
 )  # fmt: skip
 
@@ -309,8 +309,8 @@ def _levels(text: str) -> tuple[float, ...]:
     return tuple(sorted({parse_level(part) for part in _list("levels", text)}))
 
 
-def parse_level(text: str) -> float:
-    """A level from text or number.
+def parse_level(text: str | float, where: str = "--sparsity-levels") -> float:
+    """A level from text or number; ``where`` it was given is named in the message.
 
     Raises:
         SparsityError: it is not a number from 0 to 1.
@@ -320,7 +320,7 @@ def parse_level(text: str) -> float:
     except (TypeError, ValueError):
         level = math.nan
     if not 0 <= level <= 1:
-        raise _bad("levels", text, "a level is a fraction from 0 to 1, for example 0.5")
+        raise SparsityError(f"{where} {text!r}: a level is a fraction from 0 to 1, such as 0.5")
     return level
 
 

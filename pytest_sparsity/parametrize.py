@@ -13,6 +13,7 @@ from pytest_sparsity.options import SPON, Settings, parse_level
 from pytest_sparsity.sweep import grid
 from pytest_sparsity.sweep.cell import Configuration
 
+_MARKER = "@pytest.mark.sparsity"
 _MARKER_KEYS = {"levels", "methods", "spon", "target"}
 
 
@@ -22,6 +23,7 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
     Raises:
         SparsityError: the test's marker is malformed, or a model name is unknown.
     """
+    marked = _marked(metafunc, settings)
     used = set(metafunc.fixturenames)
     if "evaluation_corpus" in used:
         corpora = settings.corpora if settings.sweep else settings.corpora[:1]
@@ -30,7 +32,7 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
         cells = grid.cells(settings, _models(settings)) if settings.sweep else []
         _over(metafunc, "sparsity_cell", cells, [cell.id for cell in cells])
     elif "sparsity_configuration" in used:
-        chosen = _configurations(metafunc, settings)
+        chosen = _configurations(marked)
         _over(metafunc, "_sparsity_point", chosen, [c.id for c in chosen])
     elif "_sparsity_point" in used:  # only the dense model is of interest
         models = _models(settings)
@@ -48,8 +50,7 @@ def _models(settings: Settings) -> list[str]:
     return [short_name(model) for model in settings.models[: None if settings.sweep else 1]]
 
 
-def _configurations(metafunc: pytest.Metafunc, settings: Settings) -> list[Configuration]:
-    settings = _marked(metafunc, settings)
+def _configurations(settings: Settings) -> list[Configuration]:
     models = _models(settings)
     if settings.sweep:
         return grid.configurations(settings, models)
@@ -68,28 +69,40 @@ def _marked(metafunc: pytest.Metafunc, settings: Settings) -> Settings:
     if marker.args or (unknown := set(marker.kwargs) - _MARKER_KEYS):
         wrong = marker.args[0] if marker.args else sorted(unknown)[0]
         raise SparsityError(
-            f"@pytest.mark.sparsity takes {', '.join(sorted(_MARKER_KEYS))} by name, not {wrong!r}"
+            f"{_MARKER} takes {', '.join(sorted(_MARKER_KEYS))} by name, not {wrong!r}"
         )
-    given = {
-        k: _sequence(k, v) for k, v in marker.kwargs.items() if k != "target" and v is not None
-    }
+    given = {k: v for k, v in marker.kwargs.items() if v is not None}
+    if "target" in given:
+        from pytest_sparsity.targets.resolve import is_target
+
+        if not isinstance(given["target"], str) or not is_target(given["target"]):
+            raise SparsityError(
+                f"{_MARKER}: target {given['target']!r} is none of auto, cpu, cuda and cuda:INDEX"
+            )
     if "levels" in given:
-        levels = tuple(parse_level(level) for level in given["levels"])
+        levels = _sequence("levels", given["levels"], (int, float))
+        levels = tuple(parse_level(level, _MARKER) for level in levels)
         settings = replace(settings, levels=levels)
     if "methods" in given:
-        settings = replace(settings, methods=tuple(m for m in given["methods"] if m != "dense"))
+        methods = _sequence("methods", given["methods"], str)
+        settings = replace(settings, methods=tuple(m for m in methods if m != "dense"))
     if "spon" in given:
-        if unknown := set(given["spon"]) - set(SPON):
+        spon = _sequence("spon", given["spon"], str)
+        if unknown := set(spon) - set(SPON):
             raise SparsityError(
-                f"@pytest.mark.sparsity: spon {sorted(unknown)[0]!r} is none of {', '.join(SPON)}"
+                f"{_MARKER}: spon {sorted(unknown)[0]!r} is none of {', '.join(SPON)}"
             )
-        settings = replace(settings, spon=given["spon"])
+        settings = replace(settings, spon=spon)
     return settings
 
 
-def _sequence(name: str, value: Any) -> tuple[Any, ...]:
+def _sequence(name: str, value: Any, kind: type | tuple[type, ...]) -> tuple[Any, ...]:
+    """``value`` without duplicates."""
     if not isinstance(value, (list, tuple)) or not value:
         raise SparsityError(
-            f"@pytest.mark.sparsity: {name} must be a list with at least one entry, not {value!r}"
+            f"{_MARKER}: {name} must be a list with at least one entry, not {value!r}"
         )
-    return tuple(value)
+    for entry in value:
+        if not isinstance(entry, kind):
+            raise SparsityError(f"{_MARKER}: {name} cannot hold {entry!r}")
+    return tuple(dict.fromkeys(value))

@@ -31,16 +31,14 @@ class State:
         Raises:
             SparsityError: a setting cannot be met.
         """
-        from pytest_sparsity.methods.registry import register
         from pytest_sparsity.sweep.session import SweepSession
 
-        for methods in self.config.hook.pytest_sparsity_methods(config=self.config):
-            for method in methods:
-                register(method)
+        given = self.config.hook.pytest_sparsity_methods(config=self.config)
+        methods = [method for methods in given for method in methods]
         with warnings.catch_warnings():
             if is_worker(self.config):  # the controlling process shows them, once
                 warnings.simplefilter("ignore", SparsityWarning)
-            return SweepSession(self.settings, self.progress)
+            return SweepSession(self.settings, self.progress, methods)
 
     @property
     def progress(self) -> Progress:

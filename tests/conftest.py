@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ class Sweep:
     def __init__(self, pytester: pytest.Pytester, cache: Path) -> None:
         self.pytester = pytester
         self.report = pytester.path / "sparsity-report"
-        self._small = (*SMALL, f"--sparsity-cache={cache}")
+        self.cache_option = f"--sparsity-cache={cache}"
+        self._small = (*SMALL, self.cache_option)
 
     def here(self, *args: str) -> pytest.RunResult:
         """Run in this process; later options override the small grid's."""
@@ -77,11 +78,20 @@ class Sweep:
         """The records of the report folder, by id."""
         return _read_records(self.report)
 
+    @staticmethod
+    def records_of(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The records in these lines, by id."""
+        return _by_id(lines)
+
 
 def _read_records(report: Path) -> dict[str, dict[str, Any]]:
     """The records of a report folder by id; of two with one id, the one with more data."""
+    return _by_id((report / "records.jsonl").read_text().splitlines())
+
+
+def _by_id(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for line in (report / "records.jsonl").read_text().splitlines():
+    for line in lines:
         record = json.loads(line)
         before = found.get(record["id"])
         if before is None or len(json.dumps(record)) > len(json.dumps(before)):

@@ -53,7 +53,8 @@ class Corpus:
     """Passages in a fixed order whose first *n* are a random sample of the source.
 
     A measurement takes the first *n* documents and the first tokens of each.  Bundled
-    passages have at least 512 tokens; a shorter one (the user's own) is used as it is.
+    passages have at least 512 tokens; one that is shorter than a measurement needs (the
+    user's own) is left out of it.
     """
 
     name: str

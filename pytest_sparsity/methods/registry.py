@@ -1,10 +1,11 @@
-"""The methods by name.  A new one is a class like those in teal.py and a ``register`` call."""
+"""The methods by name.  A new one is a class like that in teal.py and an entry of ``BUNDLED``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.teal import Teal
@@ -26,29 +27,21 @@ class Method(Protocol):
         """The plan for ``level`` in [0, 1] of the calibrator's model."""
 
 
-_METHODS: dict[str, Method] = {}
+BUNDLED: tuple[Method, ...] = (Teal(),)
 
 
-def register(method: Method) -> Method:
-    """Make ``method`` known by its name.
+def by_name(added: Iterable[Method] = ()) -> dict[str, Method]:
+    """The bundled methods and ``added`` ones, which only this caller sees.
 
     Raises:
-        ValueError: the name is taken.
+        SparsityError: two have the same name, or one is called dense.
     """
-    if method.name in _METHODS or method.name == "dense":
-        raise ValueError(f"a method named {method.name!r} is registered already")
-    _METHODS[method.name] = method
-    return method
-
-
-def method(name: str) -> Method:
-    """The method called ``name``; names are checked when options are read."""
-    return _METHODS[name]
-
-
-def method_names() -> tuple[str, ...]:
-    """The names of all methods, ``dense`` first."""
-    return ("dense", *_METHODS)
-
-
-register(Teal())
+    found: dict[str, Method] = {}
+    for method in (*BUNDLED, *added):
+        if method.name in found or method.name == "dense":
+            raise SparsityError(
+                f"pytest_sparsity_methods: a method named {method.name!r} is there already; give "
+                f"{type(method).__name__} another name"
+            )
+        found[method.name] = method
+    return found

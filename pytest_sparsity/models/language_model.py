@@ -33,7 +33,7 @@ class Site:
     module: nn.Linear
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LanguageModel:
     """A causal language model, in eval mode and with frozen weights.
 
@@ -57,6 +57,9 @@ class LanguageModel:
     dtype: torch.dtype
     sites: tuple[Site, ...]
     bos: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.name}, {str(self.dtype).removeprefix('torch.')} on {self.device}>"
 
     @property
     def device(self) -> torch.device:

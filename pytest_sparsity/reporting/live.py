@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 _AROUND = len("[999/999] ") + len("  eta 1:02:33")  # what progress_line adds
-_WORST_FIRST = ("fail", "inconclusive", "pass", "no budget")
+_WORST_FIRST = ("fail", "inconclusive", "pass", "no budget", "reference")
 _DETAILS = ("full", "short", "change", "bare")  # the first that fits is shown
 _NAME = 24  # characters of a configuration's name that are always shown
 

@@ -61,7 +61,9 @@ def accuracy_change(change: Interval) -> str:
 
 
 def recovered(value: Interval) -> str:
-    """Share of the loss won back: ``61 % [57, 64]``."""
+    """Share of the loss won back: ``61 % [57, 64]``; ``n/a`` when too little was lost."""
+    if not (math.isfinite(value.low) and math.isfinite(value.high)):
+        return "n/a"
     return estimate_and_limits(value, scale=100, unit=" %", digits=0)
 
 

@@ -193,7 +193,11 @@ def _verdicts(results: Results, model: str) -> Table:
     return _table(
         "Verdicts",
         rows,
-        *(Column(o.value, tuple(str(count[o.value]) for count in counts)) for o in Outcome),
+        *(
+            Column(o.value, tuple(str(count[o.value]) for count in counts))
+            for o in Outcome
+            if o is not Outcome.REFERENCE
+        ),
     )
 
 

@@ -32,7 +32,8 @@ class VectorLibrary:
         cache: vectors trained here are kept in its folder ``vectors``.
         recipe: how to train; its sites and layers also choose among trained vectors.
         when: ``never`` (use shipped and cached vectors), ``missing`` (train where there
-            are none) or ``all`` (use only vectors trained here).
+            are none) or ``all`` (leave out shipped vectors: use those trained here, and
+            train where there are none).
         progress: told about training.
     """
 

@@ -140,6 +140,8 @@ def train(
                     vector.copy_(value)
             optimiser.state.clear()
             schedule.base_lrs = [rate / 2 for rate in schedule.base_lrs]
+            for group in optimiser.param_groups:
+                group["lr"] /= 2  # the next step's has been set already
 
         best = look(0)
         step = 0

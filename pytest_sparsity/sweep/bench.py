@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pytest_sparsity.methods.attach import Attached, sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import PrefillPolicy
-from pytest_sparsity.methods.registry import method, method_names
+from pytest_sparsity.methods.registry import Method, by_name
 from pytest_sparsity.models import LanguageModel, load_model
 from pytest_sparsity.models.forward import check_head
 from pytest_sparsity.options import Settings
@@ -47,25 +47,39 @@ class Bench:
     Args:
         settings: what the user asked for.
         progress: told about downloads, calibration and training.
+        methods: known by name besides the bundled ones.
 
     Raises:
         SparsityError: a setting names something that does not exist.
     """
 
-    def __init__(self, settings: Settings, progress: Progress = silent) -> None:
+    def __init__(
+        self, settings: Settings, progress: Progress = silent, methods: Iterable[Method] = ()
+    ) -> None:
         self.settings = settings
         self.cache: Path = settings.cache or default_cache()
         self.progress = progress
         self.prefill = PrefillPolicy.parse(settings.prefill)
         self.target: HardwareTarget = resolve_target(settings.target)
-        for name in settings.methods:
-            if name not in method_names():
-                raise SparsityError(
-                    f"--sparsity-methods {name!r} is unknown; known are {', '.join(method_names())}"
-                )
+        self._methods = by_name(methods)
+        with blaming("--sparsity-methods"):
+            for name in settings.methods:
+                self.method(name)
         self._attached: tuple[Configuration, LanguageModel, Attached] | None = None
         self._states: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
         self._models: dict[str, LanguageModel] = {}
+
+    def method(self, name: str) -> Method:
+        """The method with this name, other than dense.
+
+        Raises:
+            SparsityError: there is none.
+        """
+        if name not in self._methods:
+            raise SparsityError(
+                f"method {name!r} is unknown; known are {', '.join(['dense', *self._methods])}"
+            )
+        return self._methods[name]
 
     def load_all(self) -> dict[str, LanguageModel]:
         """Load every model of the settings, by its short name.
@@ -173,7 +187,7 @@ class Bench:
         calibrator = self.calibrator(configuration.model)
         if configuration.level in self.settings.levels:
             calibrator.prepare(self.settings.levels)
-        plan = method(configuration.method).plan(calibrator, configuration.level)
+        plan = self.method(configuration.method).plan(calibrator, configuration.level)
         if configuration.spon == OFF:
             return plan
         bias = self.vectors(configuration).fold(self.model(configuration.model))
@@ -249,7 +263,7 @@ class Bench:
             "code": _code_hash(),
         }
         if configuration.method != "dense":
-            key["method"] = dict(method(configuration.method).parameters)
+            key["method"] = dict(self.method(configuration.method).parameters)
             key["calibration"] = self.calibrator(configuration.model).hash
             key["prefill"] = self.prefill.name
             key["spon"] = configuration.spon

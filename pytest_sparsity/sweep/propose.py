@@ -56,6 +56,9 @@ def propose(path: Path, verdicts: Iterable[Verdict], settings: Mapping[str, Any]
         'margin = "the worse end of the measured 95 % interval, moved by '
         f'{RELATIVE:.0%} of the estimate and by an absolute part per metric"',
         *(f"{name}_margin = {value}" for name, value in ABSOLUTE.items()),
+        'max = "perplexity: relative increase; kl: nats per token; agreement: share of tokens '
+        'lost; accuracy: drop as a share; path: share of greedy tokens off the dense path"',
+        'min = "recovery: share of the loss that spontaneous neurons win back"',
         f"profile = {_text(settings['profile'])}",
         f"seed = {settings['seed']}",
     ]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pytest_sparsity.methods.registry import Method
 from pytest_sparsity.options import Settings
 from pytest_sparsity.progress import Progress, silent
 from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep import budgets, measuring
 from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.budgets import Budgets
-from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, Cell, Configuration
+from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, TRAINED, Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison, compare
 from pytest_sparsity.sweep.record import Record, record_id
 from pytest_sparsity.sweep.store import RecordStore
@@ -26,18 +27,21 @@ class SweepSession:
     Args:
         settings: what the user asked for.
         progress: told about long preparations.
+        methods: known by name besides the bundled ones.
 
     Raises:
         SparsityError: a setting, a thresholds file or the report folder is unusable.
     """
 
-    def __init__(self, settings: Settings, progress: Progress = silent) -> None:
+    def __init__(
+        self, settings: Settings, progress: Progress = silent, methods: Iterable[Method] = ()
+    ) -> None:
         self.settings = settings
         files = [BUNDLED_THRESHOLDS]
         if settings.thresholds is not None:
             files.append(settings.thresholds)
         self.budgets: Budgets = budgets.load(*files)
-        self.bench = Bench(settings, progress)
+        self.bench = Bench(settings, progress, methods)
         self.store = RecordStore(settings.report)
 
     def record(self, cell: Cell, draws: int = 1) -> Record:
@@ -95,6 +99,17 @@ class SweepSession:
             if record is not None and dense is not None:
                 verdicts += self._judged(compare(record, dense, off, seed=self.settings.seed))
         return verdicts
+
+    def without_vectors(self, cells: Sequence[Cell]) -> list[Configuration]:
+        """Configurations that cannot be measured, because no trained vectors fit them."""
+        missing = []
+        for configuration in dict.fromkeys(c.configuration for c in cells):
+            if configuration.spon == TRAINED:
+                try:
+                    self.bench.vectors(configuration)
+                except MissingVectors:
+                    missing.append(configuration)
+        return missing
 
     def achieved(self, cells: Sequence[Cell]) -> dict[Configuration, float]:
         """Fraction of weights skipped, per configuration, on the first corpus measured."""

@@ -10,12 +10,13 @@ from pytest_sparsity.sweep.comparison import Comparison
 
 
 class Outcome(str, Enum):
-    """What the data say about a budget."""
+    """What the data say about a budget; dense is what others are compared with."""
 
     PASS = "pass"
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
     NO_BUDGET = "no budget"
+    REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Verdict:
         if comparison.change is None and comparison.chance is not None:
             return f"{text}: {self.outcome.value}, chance is {comparison.chance:.4f}"
         if budget is None:
-            return f"{text}: no budget in the thresholds"
+            return f"{text}: {self.outcome.value}"
         return f"{text}: {self.outcome.value}, budget {budget.limit_text} ({budget.origin})"
 
 
@@ -61,6 +62,8 @@ def judge(comparison: Comparison, budget: Budget | None) -> Verdict:
     if comparison.change is None and comparison.chance is not None:
         above = comparison.value.low > comparison.chance
         return Verdict(comparison, Outcome.PASS if above else Outcome.INCONCLUSIVE)
+    if comparison.cell.configuration.method == "dense":
+        return Verdict(comparison, Outcome.REFERENCE)
     if budget is None:
         return Verdict(comparison, Outcome.NO_BUDGET)
     interval = comparison.change if comparison.change is not None else comparison.value

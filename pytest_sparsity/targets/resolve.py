@@ -9,6 +9,11 @@ from pytest_sparsity.targets.cuda import cuda_targets
 from pytest_sparsity.targets.host import HardwareTarget, host_target
 
 
+def is_target(name: str) -> re.Match[str] | None:
+    """Whether ``name`` can be a target's on some machine; its first group is the index."""
+    return re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", name)
+
+
 def resolve_target(name: str = "auto") -> HardwareTarget:
     """The target a user named.
 
@@ -18,7 +23,7 @@ def resolve_target(name: str = "auto") -> HardwareTarget:
     Raises:
         SparsityError: the name is none of these, or this machine has no such device.
     """
-    wanted = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", name)
+    wanted = is_target(name)
     if wanted is None:
         raise SparsityError(
             f"--sparsity-target {name!r} is not a target; use auto, cpu, cuda or cuda:INDEX"

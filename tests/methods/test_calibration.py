@@ -17,7 +17,7 @@ from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.plan import Threshold
 from pytest_sparsity.methods.positions import observe
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
-from pytest_sparsity.methods.registry import method, method_names, register
+from pytest_sparsity.methods.registry import BUNDLED, by_name
 from pytest_sparsity.methods.teal import Teal
 from pytest_sparsity.models import load_model, parallel
 
@@ -264,7 +264,7 @@ def test_a_cache_that_cannot_be_written_is_one_clear_sentence(tiny: Any, tmp_pat
 
 def test_teal_is_uniform_over_the_sites(tiny: Any) -> None:
     calibrator = make(tiny)
-    plan = method("teal").plan(calibrator, 0.4)
+    plan = by_name()["teal"].plan(calibrator, 0.4)
     assert (plan.method, plan.level, plan.prefill, plan.bias) == (
         "teal",
         0.4,
@@ -289,7 +289,23 @@ def test_a_threshold_is_strict_and_does_not_write_into_its_input() -> None:
     assert Threshold(0.0)(torch.ones(4, 6).t()).is_contiguous()
 
 
-def test_names_of_methods_are_taken_once() -> None:
-    assert method_names() == ("dense", "teal")
-    with pytest.raises(ValueError, match="a method named 'teal' is registered already"):
-        register(Teal())
+@pytest.mark.parametrize("name", ["teal", "dense"])
+def test_the_name_of_a_method_is_taken_once(name: str) -> None:
+    class Mine(Teal):
+        pass
+
+    Mine.name = name
+    with pytest.raises(SparsityError) as caught:
+        by_name([Mine()])
+    assert str(caught.value) == (
+        f"pytest_sparsity_methods: a method named {name!r} is there already; give Mine another name"
+    )
+
+
+def test_added_methods_stand_beside_the_bundled_ones() -> None:
+    class Mine(Teal):
+        name = "mine"
+
+    mine = Mine()
+    assert by_name([mine]) == {"teal": BUNDLED[0], "mine": mine}
+    assert list(by_name()) == ["teal"]

@@ -133,15 +133,14 @@ def test_marker(sweep, marker, expected):
         ("level=0.5", "takes levels, methods, spon, target by name, not 'level'"),
         ("levels=0.5", "levels must be a list with at least one entry, not 0.5"),
         ("levels=[]", "levels must be a list with at least one entry, not []"),
-        ("levels=[1.5]", "1.5"),
-        ("levels=['abc']", "'abc'"),
+        ("levels=[1.5]", "1.5: a level is a fraction from 0 to 1"),
+        ("levels=['abc']", "levels cannot hold 'abc'"),
         ("methods='teal'", "methods must be a list with at least one entry, not 'teal'"),
-        ("methods=['nope']", "'nope'"),
-        ("methods=[3]", "3"),
+        ("methods=[3]", "methods cannot hold 3"),
         ("spon=['nope']", "spon 'nope' is none of off, mean_residual, trained"),
-        ("spon=[['off']]", "['off']"),
-        ("target='nope'", "'nope'"),
-        ("target=3", "3"),
+        ("spon=[['off']]", "spon cannot hold ['off']"),
+        ("target='nope'", "target 'nope' is none of auto, cpu, cuda"),
+        ("target=3", "target 3 is none of auto, cpu, cuda"),
     ],
 )
 def test_malformed_marker(sweep, marker, complaint):
@@ -162,6 +161,22 @@ def test_malformed_marker(sweep, marker, complaint):
     assert complaint in output
     assert "pytest.mark.sparsity" in output
     assert "test_x" in output
+
+
+def test_marker_with_unknown_method(sweep):
+    sweep.pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.sparsity(methods=["nope"])
+        def test_x(sparse_model):
+            pass
+        """
+    )
+    result = sweep.here()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["SparsityError: method 'nope' is unknown; known are dense, teal"])
+    assert "Traceback" not in result.stdout.str()
 
 
 def test_target_that_is_not_here_skips(sweep):

@@ -149,9 +149,14 @@ def test_sweep_that_selects_nothing_is_not_green(sweep):
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def test_sweep_that_measures_nothing_is_not_green(sweep):
-    sweep.pytester.makepyfile("def test_own():\n    pass")
-    result = sweep.here(SWEEP, "test_sweep_that_measures_nothing_is_not_green.py")
+def test_own_tests_need_not_measure(sweep):
+    path = sweep.pytester.makepyfile("def test_own():\n    pass")
+    assert sweep.here(SWEEP, path.name).ret == pytest.ExitCode.OK
+
+
+def test_bundled_suite_that_measures_nothing_is_not_green(sweep):
+    result = sweep.here(SWEEP, "-k", "level_zero")
+    result.assert_outcomes(passed=1, deselected=12)
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     result.stdout.fnmatch_lines(["ERROR: the sweep measured no sparse cell: nothing was tested"])
 

@@ -293,6 +293,23 @@ def test_it_stops_when_nothing_is_gained_and_returns_the_best(
     assert stopped.hash == other.hash
 
 
+def test_a_worse_look_sends_it_back_to_the_best(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[list[torch.Tensor]] = []
+    real = torch.optim.Adam.step
+
+    def step(self: Any, *args: Any) -> Any:
+        starts.append([p.detach().clone() for group in self.param_groups for p in group["params"]])
+        return real(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    found = looking(monkeypatch, tiny, [9, 8, 8.5, 7, 6], steps=4)
+    assert found.provenance["steps"] == 4
+    down = torch.stack([torch.cat(vectors) for vectors in starts])
+    assert torch.equal(down[2], down[1])
+    assert not torch.equal(down[3], down[2])
+    assert not torch.equal(torch.cat(list(found.a.values())), down[3])
+
+
 def test_a_better_look_starts_the_patience_anew(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = looking(monkeypatch, tiny, [9, 8, 8.5, 7, 7.5, 6, 6.5, 6.1, 0], steps=8)
     assert found.provenance["steps"] == 7

@@ -1,0 +1,91 @@
+"""A sweep that is killed or interrupted loses at most the cell under way."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+SWEEP = "--sparsity-sweep"
+
+
+def _after_lines(sweep, count, send):
+    """Start a sweep and send it a signal once ``count`` records are written."""
+    # More levels than the small grid has: the sweep must not end before the signal comes.
+    process = sweep.start(SWEEP, "-v", "--sparsity-levels=0.3,0.5,0.7,0.9")
+    path = sweep.report / "records.jsonl"
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and path.read_bytes().count(b"\n") >= count:
+            break
+        time.sleep(0.01)
+    process.send_signal(send)
+    output = process.communicate(timeout=240)[0]
+    return process.returncode, output
+
+
+def test_killed_run_goes_on(sweep, finished_report, read_records):
+    status, _ = _after_lines(sweep, 3, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    path = sweep.report / "records.jsonl"
+    text = path.read_text()
+    complete = text[: text.rfind("\n") + 1].splitlines()
+    kept = sweep.records_of(complete)
+    assert len(kept) >= 3
+    # As if the next record had been half written when the process died.
+    path.write_text("".join(f"{line}\n" for line in complete) + '{"cell": {"evaluation": "per')
+
+    plain = sweep.here(SWEEP, "-k", "within_budget")
+    assert plain.ret == 0
+    grid = set(read_records(finished_report))
+    assert plain.stdout.str().count("  reused") == len(grid & set(kept))
+    records = sweep.records()
+    assert set(kept) <= set(records)
+    assert {i: r["measured"] for i, r in records.items() if i in grid} == {
+        i: r["measured"] for i, r in read_records(finished_report).items()
+    }
+    lines = path.read_text().splitlines()
+    assert lines[: len(complete)] == complete  # nothing that was there has changed
+
+
+def test_resume_takes_the_first_run_s_settings(finished):
+    """``--sparsity-resume`` alone is enough: even the model comes from the report folder."""
+    lines = (finished.report / "records.jsonl").read_text().splitlines(keepends=True)
+    before = finished.records()
+    (finished.report / "records.jsonl").write_text("".join(lines[:4]))
+    cache = finished.cache_option
+    result = finished.pytester.runpytest_inprocess(
+        "--sparsity-resume", cache, "-k", "within_budget"
+    )
+    assert result.ret == 0
+    assert result.stdout.str().count("  reused") == len(finished.records_of(lines[:4]))
+    assert {i: r["measured"] for i, r in finished.records().items()} == {
+        i: r["measured"] for i, r in before.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "there is no run in"),
+        ("{", "cannot be read"),
+        ("[]", "of another version"),
+        ('{"profile": "smoke"}', "of another version"),
+    ],
+)
+def test_resume_of_nothing(sweep, assert_refused, content, complaint):
+    if content is not None:
+        sweep.report.mkdir()
+        (sweep.report / "settings.json").write_text(content)
+    assert_refused(sweep.here("--sparsity-resume"), "--sparsity-resume", complaint)
+
+
+def test_interrupt_leaves_a_summary(sweep):
+    status, output = _after_lines(sweep, 6, signal.SIGINT)
+    assert status == pytest.ExitCode.INTERRUPTED
+    assert "KeyboardInterrupt" in output
+    assert "INTERNALERROR" not in output
+    assert len(sweep.records()) >= 5
+    assert (sweep.report / "summary.md").exists()
+    assert "= sparsity =" in output

@@ -1,0 +1,98 @@
+"""Options: documented in one group, readable as ini keys, the command line wins."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pytest_sparsity import options
+
+
+def test_help_has_every_option_in_one_group(pytester):
+    result = pytester.runpytest_inprocess("--help")
+    text = result.stdout.str()
+    start = text.index("sparse language models and kernels (pytest-sparsity):")
+    body = text[start:].split("\n\n")[0]
+    names = re.findall(r"^  --sparsity-([a-z-]+)", body, flags=re.MULTILINE)
+    assert names == [option.name for option in options._OPTIONS]
+    assert len(re.findall(r"^  --sparsity-", text, flags=re.MULTILINE)) == len(names)
+    for option in options._OPTIONS:
+        described = re.sub(r"\s+", " ", body.partition(f"--sparsity-{option.name}")[2])
+        assert option.help.split(";")[0][:40] in described
+        if option.ini:
+            assert f"  {option.dest} (" in text
+
+
+@pytest.fixture
+def shown(pytester):
+    """The settings that a session ends up with."""
+    pytester.makepyfile(
+        """
+        def test_show(sparsity_settings):
+            print("models", sparsity_settings.models)
+            print("levels", sparsity_settings.levels)
+            print("strict", sparsity_settings.strict)
+            print("tasks", sparsity_settings.tasks)
+            print("report", sparsity_settings.report.name)
+        """
+    )
+    return lambda *args: pytester.runpytest_inprocess("-s", *args).stdout
+
+
+def test_defaults(shown):
+    shown().fnmatch_lines(
+        ["*models ('smollm2-135m',)", "levels (0.25, 0.4, 0.5)", "strict False", "tasks (*'sva')"]
+    )
+
+
+def test_ini_keys_and_the_command_line_over_them(pytester, shown):
+    pytester.makeini(
+        """
+        [pytest]
+        sparsity_model =
+            tiny-random
+            gemma3-270m
+        sparsity_levels = 0.3,0.1
+        sparsity_strict = true
+        sparsity_tasks = none
+        sparsity_report = elsewhere
+        """
+    )
+    expected = [
+        "*models ('tiny-random', 'gemma3-270m')",
+        "levels (0.1, 0.3)",
+        "strict True",
+        "tasks ()",
+        "report elsewhere",
+    ]
+    shown("--strict-config").fnmatch_lines(expected)
+    given = ("--sparsity-model=one", "--sparsity-levels=0.9", "--sparsity-tasks=sva")
+    shown(*given).fnmatch_lines(
+        ["*models ('one',)", "levels (0.9,)", "strict True", "tasks ('sva',)"]
+    )
+
+
+def test_profile_gives_levels_and_tasks(shown):
+    shown("--sparsity-profile=smoke").fnmatch_lines(
+        ["levels (0.5,)", "tasks ('basic_common_knowledge', 'sva')"]
+    )
+
+
+def test_model_is_repeatable(shown):
+    shown("--sparsity-model=b", "--sparsity-model=a", "--sparsity-model=b").fnmatch_lines(
+        ["*models ('b', 'a')"]
+    )
+
+
+def test_settings_survive_json(pytester):
+    config = pytester.parseconfig("--sparsity-spon-layers=2-5", "--sparsity-levels=0.1,0.9")
+    settings = options.read_settings(config)
+    other = options.read_settings(pytester.parseconfig("--sparsity-model=x"))
+    import json
+
+    restored = options.resumed(other, json.loads(json.dumps(options.to_json(settings))))
+    assert restored.sweep
+    assert options.to_json(restored) == options.to_json(settings)
+    assert restored.spon_layers == (2, 5)
+    assert restored.report == other.report
