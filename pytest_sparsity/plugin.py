@@ -14,6 +14,8 @@ from pytest_sparsity.state import MEASURED, STATE, State, is_worker, state_of
 
 pytest_plugins = ["pytest_sparsity.fixtures"]
 
+#: The fixtures that have a value per configuration, cell or corpus.
+PARAMETRIZED = {"evaluation_corpus", "sparsity_cell", "sparsity_configuration", "_sparsity_point"}
 MARKER = (
     "sparsity(levels, methods, spon, target): the configurations that a test runs at, in place "
     "of the options', and the target without which it is skipped"
@@ -55,6 +57,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests that use our fixtures once per configuration, cell or corpus."""
+    if PARAMETRIZED.isdisjoint(metafunc.fixturenames) and not (
+        metafunc.definition.get_closest_marker("sparsity")
+    ):
+        return
     from pytest_sparsity.parametrize import parametrize
 
     try:

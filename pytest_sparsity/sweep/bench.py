@@ -204,7 +204,7 @@ class Bench:
         calibrator = self.calibrator(configuration.model)
         if configuration.spon == MEAN_RESIDUAL:
             return mean_residual(model, plan, calibrator.tokens, self.progress)
-        return self.library.get(model, plan, self._streams(model))
+        return self.library.get(model, plan, self.training_streams(configuration.model))
 
     @cached_property
     def library(self) -> VectorLibrary:
@@ -212,8 +212,10 @@ class Bench:
         recipe = Recipe(sites=self.settings.spon_sites, layers=self.settings.spon_layers)
         return VectorLibrary(self.cache, recipe, self.settings.train, self.progress)
 
-    def _streams(self, model: LanguageModel) -> dict[str, torch.Tensor]:
+    @cache  # noqa: B019
+    def training_streams(self, model: str) -> dict[str, torch.Tensor]:
         """The calibration text as one stream of tokens per source."""
+        tokenizer = self.model(model).tokenizer
         sources: dict[str, list[str]] = {}
         for document in self.calibration_corpus.documents:
             sources.setdefault(document.source, []).append(document.text)
@@ -222,7 +224,7 @@ class Bench:
                 [
                     token
                     for text in texts
-                    for token in model.tokenizer(text, add_special_tokens=False).input_ids
+                    for token in tokenizer(text, add_special_tokens=False).input_ids
                 ]
             )
             for source, texts in sources.items()
@@ -286,7 +288,8 @@ class Bench:
         if cell.kind == GENERATION:
             first = self.evaluation_corpus(self.settings.corpora[0])
             return {"corpus": first.hash, "prompts": sizes.prompts, "new_tokens": sizes.new_tokens}
-        return {"task": self.task(cell.subject).hash}
+        # The items of a draw are packed together, which shows in the last bits.
+        return {"task": self.task(cell.subject).hash, "draw": sizes.items}
 
 
 @cache

@@ -90,4 +90,4 @@ class Cell:
 def level_text(level: float) -> str:
     """A level with at least two decimals and no fewer than it needs: 0.50, 0.125."""
     text = repr(level)
-    return text if len(text.partition(".")[2]) > 2 else f"{level:.2f}"
+    return f"{level:.2f}" if float(f"{level:.2f}") == level else text

@@ -32,14 +32,14 @@ def test_killed_run_goes_on(sweep, finished_report, read_records):
     text = path.read_text()
     complete = text[: text.rfind("\n") + 1].splitlines()
     kept = sweep.records_of(complete)
-    assert len(kept) >= 3
+    assert len(complete) >= 3
     # As if the next record had been half written when the process died.
     path.write_text("".join(f"{line}\n" for line in complete) + '{"cell": {"evaluation": "per')
 
     plain = sweep.here(SWEEP, "-k", "within_budget")
     assert plain.ret == 0
     grid = set(read_records(finished_report))
-    assert plain.stdout.str().count("  reused") == len(grid & set(kept))
+    assert sweep.reused(plain) == len(grid & set(kept))
     records = sweep.records()
     assert set(kept) <= set(records)
     assert {i: r["measured"] for i, r in records.items() if i in grid} == {
@@ -59,7 +59,7 @@ def test_resume_takes_the_first_run_s_settings(finished):
         "--sparsity-resume", cache, "-k", "within_budget"
     )
     assert result.ret == 0
-    assert result.stdout.str().count("  reused") == len(finished.records_of(lines[:4]))
+    assert finished.reused(result) == len(finished.records_of(lines[:4]))
     assert {i: r["measured"] for i, r in finished.records().items()} == {
         i: r["measured"] for i, r in before.items()
     }

@@ -26,7 +26,7 @@ def test_nothing_heavy_in_a_session_without_us(pytester):
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["heavy: []", "ours: *'pytest_sparsity.plugin'*"])
     for part in (
-        "sweep.session",
+        "sweep",
         "models",
         "evaluation",
         "methods",

@@ -25,9 +25,9 @@ def test_plain_rerun_reuses_every_cell(finished):
     before = (finished.report / "records.jsonl").read_bytes()
     result = finished.here(*BUDGETS)
     assert result.ret == 0
-    assert result.stdout.str().count("  reused") == 9
+    assert finished.reused(result) == 9
     result.stdout.fnmatch_lines(
-        ["*= sparsity =*", "tiny-random: Perplexity on austen*", f"results: {finished.report}"]
+        ["*= sparsity =*", "tiny-random: Perplexity on austen*", f"*results in {finished.report}"]
     )
     assert (finished.report / "records.jsonl").read_bytes() == before
 
@@ -55,7 +55,8 @@ def test_with_pytest_options(finished, options):
 def test_quiet_says_little(finished):
     result = finished.here(*BUDGETS, "-q")
     assert result.ret == 0
-    assert "reused" not in result.stdout.str()
+    assert finished.reused(result) == 0
+    assert "1/9]" not in result.stdout.str()
     result.stdout.fnmatch_lines(["*perplexity*"])
 
 
@@ -67,8 +68,13 @@ def test_verbose_names_every_test(finished):
 
 
 def test_two_workers_give_the_records_of_one_process(sweep, finished_report, read_records):
+    sweep.report.mkdir()
+    (sweep.report / "records.jsonl").write_text("not a record\n")
     result = sweep.apart(*BUDGETS, "-n2", "--junitxml=out.xml")
     assert result.ret == 0
+    assert result.stdout.str().count("is damaged in line 1: ignored") == 1  # not once per worker
+    lines = (sweep.report / "records.jsonl").read_text().splitlines(keepends=True)
+    (sweep.report / "records.jsonl").write_text("".join(lines[1:]))
     result.stdout.fnmatch_lines(["2 workers [[]9 items[]]*"])
     for number in range(1, 10):
         result.stdout.fnmatch_lines([f"[[]{number}/9[]] *"])
@@ -184,10 +190,10 @@ def test_update_file_that_cannot_be_written(finished):
 
 
 def test_missing_trained_vectors_are_a_skip_with_the_fix(finished):
-    options = ("-k", "trained or spon and not mean", "-rs", "--sparsity-spon=off,trained")
+    options = ("-k", "0.50-spon-task", "-rs", "--sparsity-spon=off,trained")
     result = finished.here(SWEEP, *options)
     result.stdout.fnmatch_lines(["SKIPPED*no trained spontaneous vectors fit*--sparsity-train*"])
-    assert result.parseoutcomes()["skipped"] >= 3
+    result.assert_outcomes(skipped=1, deselected=12)
 
 
 def test_verdict_hook(finished):

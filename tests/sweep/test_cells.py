@@ -1,0 +1,80 @@
+"""Names of cells, and which of them the settings ask for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_sparsity.sweep import grid
+from pytest_sparsity.sweep.cell import Cell, Configuration, level_text
+
+
+@pytest.mark.parametrize(
+    ("configuration", "id"),
+    [
+        (Configuration("smollm2-135m"), "smollm2-135m-dense"),
+        (Configuration("m", "teal", 0.5), "m-teal-0.50"),
+        (Configuration("m", "teal", 0.5, "trained"), "m-teal-0.50-spon"),
+        (Configuration("m", "teal", 0.125, "mean_residual"), "m-teal-0.125-mean_residual"),
+        (Configuration("m", "teal", 1, "off"), "m-teal-1.00"),
+    ],
+)
+def test_configuration_id(configuration, id):
+    assert configuration.id == id
+    assert Cell(configuration, "task:sva").id == f"{id}-task:sva"
+
+
+@pytest.mark.parametrize(
+    ("level", "text"),
+    [
+        (0.0, "0.00"),
+        (0.5, "0.50"),
+        (0.25, "0.25"),
+        (0.125, "0.125"),
+        (1 / 3, "0.3333333333333333"),
+        (1.0, "1.00"),
+        (1e-7, "1e-07"),
+    ],
+)
+def test_level_text(level, text):
+    assert level_text(level) == text
+    assert float(text) == level
+
+
+def test_parts_of_a_cell():
+    cell = Cell(Configuration("m", "teal", 0.5, "trained"), "perplexity:austen")
+    assert (cell.kind, cell.subject) == ("perplexity", "austen")
+    assert cell.dense == Cell(Configuration("m"), "perplexity:austen")
+    assert cell.without_spon.configuration == Configuration("m", "teal", 0.5)
+    generation = Cell(Configuration("m"), "generation")
+    assert (generation.kind, generation.subject) == ("generation", "")
+
+
+def test_grid_order(settings):
+    assert [c.id for c in grid.configurations(settings, ["a", "b"])] == [
+        f"{model}-{rest}"
+        for model in "ab"
+        for rest in ("dense", "teal-0.40", "teal-0.40-spon", "teal-0.50", "teal-0.50-spon")
+    ]
+
+
+def test_grid_cells(settings):
+    cells = grid.cells(settings, ["m"])
+    assert len(cells) == len(set(cells)) == 5 * 3
+    assert [c.evaluation for c in cells[:3]] == ["perplexity:austen", "task:sva", "generation"]
+    assert len({cell.id for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("levels", "methods", "id"),
+    [
+        ((0.25, 0.5), ("teal",), "m-teal-0.50"),
+        ((0.25, 0.4), ("teal",), "m-teal-0.25"),
+        ((0.5,), ("x", "teal"), "m-x-0.50"),
+        ((0.5,), (), "m-dense"),
+    ],
+)
+def test_default_configuration(settings, levels, methods, id):
+    settings = replace(settings, levels=levels, methods=methods)
+    assert grid.default_configuration(settings, "m").id == id

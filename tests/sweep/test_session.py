@@ -1,0 +1,118 @@
+"""A session measures what the store lacks, and draws more data while undecided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_sparsity.sweep import measuring
+from pytest_sparsity.sweep.budgets import Budget, Budgets
+from pytest_sparsity.sweep.cell import Cell, Configuration
+from pytest_sparsity.sweep.session import SweepSession
+from pytest_sparsity.sweep.verdict import Outcome
+
+SPARSE = Configuration("tiny-random", "teal", 0.5)
+CELL = Cell(SPARSE, "perplexity:austen")
+
+
+@pytest.fixture
+def session(settings, tmp_path, sparsity_cache):
+    return SweepSession(
+        replace(
+            settings,
+            models=("tiny-random",),
+            report=tmp_path,
+            cache=sparsity_cache,
+            dtype="float32",
+            thresholds=None,
+        )
+    )
+
+
+@pytest.fixture
+def measurements(monkeypatch):
+    """Every call of measure: cell, draws, and how much was known."""
+    calls = []
+    real = measuring.measure
+
+    def measure(bench, cell, draws, known, key):
+        calls.append((cell.id, draws, len(known.units) if known else 0))
+        return real(bench, cell, draws, known, key)
+
+    monkeypatch.setattr(measuring, "measure", measure)
+    return calls
+
+
+def test_a_cell_is_measured_once(session, measurements):
+    first = session.record(CELL)
+    assert session.record(CELL).to_json() == first.to_json()
+    assert session.known(CELL).to_json() == first.to_json()
+    assert len(measurements) == 1
+    again = SweepSession(session.settings)
+    assert again.record(CELL).to_json() == first.to_json()
+    assert len(measurements) == 1
+
+
+@pytest.mark.parametrize("evaluation", ["perplexity:austen", "task:sva", "generation"])
+def test_drawing_in_steps_gives_the_record_of_one_go(session, settings, tmp_path, evaluation):
+    cell = Cell(SPARSE, evaluation)
+    session.record(cell, 1)
+    stepped = session.record(cell, 2)
+    fresh = SweepSession(replace(session.settings, report=tmp_path / "fresh")).record(cell, 2)
+    assert stepped.id == fresh.id
+    assert stepped.units == fresh.units
+    if evaluation != "generation":
+        assert len(stepped.units) == {"perplexity:austen": 24, "task:sva": 48}[evaluation]
+    if evaluation == "perplexity:austen":
+        weighted = [r.measured["achieved"]["weighted"] for r in (stepped, fresh)]
+        assert weighted[0] == weighted[1]
+
+
+def test_undecided_draws_up_to_the_cap(session, measurements):
+    estimate = session.compare(CELL)[0].change.estimate
+    session.budgets = Budgets([Budget(SPARSE, "perplexity:austen", estimate, False, "test")])
+    verdicts = session.judge(CELL)
+    assert [(draws, known) for id, draws, known in measurements if id == CELL.id] == [
+        (1, 0),
+        (2, 12),
+    ]
+    assert verdicts[0].comparison.change.n == 24
+
+
+def test_decided_draws_no_more(session, measurements):
+    session.budgets = Budgets([Budget(SPARSE, "perplexity:austen", 5.0, False, "test")])
+    assert session.judge(CELL)[0].outcome is Outcome.PASS
+    assert [draws for _, draws, _ in measurements] == [1, 1]
+
+
+def test_summary_measures_nothing(session, measurements):
+    assert session.summary([CELL]) == []
+    session.compare(CELL)
+    measurements.clear()
+    assert [v.comparison.metric for v in session.summary([CELL, CELL.dense])] == [
+        *("perplexity:austen", "kl:austen", "agreement:austen"),
+        "perplexity:austen",
+    ]
+    assert session.achieved([CELL]) == {SPARSE: pytest.approx(0.5, abs=0.03)}
+    assert measurements == []
+
+
+def test_the_key_tells_what_makes_numbers_comparable(session, tmp_path):
+    def id(**changes):
+        other = SweepSession(replace(session.settings, report=tmp_path / "x", **changes))
+        key = other.bench.key(Cell(SPARSE, f"perplexity:{other.settings.corpora[0]}"))
+        assert {"weights", "data", "calibration", "method", "spon", "prefill", "dtype"} <= set(key)
+        assert {"seed", "code", "target", "versions"} <= set(key)
+        return repr(sorted(key.items()))
+
+    keys = [
+        id(),
+        id(seed=1),
+        id(prefill="none"),
+        id(dtype="float16"),
+        id(calibration="jargon"),
+        id(corpora=("factbook",)),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert id() == keys[0]
