@@ -60,10 +60,14 @@ class Controller:
         self._started = time.monotonic()
 
     def _prepare(self) -> None:
-        from pytest_sparsity.files import atomic_write
+        from pytest_sparsity.errors import blaming
+        from pytest_sparsity.files import atomic_write, check_writable
         from pytest_sparsity.sweep import budgets
 
         settings, bench = self._state.settings, self._state.session.bench
+        if settings.update is not None:
+            with blaming("--sparsity-update"):
+                check_writable(settings.update.parent)
         models = bench.load_all()
         if settings.thresholds is not None:
             budgets.check_swept(settings.thresholds, self._cells())

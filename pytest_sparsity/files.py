@@ -62,6 +62,21 @@ def cannot_write(path: Path, error: OSError) -> SparsityError:
     )
 
 
+def check_writable(folder: Path) -> None:
+    """Make ``folder`` if it is missing, and prove that a file can be put there.
+
+    Raises:
+        SparsityError: it cannot.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file ``path`` (created if missing) so that one process at a time goes on.

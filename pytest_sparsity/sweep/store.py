@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pytest_sparsity.errors import SparsityError, SparsityWarning
-from pytest_sparsity.files import atomic_write, cannot_write, locked
+from pytest_sparsity.files import atomic_write, cannot_write, check_writable, locked
 from pytest_sparsity.sweep.record import ForeignRecord, Record
 
 
@@ -33,7 +33,7 @@ class RecordStore:
         if not (folder / ".gitignore").exists():
             atomic_write(folder / ".gitignore", "*\n")
         else:
-            _check_writable(folder)
+            check_writable(folder)
         self.refresh()
 
     def find(self, id: str) -> Record | None:
@@ -131,12 +131,3 @@ def _end_of_last_line(path: Path) -> int:
                 return start + found + 1
             end = start
     return 0 if size else size
-
-
-def _check_writable(folder: Path) -> None:
-    probe = folder / f".probe-{os.getpid()}"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise cannot_write(folder, error) from error

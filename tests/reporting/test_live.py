@@ -66,12 +66,12 @@ def test_the_fullest_text_that_fits(fake, model: str, spon: str, found: str) -> 
 
 def test_dense_has_no_change(fake) -> None:
     line = cell_line(fake.perplexity(Configuration("m"), "austen"), 1.0, False)
-    assert line == "no budget     m-dense  perplexity:austen 42.0  1.0 s"
+    assert line == "reference     m-dense  perplexity:austen 42.0  1.0 s"
 
 
 def test_greedy_text(fake) -> None:
     line = cell_line([fake.greedy(Configuration("m"))], 1.0, False)
-    assert line == "no budget     m-dense  path:generation 32.0 tokens  1.0 s"
+    assert line == "reference     m-dense  path:generation 32.0 tokens  1.0 s"
 
 
 def test_worst_outcome_wins(fake) -> None:

@@ -52,7 +52,7 @@ def test_a_drop_is_a_negative_change_of_accuracy_with_swapped_limits() -> None:
 def test_recovery() -> None:
     assert numbers.recovered(Interval(0.61, 0.572, 0.638, 64)) == "61 % [57, 64]"
     unknown = Interval(math.nan, -math.inf, math.inf, 64)
-    assert numbers.recovered(unknown) == "n/a % [-inf, inf]"
+    assert numbers.recovered(unknown) == "n/a"
 
 
 def test_sample_size_is_a_range_where_more_data_were_drawn() -> None:

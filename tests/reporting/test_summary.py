@@ -79,7 +79,7 @@ def test_markdown(fake) -> None:
     results = Results(fake.verdicts(grid, corpora=("austen",), tasks=("sva",)), {})
     text = summary_markdown(results, SETTINGS, ORIGIN, {"tiny": "accuracy-tiny.png"})
     for part in (
-        "Verdicts: 0 pass, 1 fail, 1 inconclusive, 6 no budget.\n",
+        "Verdicts: 0 pass, 1 fail, 1 inconclusive, 3 no budget, 3 reference.\n",
         "\n![Perplexity and accuracy of tiny against level](accuracy-tiny.png)\n",
         "\n### Perplexity on austen, n = 64 documents\n",
         "\n## Failing and inconclusive\n\n- tiny-teal-0.50: perplexity:austen +0.8200",

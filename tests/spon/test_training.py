@@ -21,7 +21,7 @@ from pytest_sparsity.spon.training import Recipe, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = Recipe(
-    steps=8, sequences=4, length=32, warmup=2, held_out=4, check_every=4, rate=2e-2, patience=2
+    steps=8, sequences=4, length=32, warmup=2, held_out=4, check_every=4, rate=2e-1, patience=2
 )
 
 
