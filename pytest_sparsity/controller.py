@@ -210,7 +210,7 @@ class Controller:
         if settings.update is not None:
             from pytest_sparsity.sweep.propose import propose
 
-            propose(settings.update, verdicts, to_json(settings))
+            propose(settings.update, verdicts, to_json(settings), session.bench.target.name)
         return verdicts, achieved
 
 

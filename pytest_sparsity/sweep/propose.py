@@ -43,8 +43,16 @@ def limit(comparison: Comparison) -> float | None:
     return math.ceil(worst * 1000) / 1000 if math.isfinite(worst) else None
 
 
-def propose(path: Path, verdicts: Iterable[Verdict], settings: Mapping[str, Any]) -> None:
+def propose(
+    path: Path, verdicts: Iterable[Verdict], settings: Mapping[str, Any], target: str
+) -> None:
     """Write the budgets of everything measured.
+
+    Args:
+        path: the thresholds file.
+        verdicts: with the metrics; what they said is not looked at.
+        settings: under which they were measured.
+        target: on what machine.
 
     Raises:
         SparsityError: ``path`` cannot be written.
@@ -59,6 +67,7 @@ def propose(path: Path, verdicts: Iterable[Verdict], settings: Mapping[str, Any]
         'max = "perplexity: relative increase; kl: nats per token; agreement: share of tokens '
         'lost; accuracy: drop as a share; path: share of greedy tokens off the dense path"',
         'min = "recovery: share of the loss that spontaneous neurons win back"',
+        f"target = {_text(target)}",
         f"profile = {_text(settings['profile'])}",
         f"seed = {settings['seed']}",
     ]

@@ -161,7 +161,7 @@ def test_a_proposal_is_a_thresholds_file_that_passes(tmp_path, comparison, confi
     gain = comparison("recovery:austen", None, configurations[2], value=(0.6, 0.5, 0.7))
     verdicts = [Verdict(c, Outcome.NO_BUDGET) for c in (one, gain)]
     path = tmp_path / "new" / "budgets.toml"
-    propose(path, verdicts, {"profile": 'a "quoted" \\ name', "seed": 3})
+    propose(path, verdicts, {"profile": 'a "quoted" \\ name', "seed": 3}, "a cpu")
     found = budgets.load(path)
     for c in (one, gain):
         budget = found.find(c.cell.configuration, c.metric)
