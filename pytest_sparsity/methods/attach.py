@@ -70,11 +70,19 @@ def weighted_sparsity(counts: Mapping[str, tuple[int, int]], weights: Mapping[st
 
 def count_zeroed(sparse: torch.Tensor, dense_rows: torch.Tensor | None = None) -> tuple[int, int]:
     """(zeroed, seen) activations of S(x), [..., K], leaving out its rows ``dense_rows`` [R]."""
-    kept, seen = int(torch.count_nonzero(sparse)), sparse.numel()
+    kept, seen = _nonzero(sparse), sparse.numel()
     if dense_rows is not None:
         left_out = sparse.reshape(-1, sparse.shape[-1])[dense_rows]
-        kept, seen = kept - int(torch.count_nonzero(left_out)), seen - left_out.numel()
+        kept, seen = kept - _nonzero(left_out), seen - left_out.numel()
     return seen - kept, seen
+
+
+def _nonzero(x: torch.Tensor) -> int:
+    if x.element_size() == 2:
+        # torch counts 16-bit floats one by one; as integers, without their sign, it takes
+        # a twentieth of the time.
+        return int(torch.count_nonzero(x.view(torch.int16) & 0x7FFF))
+    return int(torch.count_nonzero(x))
 
 
 class _Shared(threading.local):
