@@ -15,7 +15,7 @@ from pytest_sparsity.evaluation.items import Item
 from pytest_sparsity.evaluation.tasks import Task
 from pytest_sparsity.evaluation.trie import Pack, pack
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.models.forward import hidden_states, in_rows, logits
+from pytest_sparsity.models.forward import hidden_states, in_rows, log_probabilities
 from pytest_sparsity.models.parallel import in_parallel
 
 _PACK = 512  # nodes per forward pass: long enough to keep the matrix products efficient
@@ -138,13 +138,12 @@ def _score_pack(
     likeliest: list[int] = []
     with torch.inference_mode():
         for rows in in_rows(len(predictors)):
-            values = logits(model, hidden[predictors[rows]])
-            norm = values.logsumexp(-1).tolist()
+            values = log_probabilities(model, hidden[predictors[rows]])
             likeliest += values.argmax(-1).tolist()
             for row in range(rows.start, rows.stop):
                 local = row - rows.start
                 for token in targets[row]:
-                    likelihood[row, token] = float(values[local, token]) - norm[local]
+                    likelihood[row, token] = float(values[local, token])
     scores = iter(
         [
             _Score(

@@ -13,7 +13,7 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.evaluation.corpora import Document
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.divergence import kl
-from pytest_sparsity.models.forward import hidden_states, in_rows, logits
+from pytest_sparsity.models.forward import hidden_states, in_rows, log_probabilities
 from pytest_sparsity.models.parallel import in_parallel
 
 
@@ -86,11 +86,10 @@ def score_documents(
         likelihoods, divergence, agreement = [], 0.0, 0
         with torch.inference_mode():
             for rows in in_rows(len(hidden)):
-                own = logits(model, hidden[rows])
-                chosen = own.gather(-1, targets[rows, None]).squeeze(-1)
-                likelihoods.append(chosen - own.logsumexp(-1))
+                own = log_probabilities(model, hidden[rows])
+                likelihoods.append(own.gather(-1, targets[rows, None]).squeeze(-1))
                 if dense is not None:
-                    teacher = logits(model, dense[rows])
+                    teacher = log_probabilities(model, dense[rows])
                     divergence += float(kl(teacher, own).sum())
                     agreement += int((teacher.argmax(-1) == own.argmax(-1)).sum())
                 else:

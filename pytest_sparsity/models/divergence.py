@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from pytest_sparsity.models.forward import in_rows, logits
+from pytest_sparsity.models.forward import in_rows, log_probabilities
 from pytest_sparsity.models.language_model import LanguageModel
 
 
-def kl(dense_logits: torch.Tensor, sparse_logits: torch.Tensor) -> torch.Tensor:
-    """KL(dense || sparse) per row, in nats, from logits [R, V] in float32."""
-    log_p = torch.log_softmax(dense_logits, -1)
-    log_q = torch.log_softmax(sparse_logits, -1)
+def kl(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+    """KL(p || q) per row, in nats, from log-probabilities [R, V] in float32."""
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
@@ -33,9 +31,9 @@ def kl_gradient(
     total, gradient = 0.0, torch.empty_like(sparse)
     for rows in in_rows(len(sparse)):
         with torch.no_grad():
-            teacher = logits(model, dense[rows])
+            teacher = log_probabilities(model, dense[rows])
         student = sparse[rows].detach().requires_grad_()
-        loss = kl(teacher, logits(model, student)).sum()
+        loss = kl(teacher, log_probabilities(model, student)).sum()
         (gradient[rows],) = torch.autograd.grad(loss, student)
         total += float(loss.detach())
     return total, gradient
