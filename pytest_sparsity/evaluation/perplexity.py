@@ -16,6 +16,8 @@ from pytest_sparsity.models.divergence import kl
 from pytest_sparsity.models.forward import hidden_states, in_rows, log_probabilities
 from pytest_sparsity.models.parallel import in_parallel
 
+_BATCH = 4  # documents per forward pass
+
 
 @dataclass(frozen=True)
 class Window:
@@ -50,10 +52,34 @@ def windows(
 
 def dense_states(model: LanguageModel, documents: Sequence[Window]) -> dict[str, torch.Tensor]:
     """Document id to the dense model's hidden states [T, H]: the reference of divergence."""
-    states = in_parallel(
-        lambda window: hidden_states(model, window.tokens), documents, device=model.device
-    )
-    return {window.id: state for window, state in zip(documents, states, strict=True)}
+    batches = _batches(documents)
+    states = in_parallel(lambda batch: _hidden(model, batch), batches, device=model.device)
+    return {
+        window.id: state
+        for batch, hidden in zip(batches, states, strict=True)
+        for window, state in zip(batch, hidden, strict=True)
+    }
+
+
+def _batches(documents: Sequence[Window]) -> list[list[Window]]:
+    """Neighbours of one length by fours: fewer calls, which keeps Python out of the way.
+
+    Windows have one length and draws are multiples of four, so what a document scores does
+    not depend on how many were asked for.
+    """
+    batches: list[list[Window]] = []
+    for document in documents:
+        last = batches[-1] if batches else []
+        if 0 < len(last) < _BATCH and len(last[0].tokens) == len(document.tokens):
+            last.append(document)
+        else:
+            batches.append([document])
+    return batches
+
+
+def _hidden(model: LanguageModel, batch: Sequence[Window]) -> torch.Tensor:
+    """Hidden states [B, T, H]."""
+    return hidden_states(model, torch.stack([window.tokens for window in batch]))
 
 
 def score_documents(
@@ -79,8 +105,11 @@ def score_documents(
         SparsityError: a log-likelihood is not finite.
     """
 
-    def score(window: Window) -> dict[str, Any]:
-        hidden = hidden_states(model, window.tokens)[:-1]
+    def score_batch(batch: Sequence[Window]) -> list[dict[str, Any]]:
+        hidden = _hidden(model, batch)
+        return [score(window, states[:-1]) for window, states in zip(batch, hidden, strict=True)]
+
+    def score(window: Window, hidden: torch.Tensor) -> dict[str, Any]:
         dense = reference[window.id][:-1] if reference is not None else None
         targets = window.tokens[1:].to(model.device)
         likelihoods, divergence, agreement = [], 0.0, 0
@@ -108,9 +137,10 @@ def score_documents(
             "agreement": agreement,
         }
 
-    scores = []
-    for scored in in_parallel(score, documents, device=model.device):
-        scores.append(scored)
-        if on_done is not None:
-            on_done()
+    scores: list[dict[str, Any]] = []
+    for scored in in_parallel(score_batch, _batches(documents), device=model.device):
+        scores += scored
+        for _ in scored:
+            if on_done is not None:
+                on_done()
     return scores

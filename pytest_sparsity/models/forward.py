@@ -23,11 +23,11 @@ def hidden_states(
     positions: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Last hidden states [T, H], after the final norm, of one sequence.
+    """Last hidden states, after the final norm: [T, H] of one sequence, [B, T, H] of several.
 
     Args:
         model: dense or with a plan attached.
-        tokens: int64 [T].
+        tokens: int64 [T], or [B, T] without padding.
         positions: int64 [T], for packed sequences.
         mask: additive attention mask [T, T] in the model's dtype, for packed sequences.
     """
@@ -37,10 +37,10 @@ def hidden_states(
     if mask is not None:
         given["attention_mask"] = mask[None, None].to(model.device)
     with torch.inference_mode():
-        ids = tokens[None].to(model.device)
+        ids = (tokens if tokens.dim() == 2 else tokens[None]).to(model.device)
         output = model.decoder(input_ids=ids, use_cache=False, **given)
-    hidden: torch.Tensor = output.last_hidden_state[0]
-    return hidden
+    hidden: torch.Tensor = output.last_hidden_state
+    return hidden if tokens.dim() == 2 else hidden[0]
 
 
 def logits(model: LanguageModel, hidden: torch.Tensor) -> torch.Tensor:
