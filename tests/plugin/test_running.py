@@ -93,7 +93,9 @@ def test_collect_only_loads_no_model(sweep):
 
 
 def test_sweep_with_paths_collects_only_those(finished):
-    path = finished.pytester.makepyfile("def test_own(sparsity_level):\n    assert True")
+    path = finished.pytester.makepyfile(
+        "def test_own(sparsity_level):\n    assert sparsity_level in (0.0, 0.5)"
+    )
     result = finished.here(SWEEP, path.name, "-v")
     result.assert_outcomes(passed=3)
     assert "test_within_budget" not in result.stdout.str()
