@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_sparsity.checking import strategies
+    from pytest_sparsity.checking.api import KernelFailure, check_kernel
+    from pytest_sparsity.checking.case import Case
     from pytest_sparsity.degradation import Degradation
     from pytest_sparsity.errors import SparsityError, SparsityWarning
+    from pytest_sparsity.kernel_check import KernelCheck
+    from pytest_sparsity.kernels.registry import Kernel, sparse_kernel
     from pytest_sparsity.methods.attach import Attached, sparsify
     from pytest_sparsity.methods.calibrator import Calibrator
     from pytest_sparsity.methods.plan import Plan, Selector, Threshold
@@ -23,10 +28,14 @@ if TYPE_CHECKING:
 _HOME = {
     "Attached": "methods.attach",
     "Calibrator": "methods.calibrator",
+    "Case": "checking.case",
     "Cell": "sweep.cell",
     "Configuration": "sweep.cell",
     "Degradation": "degradation",
     "HardwareTarget": "targets",
+    "Kernel": "kernels.registry",
+    "KernelCheck": "kernel_check",
+    "KernelFailure": "checking.api",
     "LanguageModel": "models",
     "Outcome": "sweep.verdict",
     "Plan": "methods.plan",
@@ -40,17 +49,25 @@ _HOME = {
     "SweepSession": "sweep.session",
     "Threshold": "methods.plan",
     "Verdict": "sweep.verdict",
+    "check_kernel": "checking.api",
     "load_model": "models",
+    "sparse_kernel": "kernels.registry",
     "sparsify": "methods.attach",
 }
+
+_MODULES = {"sanity": "sweep.sanity", "strategies": "checking.strategies"}
 
 __all__ = [
     "Attached",
     "Calibrator",
+    "Case",
     "Cell",
     "Configuration",
     "Degradation",
     "HardwareTarget",
+    "Kernel",
+    "KernelCheck",
+    "KernelFailure",
     "LanguageModel",
     "Outcome",
     "Plan",
@@ -64,9 +81,12 @@ __all__ = [
     "SweepSession",
     "Threshold",
     "Verdict",
+    "check_kernel",
     "load_model",
     "sanity",
+    "sparse_kernel",
     "sparsify",
+    "strategies",
 ]
 
 
@@ -78,8 +98,8 @@ def __getattr__(name: str) -> Any:
         return version("pytest-sparsity")
     from importlib import import_module
 
-    if name == "sanity":
-        return import_module(f"{__name__}.sweep.sanity")
+    if name in _MODULES:
+        return import_module(f"{__name__}.{_MODULES[name]}")
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from pytest_sparsity.options import Settings, resumed, to_json
 from pytest_sparsity.state import State
 
 if TYPE_CHECKING:
+    from pytest_sparsity.reporting.kernels import KernelLog
     from pytest_sparsity.sweep.cell import Cell, Configuration
     from pytest_sparsity.sweep.verdict import Verdict
 
@@ -32,12 +33,17 @@ class Controller:
     def __init__(self, config: pytest.Config, state: State) -> None:
         self._config = config
         self._state = state
+        bundled = config.args_source is not pytest.Config.ArgsSource.ARGS
+        #: The bundled suites that run; a user's own tests may measure anything, or nothing.
+        self._suites = state.settings.suites if bundled else ()
+        self._models = self._suites != ("kernels",)
         self._prepared = False
         self._total = 0
         self._done = 0
         self._measured = 0  # cells that were not reused
         self._started = time.monotonic()
         self._without_vectors: list[Configuration] = []
+        self._checks: KernelLog | None = None
         self._results: tuple[list[Verdict], dict[Configuration, float]] = ([], {})
 
     # -- before --------------------------------------------------------------------------
@@ -53,7 +59,7 @@ class Controller:
         except SparsityError as error:
             raise pytest.UsageError(str(error)) from error
         self._prepared = True
-        self._total = len(self._cells())
+        self._total = len(self._cells()) if self._models else 0
         terminal = self._config.pluginmanager.getplugin("terminalreporter")
         if terminal is not None and self._config.get_verbosity() == 0:
             terminal.showfspath = False  # every cell has a line of its own
@@ -62,12 +68,22 @@ class Controller:
     def _prepare(self) -> None:
         from pytest_sparsity.errors import blaming
         from pytest_sparsity.files import atomic_write, check_writable
-        from pytest_sparsity.sweep import budgets
 
-        settings, bench = self._state.settings, self._state.session.bench
+        settings = self._state.settings
         if settings.update is not None:
             with blaming("--sparsity-update"):
                 check_writable(settings.update.parent)
+        with blaming("--sparsity-report"):
+            check_writable(settings.report)
+        if self._models:
+            self._prepare_models()
+        saved = json.dumps(to_json(settings), indent=1)
+        atomic_write(settings.report / SETTINGS_FILE, f"{saved}\n")
+
+    def _prepare_models(self) -> None:
+        from pytest_sparsity.sweep import budgets
+
+        settings, bench = self._state.settings, self._state.session.bench
         models = bench.load_all()
         if settings.thresholds is not None:
             budgets.check_swept(settings.thresholds, self._cells())
@@ -76,8 +92,6 @@ class Controller:
         _ = bench.calibration_corpus
         for model in models:
             bench.calibrator(model).prepare(settings.levels)
-        saved = json.dumps(to_json(settings), indent=1)
-        atomic_write(settings.report / SETTINGS_FILE, f"{saved}\n")
 
     @contextlib.contextmanager
     def _showing_warnings(self) -> Iterator[None]:
@@ -96,9 +110,16 @@ class Controller:
     def pytest_report_header(self) -> list[str]:
         """Say what is measured, on what, and where the results go."""
         settings = self._state.settings
+        measured = []
+        if "kernels" in self._suites:
+            measured.append(f"kernels with {settings.examples} examples per check")
+        if self._models:
+            measured.append(
+                f"{', '.join(settings.models)} at levels {', '.join(map(str, settings.levels))}"
+            )
         return [
-            f"sparsity: {', '.join(settings.models)} ({settings.profile} profile), levels "
-            f"{', '.join(map(str, settings.levels))}, report in {settings.report}"
+            f"sparsity: {'; '.join(measured)} ({settings.profile} profile), report in "
+            f"{settings.report}"
         ]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -117,6 +138,8 @@ class Controller:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Print the line of a finished cell, from whichever process it comes."""
+        if checked := getattr(report, "sparsity_checks", None):
+            self._log_checks(checked)
         told = getattr(report, "sparsity", None)
         if told is None:
             return
@@ -133,6 +156,21 @@ class Controller:
         terminal.ensure_newline()
         terminal.write_line(progress_line(told["line"], self._done, self._total, eta))
 
+    def _log_checks(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
+        if self._checks is None:
+            from pytest_sparsity.reporting.kernels import KernelLog
+            from pytest_sparsity.sweep.bench import versions
+            from pytest_sparsity.targets import host_target
+
+            origin = {
+                "seed": self._state.settings.seed,
+                "target": host_target().fingerprint,
+                "versions": versions(),
+                "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            }
+            self._checks = KernelLog(self._state.settings.report, origin)
+        self._checks.add(outcomes)
+
     # -- after ---------------------------------------------------------------------------
 
     @pytest.hookimpl(trylast=True)  # after xdist has stopped its workers
@@ -141,21 +179,29 @@ class Controller:
         if not self._prepared:
             return
         try:
-            self._results = self._write_summary()
+            if self._models:
+                self._results = self._write_summary()
         except SparsityError as error:
             self._complain(str(error))
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
             return
         # A user's own tests, and the performance suite, may rightly measure no cell.
-        bundled = self._config.args_source is not pytest.Config.ArgsSource.ARGS
-        expected = bundled and "accuracy" in self._state.settings.suites
         measured = any(v.comparison.change is not None for v in self._results[0])
-        if expected and not measured and session.exitstatus == pytest.ExitCode.OK:
-            self._complain("the sweep measured no sparse cell: nothing was tested")
+        if "accuracy" in self._suites and not measured:
+            self._measured_nothing(session, "measured no sparse cell")
+        if "kernels" in self._suites and not (self._checks and self._checks.ran):
+            self._measured_nothing(session, "checked no kernel")
+
+    def _measured_nothing(self, session: pytest.Session, what: str) -> None:
+        if session.exitstatus == pytest.ExitCode.OK:
+            self._complain(f"the sweep {what}: nothing was tested")
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the tables."""
+        if self._checks is not None:
+            terminalreporter.section("sparsity kernels")
+            terminalreporter.write(f"{self._checks.table()}\n\n")
         if not self._results[0]:
             return
         from pytest_sparsity.reporting.table import terminal_tables

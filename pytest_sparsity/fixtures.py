@@ -13,6 +13,7 @@ from pytest_sparsity.state import state_of
 if TYPE_CHECKING:
     from pytest_sparsity.degradation import Degradation
     from pytest_sparsity.evaluation.corpora import Corpus
+    from pytest_sparsity.kernel_check import KernelCheck
     from pytest_sparsity.models import LanguageModel
     from pytest_sparsity.sweep.cell import Cell, Configuration
     from pytest_sparsity.sweep.session import SweepSession
@@ -137,3 +138,11 @@ def cell_degradation(
     from pytest_sparsity.degradation import Degradation
 
     return Degradation(sparsity_session, sparsity_cell.configuration, request.node)
+
+
+@pytest.fixture
+def kernel_check(request: pytest.FixtureRequest, sparsity_settings: Settings) -> KernelCheck:
+    """Holds a registered kernel to the definition of its op: ``kernel_check("op/name")``."""
+    from pytest_sparsity.kernel_check import KernelCheck
+
+    return KernelCheck(sparsity_settings, request.node)

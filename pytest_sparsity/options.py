@@ -12,7 +12,7 @@ import pytest
 
 from pytest_sparsity.errors import SparsityError
 
-SUITES = ("accuracy", "performance")
+SUITES = ("kernels", "accuracy", "performance")
 SPON = ("off", "mean_residual", "trained")
 KINDS = ("q", "k", "v", "o", "gate", "up", "down")
 DTYPES = ("auto", "bfloat16", "float32", "float16")
@@ -41,6 +41,7 @@ class Sizes:
         prompts: prompts continued greedily.
         new_tokens: tokens per continuation.
         calibration: calibration documents.
+        examples: cases that hypothesis draws per kernel and check.
     """
 
     documents: int
@@ -50,6 +51,7 @@ class Sizes:
     prompts: int = 8
     new_tokens: int = 32
     calibration: int = 32
+    examples: int = 100
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,13 @@ class Profile:
 
 
 PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile((0.5,), ("basic_common_knowledge", "sva"), Sizes(12, 24, 2, prompts=4)),
+    "smoke": Profile(
+        (0.5,), ("basic_common_knowledge", "sva"), Sizes(12, 24, 2, prompts=4, examples=10)
+    ),
     "quick": Profile((0.25, 0.4, 0.5), QUICK_TASKS, Sizes(32, 100, 3)),
-    "full": Profile((0.25, 0.4, 0.5, 0.6), QUICK_TASKS, Sizes(96, 300, 1, prompts=32)),
+    "full": Profile(
+        (0.25, 0.4, 0.5, 0.6), QUICK_TASKS, Sizes(96, 300, 1, prompts=32, examples=1000)
+    ),
 }
 
 
@@ -96,6 +102,7 @@ class Settings:
     cache: Path | None
     resume: bool
     seed: int
+    examples: int
 
     @property
     def sizes(self) -> Sizes:
@@ -123,7 +130,8 @@ class _Option:
 _OPTIONS = (
     _Option("sweep", "measure the whole grid; without paths, run the bundled suites", flag=True,
             ini=False),
-    _Option("suite", f"bundled suites to run, of {', '.join(SUITES)}", "accuracy", "LIST"),
+    _Option("suite", f"bundled suites to run, of {', '.join(SUITES)}", "kernels,accuracy",
+            "LIST"),
     _Option("profile", f"amount of work: {', '.join(PROFILES)}", "quick", "NAME"),
     _Option("model", "model to sparsify: a known name, a local folder, a GGUF file or a hub id",
             "smollm2-135m", "MODEL", repeatable=True),
@@ -159,7 +167,8 @@ _OPTIONS = (
             "user's cache folder)", None, "DIR"),
     _Option("resume", "go on with the run in the report folder, and measure what it was started "
             "to measure; name thresholds, strict, cache and update again", flag=True, ini=False),
-    _Option("seed", "seed of item order, choice order and bootstrap", "0", "N"),
+    _Option("seed", "seed of item order, choice order, bootstrap and kernel cases", "0", "N"),
+    _Option("examples", "cases that hypothesis draws per kernel and check", None, "N"),
 )  # fmt: skip
 
 
@@ -169,7 +178,7 @@ def add_options(parser: pytest.Parser) -> None:
     for option in _OPTIONS:
         flag = f"--sparsity-{option.name}"
         text = option.help
-        if option.name in ("levels", "tasks"):
+        if option.name in ("levels", "tasks", "examples"):
             text += " (default: the profile's)"
         elif option.default is not None:
             text += f" (default: {option.default})"
@@ -241,7 +250,12 @@ def _settings(raw: Mapping[str, Any], base: Path) -> Settings:
         report=report,
         cache=path("cache"),
         resume=bool(raw["resume"]),
-        seed=_seed(raw["seed"]),
+        seed=_whole("seed", raw["seed"], 0),
+        examples=(
+            defaults.sizes.examples
+            if raw["examples"] is None
+            else _whole("examples", raw["examples"], 1)
+        ),
     )
 
 
@@ -340,7 +354,7 @@ def _layers(text: str) -> tuple[int, int] | None:
     return int(first), int(last)
 
 
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise _bad("seed", text, "use a whole number from 0")
+def _whole(name: str, text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise _bad(name, text, f"use a whole number from {least}")
     return int(text)

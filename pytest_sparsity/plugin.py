@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from pytest_sparsity import hookspec
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.options import add_options, read_settings
-from pytest_sparsity.state import MEASURED, STATE, State, is_worker, state_of
+from pytest_sparsity.state import CHECKED, MEASURED, STATE, State, is_worker, state_of
 
 pytest_plugins = ["pytest_sparsity.fixtures"]
 
@@ -43,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
             settings = resume(settings)
     except SparsityError as error:
         raise pytest.UsageError(str(error)) from error
+    if settings.cache is not None:
+        _keep_compiled_kernels(config, settings.cache)
     state = config.stash[STATE] = State(config, settings)
     if not settings.sweep:
         return
@@ -53,6 +56,15 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_sparsity.controller import Controller
 
         config.pluginmanager.register(Controller(config, state), "sparsity-controller")
+
+
+def _keep_compiled_kernels(config: pytest.Config, cache: Path) -> None:
+    """Compile kernels into ``cache``, here and in all processes started from here."""
+    from pytest_sparsity.kernels.build import FOLDER_VARIABLE
+
+    if FOLDER_VARIABLE not in os.environ:
+        os.environ[FOLDER_VARIABLE] = str(cache / "kernels")
+        config.add_cleanup(lambda: os.environ.__delitem__(FOLDER_VARIABLE))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -91,11 +103,15 @@ def pytest_runtest_makereport(
     if call.excinfo is not None and isinstance(call.excinfo.value, SparsityError):
         report.longrepr = f"{type(call.excinfo.value).__name__}: {call.excinfo.value}"
     strict = state_of(item.config).settings.strict
-    if strict and report.skipped and "sparsity_session" in item.fixturenames:
+    ours = {"kernel_check", "sparsity_session"}
+    if strict and report.skipped and not ours.isdisjoint(item.fixturenames):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"--sparsity-strict: {reason}"
-    if report.when == "call" and (measured := item.stash.get(MEASURED, None)) is not None:
-        # Plain data: as an attribute of the report it survives pytest-xdist.
-        report.sparsity = measured  # type: ignore[attr-defined]
+    if report.when == "call":
+        # Plain data: as attributes of the report they survive pytest-xdist.
+        if (measured := item.stash.get(MEASURED, None)) is not None:
+            report.sparsity = measured  # type: ignore[attr-defined]
+        if (checked := item.stash.get(CHECKED, None)) is not None:
+            report.sparsity_checks = checked  # type: ignore[attr-defined]
     return report

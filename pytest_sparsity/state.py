@@ -79,6 +79,9 @@ STATE = pytest.StashKey[State]()
 #: On an item: what its test measured, as plain data for the live display.
 MEASURED = pytest.StashKey[dict[str, Any]]()
 
+#: On an item: the outcomes of its kernel checks, as plain data.
+CHECKED = pytest.StashKey[list[dict[str, Any]]]()
+
 
 def state_of(config: pytest.Config) -> State:
     """The state of this session."""

@@ -18,6 +18,7 @@ pytest_plugins = ["pytester"]
 
 #: A sweep of nine cells that takes about two seconds once torch is imported.
 SMALL = (
+    "--sparsity-suite=accuracy",
     "--sparsity-model=tiny-random",
     "--sparsity-profile=smoke",
     "--sparsity-corpora=austen",

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pytest_sparsity.kernels.registry import sparse_kernel
+
 
 def sparsify_activations(x: Tensor, threshold: float) -> Tensor:
     """S_t(x): x where |x| > threshold, else 0; one pass, in x's dtype and shape.
@@ -17,6 +19,12 @@ def sparsify_activations(x: Tensor, threshold: float) -> Tensor:
     return functional.hardshrink(x, torch.tensor(threshold, dtype=x.dtype).item())
 
 
+@sparse_kernel(
+    op="sparse_linear",
+    backend="torch",
+    skips=False,
+    deterministic=False,  # the bits depend on the number of threads
+)
 def sparse_linear(
     x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None
 ) -> Tensor:

@@ -25,6 +25,7 @@ def interleave(
     rounds: int,
     seed: int,
     on_done: Callable[[], None] | None = None,
+    prepare: Callable[[str], object] | None = None,
 ) -> dict[str, list[float]]:
     """Time every contender once per round, in an order shuffled anew each round.
 
@@ -37,6 +38,8 @@ def interleave(
         rounds: timed runs of each.
         seed: of the order.
         on_done: called after each timed run, while the clock is stopped.
+        prepare: called with a contender's name before each of its timed runs, while the
+            clock is stopped.
 
     Returns:
         Per contender its seconds, one per round: entry ``i`` of all of them is from round ``i``.
@@ -57,6 +60,8 @@ def interleave(
             shuffled.shuffle(order)
             for name in order:
                 run = contenders[name]
+                if prepare is not None:
+                    prepare(name)
                 started = perf_counter()
                 run()
                 seconds[name].append(perf_counter() - started)
@@ -118,8 +123,11 @@ def ratio(
 def _no_garbage_collection() -> Iterator[None]:
     was_on = gc.isenabled()
     gc.disable()
+    gc.collect()
+    gc.freeze()  # a collection between rounds then looks at what the rounds left, and at no more
     try:
         yield
     finally:
+        gc.unfreeze()
         if was_on:
             gc.enable()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pytest_sparsity.methods.decoding import NONE, Joined, KernelLayers, Mask, join
 from pytest_sparsity.methods.plan import Plan, Selector
 from pytest_sparsity.methods.positions import DenseRows
 from pytest_sparsity.models import LanguageModel, Site
@@ -102,9 +103,11 @@ class Attached:
         counting: whether zeroed activations are counted, which costs one more pass over
             the activations; off at first.
         achieved: the counts.
+        kernels: site to the name of the kernel that computes its decoding steps; sites that
+            are masked in all passes are not in it.
     """
 
-    def __init__(self, model: LanguageModel, plan: Plan) -> None:
+    def __init__(self, model: LanguageModel, plan: Plan, kernels: str = NONE) -> None:
         decoder = model.decoder
         if hasattr(decoder, _MARK):
             raise ValueError(f"{model.name} has a plan attached already; detach it first")
@@ -114,25 +117,34 @@ class Attached:
             raise ValueError(f"the plan names sites that {model.name} lacks: {unknown[:3]}")
         for name, constant in plan.bias.items():
             _check_bias(by_name[name], constant)
+        folded = {name: _folded(by_name[name].module, plan.bias[name]) for name in plan.bias}
+        planned = [site for site in model.sites if site.name in plan.selectors]
+        joined = join(planned, plan, kernels, folded)
 
         self.plan = plan
         self.counting = False
         self.achieved = AchievedSparsity(by_name[name] for name in plan.selectors)
+        self.kernels = {name: each.kernel.name for each in joined for name in each.names}
         self._decoder = decoder
         self._dense = DenseRows(decoder, plan.prefill)
         self._shared = _Shared()
+        self._layers = KernelLayers(self._dense, self._count)
         self._handles = [
             decoder.register_forward_pre_hook(self._dense.begin, with_kwargs=True),
             decoder.register_forward_hook(self._forget, always_call=True),
         ]
-        for name, selector in plan.selectors.items():
-            hook = self._hook(name, selector)
-            self._handles.append(by_name[name].module.register_forward_pre_hook(hook))
+        masks = {name: self._mask(name, selector) for name, selector in plan.selectors.items()}
+        for name, mask in masks.items():
+            if name not in self.kernels:
+                hook = _hook(mask)
+                self._handles.append(by_name[name].module.register_forward_pre_hook(hook))
+        for each in joined:
+            self._layers.install(each, [(by_name[n].module, masks[n]) for n in each.names])
         self._biases: list[tuple[nn.Linear, nn.Parameter | None]] = []
-        for name, constant in plan.bias.items():
+        for name, bias in folded.items():
             layer = by_name[name].module
             self._biases.append((layer, layer.bias))
-            layer.bias = _folded(layer, constant)
+            layer.bias = bias
         setattr(decoder, _MARK, True)
 
     def detach(self) -> None:
@@ -141,6 +153,7 @@ class Attached:
             return
         for handle in self._handles:
             handle.remove()
+        self._layers.remove()
         for layer, bias in self._biases:
             layer.register_parameter("bias", bias)
         self._handles, self._biases = [], []
@@ -157,11 +170,10 @@ class Attached:
     ) -> None:
         self.detach()
 
-    def _hook(self, name: str, selector: Selector) -> Any:
+    def _mask(self, name: str, selector: Selector) -> Mask:
         shared, dense = self._shared, self._dense
 
-        def hook(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-            x = args[0]
+        def mask(x: torch.Tensor) -> torch.Tensor:
             if shared.source is not x or shared.selector != selector:
                 result = selector(x)
                 if dense.rows is not None:
@@ -172,27 +184,53 @@ class Attached:
             assert shared.result is not None
             if shared.counted is not None:
                 self.achieved.add(name, *shared.counted)
-            return (shared.result,)
+            return shared.result
 
-        return hook
+        return mask
+
+    def _count(self, joined: Joined, x: torch.Tensor) -> None:
+        """Count what a kernel left out: the same channels for all layers that it computes."""
+        if self.counting:
+            zeroed, seen = count_zeroed(self.plan.selectors[joined.names[0]](x))
+            for name in joined.names:
+                self.achieved.add(name, zeroed, seen)
 
     def _forget(self, decoder: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         shared = self._shared
         shared.source = shared.selector = shared.result = shared.counted = None
-        self._dense.rows = None  # a layer called by itself has no first tokens
+        self._layers.forget()
+        self._dense.end()
 
 
-def sparsify(model: LanguageModel, plan: Plan) -> Attached:
+def _hook(mask: Mask) -> Any:
+    def hook(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        return (mask(args[0]),)
+
+    return hook
+
+
+def sparsify(model: LanguageModel, plan: Plan, kernels: str = NONE) -> Attached:
     """Attach ``plan`` to ``model``; use as a context manager or call ``detach()``.
 
     The model's weights are never touched: the inputs of the planned sites are sparsified
     by hooks, and folded biases replace (and later give back) the layers' own.
 
+    Args:
+        model: what is sparsified.
+        plan: how.
+        kernels: ``"none"`` masks inputs and multiplies by all weights, which saves no time.
+            ``"auto"`` computes decoding steps (one new token per sequence, no dense position)
+            with sparse kernels wherever they are faster than dense ones, and the name of a
+            kernel of ``sparse_linear`` (``"cpu"``, ``"native"``, ``"triton"``, ``"torch"``) with
+            that one everywhere.  Prefills are masked as before.  Kernels need copies of
+            the weights in another order, as large as the planned weights, until detached.
+
     Raises:
         ValueError: a plan is attached already, or it names a site that the model lacks,
             or one of its biases has the wrong shape.
+        SparsityError: there is no such kernel, or it cannot run here.
     """
-    return Attached(model, plan)
+    return Attached(model, plan, kernels)
 
 
 def _check_bias(site: Site, constant: torch.Tensor) -> None:

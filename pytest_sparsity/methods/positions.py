@@ -24,9 +24,11 @@ class DenseRows(threading.local):
 
     Attributes:
         rows: int64 [R], indices into the flattened [B * T] positions; None for none.
+        decoding: whether it takes one token of each sequence, and none of them is dense.
     """
 
     rows: torch.Tensor | None = None
+    decoding: bool = False
 
     def __init__(self, decoder: nn.Module, prefill: PrefillPolicy) -> None:
         self._prefill = prefill
@@ -39,6 +41,11 @@ class DenseRows(threading.local):
         own = positions(given)
         dense = self._prefill.dense_positions(own, _lengths(own, given.get("attention_mask")))
         self.rows = None if dense is None else dense.flatten().nonzero().squeeze(1)
+        self.decoding = dense is None and own.shape[1] == 1
+
+    def end(self) -> None:
+        """The forward pass is over: a layer called by itself has no first tokens."""
+        self.rows, self.decoding = None, False
 
 
 def positions(given: dict[str, Any]) -> torch.Tensor:

@@ -41,21 +41,40 @@ def performance_file(
     return add
 
 
+Report = Callable[[str, str, Mapping[str, Any]], None]
+
+
 @pytest.fixture
 def report_cost(
     request: pytest.FixtureRequest,
     dense_model: LanguageModel,
     performance_file: Callable[[str, str, Mapping[str, Any]], None],
-) -> Callable[[str, str, Mapping[str, Any]], None]:
+) -> Report:
     """Reports what a test measured, before it is judged: ``report_cost(name, line, numbers)``."""
+    return _reporter(request.node, dense_model.name, performance_file)
 
+
+@pytest.fixture
+def report_kernels(
+    request: pytest.FixtureRequest,
+    performance_file: Callable[[str, str, Mapping[str, Any]], None],
+) -> Report:
+    """Like report_cost, for kernels that are timed without a model."""
+    return _reporter(request.node, "kernels", performance_file)
+
+
+def _reporter(
+    node: pytest.Item,
+    subject: str,
+    add_to_file: Callable[[str, str, Mapping[str, Any]], None],
+) -> Report:
     def report(name: str, line: str, numbers: Mapping[str, Any]) -> None:
-        performance_file(dense_model.name, name, numbers)
+        add_to_file(subject, name, numbers)
         plain = {key: n for key, n in numbers.items() if isinstance(n, (int, float, str))}
         # What record_property does, which warns where JUnit's xunit2 is written.
-        request.node.user_properties += [
+        node.user_properties += [
             *((f"{name} {key}", value) for key, value in plain.items()),
-            (LINE, f"{dense_model.name}: {line}"),
+            (LINE, f"{subject}: {line}"),
         ]
 
     return report

@@ -15,7 +15,12 @@ from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
 from pytest_sparsity.models import load_model
 from pytest_sparsity.models.forward import hidden_states
-from pytest_sparsity.reference.sparse_linear import SparseLinearInputs, tolerance_used
+from pytest_sparsity.reference.precision import Precision, tolerance_used
+from pytest_sparsity.reference.sparse_linear import (
+    SparseLinearInputs,
+    error_bound,
+    sparse_linear,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = torch.randint(0, 256, (24,), generator=torch.Generator().manual_seed(3))
@@ -86,10 +91,13 @@ def test_a_sparse_layer_computes_the_reference(
         threshold = plan.selectors[site.name].value  # type: ignore[attr-defined]
         zeros += int((x[1:].abs() <= threshold).sum())
         weight = site.module.weight
-        first = SparseLinearInputs(x[:1], weight, 0.0, bias)
-        rest = SparseLinearInputs(x[1:], weight, threshold, bias)
-        assert tolerance_used(y[:1], first, torch.float32).max() <= 1, site.name
-        assert tolerance_used(y[1:], rest, torch.float32).max() <= 1, site.name
+        precision = Precision(x.dtype, torch.float32, torch.float32)
+        for start, stop in ((0, 1), (1, 9), (9, 17), (17, 24)):  # the op takes up to 8 rows
+            kept = threshold if start else 0.0
+            inputs = SparseLinearInputs(x[start:stop], weight, kept, bias)
+            bound = error_bound(inputs, precision)
+            used = tolerance_used(y[start:stop], sparse_linear(inputs), bound)
+            assert used.max() <= 1, site.name
     assert zeros > 0.4 * sum(x.numel() for x in seen.before.values())
 
 

@@ -29,7 +29,7 @@ SWEEP = "--sparsity-sweep"
         ("corpora", "nope.txt", "does not exist"),
         ("calibration", "nope", "known are austen"),
         ("calibration", "factbook", "choose another"),
-        ("suite", "nope", "use one of accuracy"),
+        ("suite", "nope", "use one of kernels"),
         ("profile", "nope", "use one of smoke, quick, full"),
         ("spon", "nope", "use one of off, mean_residual, trained"),
         ("prefill", "nope", "first:1"),

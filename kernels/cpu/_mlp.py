@@ -1,0 +1,123 @@
+"""Gated layers over some of their neurons, compiled; addresses and steps as in ``_linear``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pytest_sparsity.kernels.cpu._activations import add_kept, compact, finish, read
+from pytest_sparsity.kernels.cpu._compiling import compiled
+from pytest_sparsity.kernels.cpu._linear import integers
+from pytest_sparsity.kernels.cpu._rows import dot
+from pytest_sparsity.kernels.cpu._vectors import width
+
+_HALF, _ONE = np.float32(0.5), np.float32(1)
+_CUBIC = np.float32(0.044715)
+_SCALE = np.float32(math.sqrt(2 / math.pi))
+
+
+@compiled
+def sparse_swiglu(
+    x: int, x_pitch: int, x_step: int, rows: int, channels: int,
+    gate: int, gate_step: int, gate_channel_step: int,
+    up: int, up_step: int, up_channel_step: int, neurons: int,
+    down: int, output_step: int, neuron_step: int, outputs: int,
+    threshold: float, activation: int, out: int, out_pitch: int, sample: Any,
+) -> None:  # fmt: skip
+    """All gates, then up and down of the neurons whose |act(gate x)| is above the threshold."""
+    size = width(sample)
+    values = read(x, x_pitch, x_step, rows, channels, sample)
+    h = np.empty(rows * neurons, np.float32)
+    keep = np.empty(rows * neurons, np.bool_)
+    for neuron in range(neurons):
+        at = gate + neuron * gate_step * size
+        for row in range(rows):
+            product = dot(values, row * channels, at, gate_channel_step * size, channels, 0, sample)
+            a = activate(product, activation)
+            h[row * neurons + neuron] = a
+            keep[row * neurons + neuron] = not abs(np.float64(a)) <= threshold
+    listed = np.empty(neurons, np.int32)
+    count = compact(keep, rows, neurons, listed)
+    for j in range(count):
+        neuron = np.int64(listed[j])
+        later = up + np.int64(listed[min(j + 1, count - 1)]) * up_step * size
+        for row in range(rows):
+            if keep[row * neurons + neuron]:
+                h[row * neurons + neuron] *= dot(
+                    values, row * channels, up + neuron * up_step * size, up_channel_step * size,
+                    channels, later, sample,
+                )  # fmt: skip
+    _down(
+        h, keep, rows, neurons, listed, count,
+        down, output_step, neuron_step, outputs, out, out_pitch, sample,
+    )  # fmt: skip
+
+
+@compiled
+def hot_cold_mlp(
+    x: int, x_pitch: int, x_step: int, rows: int, channels: int,
+    gate: int, gate_step: int, gate_channel_step: int,
+    up: int, up_step: int, up_channel_step: int, neurons: int,
+    down: int, output_step: int, neuron_step: int, outputs: int,
+    hot: int, cold: int, cold_step: int, count: int,
+    activation: int, out: int, out_pitch: int, sample: Any,
+) -> None:  # fmt: skip
+    """The first ``hot`` neurons and the ``count`` int32 at ``cold``; ``gate`` is 0 for none."""
+    size = width(sample)
+    values = read(x, x_pitch, x_step, rows, channels, sample)
+    listed = np.empty(hot + count, np.int32)
+    listed[:hot] = np.arange(hot)
+    listed[hot:] = integers(cold, cold_step, count)
+    h = np.empty(rows * neurons, np.float32)
+    for j in range(hot + count):
+        neuron = np.int64(listed[j])
+        following = np.int64(listed[min(j + 1, hot + count - 1)])
+        for row in range(rows):
+            value = dot(
+                values, row * channels, up + neuron * up_step * size, up_channel_step * size,
+                channels, up + following * up_step * size, sample,
+            )  # fmt: skip
+            if gate:
+                value *= activate(
+                    dot(
+                        values, row * channels, gate + neuron * gate_step * size,
+                        gate_channel_step * size, channels,
+                        gate + following * gate_step * size, sample,
+                    ),
+                    activation,
+                )  # fmt: skip
+            else:
+                value = activate(value, activation)
+            h[row * neurons + neuron] = value
+    keep = np.ones(rows * neurons, np.bool_)
+    _down(
+        h, keep, rows, neurons, listed, hot + count,
+        down, output_step, neuron_step, outputs, out, out_pitch, sample,
+    )  # fmt: skip
+
+
+@compiled
+def _down(
+    h: Any, keep: Any, rows: int, neurons: int, listed: Any, count: int,
+    down: int, output_step: int, neuron_step: int, outputs: int,
+    out: int, out_pitch: int, sample: Any,
+) -> None:  # fmt: skip
+    y = np.zeros(rows * outputs, np.float32)
+    add_kept(
+        y, outputs, h, keep, rows, neurons, listed, count, down, output_step, neuron_step, sample
+    )
+    for row in range(rows):
+        finish(y, row * outputs, outputs, out + row * out_pitch * width(sample), sample)
+
+
+@compiled
+def activate(x: Any, activation: int) -> Any:
+    """The activation of this number in ``reference.activation.ACTIVATIONS``; keeps NaN."""
+    if activation == 0:  # silu
+        return x / (_ONE + math.exp(-x))
+    if activation == 1:  # gelu_tanh
+        return _HALF * x * (_ONE + math.tanh(_SCALE * (x + _CUBIC * x * x * x)))
+    positive = np.float32(0) if x <= 0 else x
+    return positive if activation == 2 else positive * positive  # relu, relu2

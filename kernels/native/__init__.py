@@ -1,0 +1,1 @@
+"""Kernels in C++, compiled on the machine they run on and called through ctypes."""

@@ -1,0 +1,215 @@
+"""The registry of kernels: which implementations of which op there are, and what they promise."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+import torch
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.reference.ops import OPS, Op
+from pytest_sparsity.reference.precision import Precision
+
+ENTRY_POINTS = "pytest_sparsity.kernels"
+DTYPES = ("float32", "bfloat16", "float16")
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: The modules of this package that register kernels.
+BUNDLED: tuple[str, ...] = (
+    "cpu.compact",
+    "cpu.hot_cold_mlp",
+    "cpu.semi_structured_linear",
+    "cpu.sparse_linear",
+    "cpu.sparse_linear_indexed",
+    "cpu.sparse_qkv",
+    "cpu.sparse_quantized_linear",
+    "cpu.sparse_swiglu",
+    "cuda.sparse_linear",
+    "cuda.sparse_swiglu",
+    "native.sparse_linear",
+    "native.sparse_quantized_linear",
+    "native.sparse_swiglu",
+    "torch.compact",
+    "torch.hot_cold_mlp",
+    "torch.semi_structured_linear",
+    "torch.sparse_linear",
+    "torch.sparse_linear_indexed",
+    "torch.sparse_qkv",
+    "torch.sparse_quantized_linear",
+    "torch.sparse_swiglu",
+    "triton.compact",
+    "triton.hot_cold_mlp",
+    "triton.semi_structured_linear",
+    "triton.sparse_linear",
+    "triton.sparse_linear_indexed",
+    "triton.sparse_quantized_linear",
+    "triton.sparse_qkv",
+    "triton.sparse_swiglu",
+)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One implementation of an op, and what its author promises about it.
+
+    Attributes:
+        op: name of the op in ``reference.ops.OPS``.
+        name: tells it from the op's other kernels; the backend, or ``backend-variant``.
+        backend: ``cpu``, ``native``, ``triton``, ``cuda``, ``torch``, or a name of its author's.
+        call: the function; takes the op's operands by keyword, returns a new tensor.
+        dtypes: of x that it takes.
+        max_rows: most rows of x that it takes.
+        accumulate: dtype of its partial sums; ``operand`` for x's.
+        intermediate: dtype of what it stores between two stages; ``operand`` for x's.
+        deterministic: the same operands give the same bits, run after run.
+        skips: weights of skipped channels are not read.
+        unavailable: says why it cannot run here, or None if it can.
+        module: name of the module that registered it.
+        file: the file of that module.
+    """
+
+    op: str
+    name: str
+    backend: str
+    call: Callable[..., torch.Tensor]
+    dtypes: tuple[str, ...]
+    max_rows: int
+    accumulate: str
+    intermediate: str
+    deterministic: bool
+    skips: bool
+    unavailable: Callable[[], str | None]
+    module: str
+    file: str
+
+    @property
+    def id(self) -> str:
+        """``op/name``, unique."""
+        return f"{self.op}/{self.name}"
+
+    @property
+    def definition(self) -> Op:
+        """The op it implements."""
+        return OPS[self.op]
+
+    def precision(self, dtype: torch.dtype) -> Precision:
+        """In which dtypes it computes for an x of ``dtype``."""
+
+        def meant(name: str) -> torch.dtype:
+            found: torch.dtype = dtype if name == "operand" else getattr(torch, name)
+            return found
+
+        return Precision(dtype, meant(self.accumulate), meant(self.intermediate))
+
+
+_KERNELS: dict[str, Kernel] = {}
+
+
+def sparse_kernel(
+    *,
+    op: str,
+    backend: str,
+    name: str | None = None,
+    dtypes: Iterable[str] = DTYPES,
+    max_rows: int = 8,
+    accumulate: str = "float32",
+    intermediate: str = "float32",
+    deterministic: bool = True,
+    skips: bool = True,
+    unavailable: Callable[[], str | None] = lambda: None,
+) -> Callable[[F], F]:
+    """Register the decorated function as a kernel; see :class:`Kernel` for what is declared.
+
+    The function itself is returned unchanged.
+
+    Raises:
+        SparsityError: the op is unknown, a declaration is not possible, or another function is
+            registered under this op and name.
+    """
+    if op not in OPS:
+        raise SparsityError(
+            f"@sparse_kernel(op={op!r}): there is no such op; use one of {', '.join(OPS)}"
+        )
+    dtypes = tuple(dtypes)
+    for given in dtypes:
+        _check_one_of("dtypes", given, DTYPES)
+    _check_one_of("accumulate", accumulate, (*DTYPES, "float64", "operand"))
+    _check_one_of("intermediate", intermediate, (*DTYPES, "float64", "operand"))
+    if max_rows < 1:
+        raise SparsityError(f"@sparse_kernel(max_rows={max_rows}): give at least 1")
+
+    def register(function: F) -> F:
+        source = inspect.unwrap(function)
+        kernel = Kernel(
+            op=op,
+            name=name or backend,
+            backend=backend,
+            call=function,
+            dtypes=dtypes,
+            max_rows=max_rows,
+            accumulate=accumulate,
+            intermediate=intermediate,
+            deterministic=deterministic,
+            skips=skips,
+            unavailable=unavailable,
+            module=source.__module__,
+            file=source.__code__.co_filename,
+        )
+        before = _KERNELS.get(kernel.id)
+        # The same file may be imported twice, under two names.
+        if before is not None and _where(before.call) != _where(function):
+            raise SparsityError(
+                f"@sparse_kernel: {kernel.id} is registered twice, in {before.file} and in "
+                f"{kernel.file}; give one of them another name="
+            )
+        _KERNELS[kernel.id] = kernel
+        return function
+
+    return register
+
+
+def registered() -> Mapping[str, Kernel]:
+    """Every kernel registered so far, by id: ours, those of entry points, those of conftests.
+
+    Raises:
+        SparsityError: an entry point of the group ``pytest_sparsity.kernels`` cannot be loaded.
+    """
+    for module in BUNDLED:
+        import_module(f"pytest_sparsity.kernels.{module}")
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:
+            raise SparsityError(
+                f"entry point {entry.name} = {entry.value} of the group {ENTRY_POINTS} cannot "
+                f"be loaded: {type(error).__name__}: {error}"
+            ) from error
+    return dict(_KERNELS)
+
+
+def kernel(id: str) -> Kernel:
+    """The kernel registered as ``op/name``.
+
+    Raises:
+        SparsityError: there is none.
+    """
+    if id not in _KERNELS:  # or nothing else need be imported
+        known = registered()
+        if id not in known:
+            raise SparsityError(f"there is no kernel {id!r}; registered are {', '.join(known)}")
+    return _KERNELS[id]
+
+
+def _check_one_of(argument: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise SparsityError(f"@sparse_kernel({argument}={given!r}): use one of {', '.join(known)}")
+
+
+def _where(function: Callable[..., Any]) -> tuple[str, str]:
+    source = inspect.unwrap(function)
+    return source.__code__.co_filename, source.__qualname__

@@ -1,0 +1,195 @@
+"""The parent's side of ``worker.py``: kernels may crash, hang or chatter, and the run goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.messages import Refusal, Request
+from pytest_sparsity.checking.process import Death, Worker
+from pytest_sparsity.checking.runner import Outcome
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.kernels.registry import Kernel
+
+#: Seconds without a new case after which a native kernel hangs, and until the first case, since
+#: kernels are imported and compiled before.
+CASE_LIMIT = 30.0
+FIRST_LIMIT = 120.0
+#: How much longer a case may take where Python interprets it, or a compiler runs.
+_PATIENCE = 4
+
+#: Seconds in which a smaller case is sought that crashes too.
+_SHRINKING = 15.0
+
+#: Checks that are about one mode, with or without a CUDA device.
+_MODES = {"compile": "compile", "work": "interpret"}
+#: What a crash means in a check that provokes it.
+_MEANING = {
+    "bounds": "it touched memory outside of an operand",
+    "unread": "it read weights of a skipped channel",
+}
+
+
+class Pool:
+    """Worker processes, one per mode, started when they are needed.
+
+    Not for several threads at once.  Workers are ended by :meth:`close`, and in any case with
+    this process, however it ends.
+    """
+
+    def __init__(self, case_limit: float = CASE_LIMIT, first_limit: float = FIRST_LIMIT) -> None:
+        self._first_limit = first_limit
+        self._case_limit = case_limit
+        self._workers: dict[str, Worker] = {}
+
+    def run_check(
+        self,
+        kernel: Kernel,
+        check: str,
+        examples: int,
+        seed: int,
+        case: Case | None = None,
+        modules: Sequence[str] = (),
+    ) -> Outcome:
+        """Check ``kernel`` in a process of its own.
+
+        Args:
+            kernel: as registered; the module that registered it is imported there.
+            check: name of the check.
+            examples: how many cases.
+            seed: of their drawing.
+            case: check this case only.
+            modules: files or dotted names of modules to import before.
+
+        Raises:
+            SparsityError: the kernel's module cannot be imported there.
+        """
+        mode = mode_of(kernel, check)
+        missing = _missing(kernel, mode)
+        if missing:
+            return Outcome(kernel.id, check, "skipped", missing)
+        request = Request(
+            kernel.id, kernel.module, kernel.file, tuple(modules), check, examples, seed, case
+        )
+        reply = self._ask(mode, request)
+        if isinstance(reply, Refusal):
+            if reply.mendable:
+                raise SparsityError(reply.message)
+            raise RuntimeError(f"in the process that checks {kernel.id}:\n{reply.message}")
+        if isinstance(reply, Death):
+            search = case is None and reply.case is not None and not reply.hung
+            return _failure(request, reply, self._shrunk(mode, request, reply) if search else reply)
+        if mode == "device" and reply.status == "failed":
+            self._end(mode)  # an error of the device may stay
+        return reply
+
+    def close(self) -> None:
+        """End all workers; a later check starts new ones."""
+        for mode in list(self._workers):
+            self._end(mode)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ask(self, mode: str, request: Request) -> Outcome | Refusal | Death:
+        worker = self._worker(mode)
+        try:
+            reply = worker.ask(request, self._limits(mode))
+        except BaseException:  # Ctrl-C: what the worker says later would answer the next request
+            self._end(mode)
+            raise
+        if isinstance(reply, Death):
+            self._end(mode)
+        return reply
+
+    def _limits(self, mode: str) -> tuple[float, float]:
+        later = self._case_limit * (1 if mode == "native" else _PATIENCE)
+        return max(self._first_limit, later), later
+
+    def _shrunk(self, mode: str, request: Request, death: Death) -> Death | None:
+        """The same death in a smaller case, or in this case alone; None if it takes more."""
+        found = None
+        tried: set[Case | None] = set()
+        candidates = iter([death.case])
+        deadline = time.monotonic() + _SHRINKING
+        while (case := next(candidates, None)) and time.monotonic() < deadline:
+            if case in tried:
+                continue
+            tried.add(case)
+            reply = self._ask(mode, dataclasses.replace(request, case=case))
+            if isinstance(reply, Death) and reply.reason == death.reason:
+                found, candidates = reply, _smaller(case)
+        return found
+
+    def _worker(self, mode: str) -> Worker:
+        if mode in self._workers and not self._workers[mode].alive:
+            self._end(mode)  # it was killed while it had nothing to do
+        if mode not in self._workers:
+            self._workers[mode] = Worker(mode)
+        return self._workers[mode]
+
+    def _end(self, mode: str) -> None:
+        self._workers.pop(mode).close()
+
+
+def mode_of(kernel: Kernel, check: str) -> str:
+    """In which mode of worker ``kernel`` goes through ``check``."""
+    if check in _MODES:
+        return _MODES[check]
+    if check == "work":
+        return "interpret"
+    if kernel.backend == "triton":
+        return "device" if torch.cuda.is_available() else "interpret"
+    return "device" if kernel.backend == "cuda" else "native"
+
+
+def _missing(kernel: Kernel, mode: str) -> str | None:
+    if kernel.backend == "triton" and importlib.util.find_spec("triton") is None:
+        return "triton is not installed, or there is no wheel of it for this platform"
+    if mode == "device" and not torch.cuda.is_available():
+        return "there is no CUDA device"
+    return None
+
+
+def _smaller(case: Case) -> Iterator[Case]:
+    """Simpler cases, the simplest first; not every one is possible for every op.
+
+    Upwards, since one that does not crash costs milliseconds, and one that does a process.
+    """
+    if case.bias:
+        yield dataclasses.replace(case, bias=False)
+    for name in ("rows", "n", "k"):
+        size = 1
+        while size < getattr(case, name):
+            changed: dict[str, Any] = {name: size}
+            yield dataclasses.replace(case, **changed)
+            size += max(1, size // 8)
+
+
+def _failure(request: Request, first: Death, shrunk: Death | None) -> Outcome:
+    death = shrunk or first
+    message = death.reason
+    if request.check in _MEANING and message.endswith(("SIGSEGV", "SIGBUS")):
+        message += f": {_MEANING[request.check]}"
+    if death.case is None:
+        message += ", before its first case"
+    elif not shrunk:
+        message += ", though not when the process does this case only"
+    if death.output:
+        message += f"\nIt printed last:\n{death.output}"
+    return Outcome(request.kernel, request.check, "failed", message, death.case, first.begun)

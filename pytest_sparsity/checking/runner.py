@@ -1,0 +1,210 @@
+"""Runs a check of a kernel in this process: draws cases, and shrinks one that fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis import strategies as st
+from hypothesis.errors import Flaky
+
+from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.checks import CHECKS, Check
+from pytest_sparsity.checking.finding import Element, Finding
+from pytest_sparsity.checking.space import Space
+from pytest_sparsity.checking.trial import Trial
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.kernels.registry import Kernel
+
+#: Cases drawn unless told otherwise.
+EXAMPLES = 100
+#: Seconds that shrinking may take.
+_SHRINKING = 20.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one check of one kernel.
+
+    Attributes:
+        kernel: id of the kernel.
+        check: name of the check.
+        status: ``skipped`` if the check does not apply or the kernel cannot run here.
+        message: what is wrong, or why it was skipped.
+        case: the smallest case known to fail.
+        examples: cases that were run, without those of shrinking.
+        tolerance: the largest share of the error bound that a result took.
+        element: the worst element of the failing result, if it is about values.
+        figures: what was measured, case by case, by checks that measure.
+    """
+
+    kernel: str
+    check: str
+    status: Literal["passed", "failed", "skipped"]
+    message: str = ""
+    case: Case | None = None
+    examples: int = 0
+    tolerance: float = 0.0
+    element: Element | None = None
+    figures: tuple[str, ...] = ()
+
+
+def run(
+    kernel: Kernel,
+    check: str,
+    examples: int = EXAMPLES,
+    seed: int = 0,
+    *,
+    case: Case | None = None,
+    on_case: Callable[[Case], None] = lambda case: None,
+    device: str = "cpu",
+    disposable: bool = False,
+) -> Outcome:
+    """Check ``kernel``; the same seed draws the same cases.
+
+    Args:
+        kernel: to be checked.
+        check: name in ``CHECKS``.
+        examples: cases to draw, of a check that draws them.
+        seed: of the drawing.
+        case: check this one only.
+        on_case: called with each case before the kernel is.
+        device: where operands are.
+        disposable: a crash of this process does no harm; more is found then.
+
+    Raises:
+        SparsityError: there is no such check, the number of examples is not positive, or the
+            case is not one for this check or op.
+    """
+    found = named(check)
+    if examples < 1:
+        raise SparsityError(f"examples={examples}: give at least 1")
+    if case is not None and found.values not in ("", case.values):
+        raise SparsityError(f"case: values={case.values}: {check} needs values={found.values}")
+    reason = None if check == "compile" else kernel.unavailable()
+    if reason is None and not found.applies(kernel):
+        reason = f"{check} is for {found.condition}"
+    if reason is not None:
+        return Outcome(kernel.id, check, "skipped", reason)
+    attempts = _Attempts(
+        found, on_case, lambda case: Trial(kernel, case, device=device, disposable=disposable)
+    )
+    cases = found.cases(kernel) if case is None else [case]
+    if isinstance(cases, Space):
+        attempts.draw(cases.strategy(), max(1, examples // found.cost), seed)
+    else:
+        attempts.go_through(cases)
+    passed = Outcome(
+        kernel.id,
+        check,
+        "passed",
+        examples=attempts.count,
+        tolerance=attempts.tolerance,
+        figures=tuple(attempts.figures),
+    )
+    if attempts.failure is None:
+        return passed
+    failing, finding = attempts.failure
+    return replace(
+        passed, status="failed", message=finding.what, case=failing, element=finding.element
+    )
+
+
+def named(check: str) -> Check:
+    """The check of that name.
+
+    Raises:
+        SparsityError: there is none.
+    """
+    if check not in CHECKS:
+        raise SparsityError(f"there is no check {check!r}; use one of {', '.join(CHECKS)}")
+    return CHECKS[check]
+
+
+class _Attempts:
+    """One check on case after case, until one fails."""
+
+    def __init__(
+        self, check: Check, on_case: Callable[[Case], None], trial: Callable[[Case], Trial]
+    ) -> None:
+        self.count = 0
+        self.tolerance = 0.0
+        self.failure: tuple[Case, Finding] | None = None
+        self.figures: list[str] = []
+        self._check = check
+        self._on_case = on_case
+        self._trial = trial
+        self._failures: dict[Case, Finding] = {}
+        self._deadline = 0.0
+
+    def go_through(self, cases: Iterable[Case]) -> None:
+        """Try each."""
+        for case in cases:
+            finding = self._attempt(case)
+            if finding is not None:
+                self.failure = case, finding
+                return
+
+    def draw(self, cases: st.SearchStrategy[Case], examples: int, seed: int) -> None:
+        """Try that many, and shrink the first that fails."""
+
+        @hypothesis.seed(seed)
+        @hypothesis.settings(
+            max_examples=examples,
+            database=None,
+            deadline=None,
+            derandomize=False,
+            phases=(Phase.generate, Phase.shrink),
+            print_blob=False,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+            verbosity=Verbosity.quiet,
+        )
+        @hypothesis.given(cases)
+        def attempt(case: Case) -> None:
+            finding = self._shrinking(case) if self._failures else self._attempt(case)
+            if finding is not None:
+                if not self._failures:
+                    self._deadline = time.monotonic() + _SHRINKING
+                self._failures[case] = finding
+                self.failure = case, finding
+                # From here always: hypothesis shrinks failures that come from the same line.
+                raise finding
+
+        try:
+            attempt()
+        except Finding:
+            pass
+        except Flaky:
+            # A race: it was seen once, and not when the same was tried again.
+            assert self.failure is not None
+            case, finding = self.failure
+            self.failure = case, Finding(f"{finding.what}, though not every time", finding.element)
+
+    def _shrinking(self, case: Case) -> Finding | None:
+        """As ``_attempt``, but what takes too long passes, except what is known to fail."""
+        if time.monotonic() > self._deadline:
+            return self._failures.get(case)
+        count = self.count
+        finding = self._attempt(case)
+        self.count = count
+        return finding
+
+    def _attempt(self, case: Case) -> Finding | None:
+        self.count += 1
+        self._on_case(case)
+        trial = self._trial(case)
+        try:
+            used = self._check.run(trial)
+        except Finding as finding:
+            # Its cause and its frames hold operands, which may be large.
+            found = finding.with_traceback(None)
+            found.__cause__ = found.__context__ = None
+            return found
+        self.tolerance = max(self.tolerance, used)
+        self.figures += [f"{case}: {figure}" for figure in trial.figures]
+        return None

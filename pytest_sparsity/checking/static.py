@@ -1,0 +1,299 @@
+"""The check ``compile``: what the compiler makes of a kernel for GPUs that need not be there.
+
+It must compile, keep its values in registers, leave room for enough programs to hide the latency
+of memory, and load weights 16 bytes at a time.  All of it decides about speed, and none of it
+shows in a result.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.trial import Trial
+from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.reference import operands
+from pytest_sparsity.reference.compact import CompactInputs
+from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs
+from pytest_sparsity.reference.quantization import QuantizedWeight
+from pytest_sparsity.reference.semi_structured import SemiStructuredWeight
+from pytest_sparsity.reference.semi_structured_linear import SemiStructuredLinearInputs
+from pytest_sparsity.reference.sparse_linear import SparseLinearInputs
+from pytest_sparsity.reference.sparse_linear_indexed import SparseLinearIndexedInputs
+from pytest_sparsity.reference.sparse_qkv import SparseQkvInputs
+from pytest_sparsity.reference.sparse_quantized_linear import SparseQuantizedLinearInputs
+from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
+
+if TYPE_CHECKING:
+    from pytest_sparsity.checking.compilation import Compiled
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a kernel is allowed.
+
+    Attributes:
+        registers: per thread at most.
+        width: bits of the widest load of each large operand, at least.
+    """
+
+    registers: int
+    width: int
+
+
+#: For one row of x.  With more registers a multiprocessor (it has 65536) holds less than a quarter
+#: of the threads it could, and kernels that wait for memory wait longer.
+ONE_ROW = Limits(registers=128, width=128)
+#: Several rows need registers for their sums, up to what a thread can have, and leave fewer for
+#: loads.
+SEVERAL_ROWS = Limits(registers=255, width=64)
+#: Bytes of shared memory that a program can have (CUDA C++ Programming Guide, compute
+#: capabilities, "Maximum amount of shared memory per thread block").
+MAX_SHARED: Mapping[int, int] = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+
+_OURS = "pytest_sparsity.kernels.cuda."
+_HALVES = ("bfloat16", "float16")
+_SHAPES = ((4096, 4096), (4096, 14336))
+#: Of a normal x, half is below.
+_THRESHOLD = 0.675
+_GROUP = 128
+
+
+def cases(kernel: Kernel) -> list[Case]:
+    """Shapes of decoding with large models, in the half-precision dtypes the kernel takes."""
+    return list(_cases(kernel))
+
+
+def _cases(kernel: Kernel) -> Iterator[Case]:
+    if kernel.backend == "cuda":  # its instances are compiled all at once
+        yield Case(1, *_SHAPES[0], dtype=kernel.dtypes[0])
+        return
+    dtypes = [dtype for dtype in _HALVES if dtype in kernel.dtypes] or list(kernel.dtypes)
+    variants: Sequence[Mapping[str, Any]] = ({},)
+    if kernel.op == "sparse_quantized_linear":
+        variants = ({"bits": 8}, {"bits": 4, "group": _GROUP})
+    for variant in variants:
+        for index, (k, n) in enumerate(_SHAPES):
+            dtype = dtypes[index % len(dtypes)]
+            yield Case(1, k, n, dtype=dtype).with_options(**variant)
+        if kernel.max_rows > 1:
+            rows = min(operands.MAX_ROWS, kernel.max_rows)
+            yield Case(rows, *_SHAPES[-1], dtype=dtypes[0]).with_options(**variant)
+
+
+def applies(kernel: Kernel) -> bool:
+    """Whether a kernel can be compiled here: Triton's always, CUDA's if it tells its resources."""
+    if kernel.backend == "triton":
+        return True
+    return shutil.which("nvcc") is not None and _teller(kernel) is not None
+
+
+def run(trial: Trial) -> float:
+    """The check: figures of what the compiler made of the kernel, told in the trial's figures.
+
+    Raises:
+        Finding: see :func:`measured`.
+    """
+    if trial.kernel.backend == "triton":
+        trial.figures.extend(map(str, measured(trial)))
+    else:
+        trial.figures.extend(_told(trial.kernel))
+    return 0.0
+
+
+def measured(trial: Trial) -> list[Compiled]:
+    """Compile what the kernel launches for every architecture; the figures of each launch.
+
+    Of an autotuned kernel one configuration must do, as the tuner takes the best.
+
+    Raises:
+        Finding: it does not compile, launches nothing, spills registers, uses too many of them
+            or too much shared memory, or loads a large operand in too narrow pieces only.
+    """
+    from pytest_sparsity.checking import compilation
+
+    inputs = decoding_operands(trial.kernel.op, trial.case)
+    tensors = operands.tensors(inputs)
+    found: list[Compiled] = []
+    for arch in compilation.ARCHES:
+        findings: list[Finding] = []
+        index = 0
+        while True:
+            try:
+                launches = compilation.compiled(lambda: trial.call(inputs), tensors, arch, index)
+                _check(launches, tensors, ONE_ROW if trial.case.rows == 1 else SEVERAL_ROWS)
+            except Finding as finding:
+                findings.append(finding)
+            else:
+                found += launches
+                break
+            index += 1
+            if index == compilation.configurations():
+                tried = f", and {index - 1} other configurations do no better" if index > 1 else ""
+                raise Finding(f"{findings[0].what} when compiled for sm_{arch}{tried}")
+    return found
+
+
+def _teller(kernel: Kernel) -> Callable[[str], Mapping[str, Any]] | None:
+    """The function that says what the kernels of a CUDA module take, by entry, on ``sm_90``.
+
+    It is called ``resources`` and stands in the module that registers the kernel.  What it says of
+    an entry has the attributes ``registers``, ``spills`` and ``wide_loads`` (128-bit loads).
+    """
+    if kernel.module.startswith(_OURS):
+        return _our_resources
+    return getattr(sys.modules.get(kernel.module), "resources", None)
+
+
+@cache  # it takes seconds, and tells of the kernels of all ops at once
+def _our_resources(arch: str) -> Mapping[str, Any]:
+    from pytest_sparsity.kernels.cuda.compiler import resources
+
+    return resources(arch)
+
+
+def _told(kernel: Kernel) -> Iterator[str]:
+    teller = _teller(kernel)
+    assert teller is not None  # see applies
+    for arch in MAX_SHARED:
+        for entry, told in teller(f"sm_{arch}").items():
+            if kernel.module.startswith(_OURS) and kernel.op.removeprefix("sparse_") not in entry:
+                continue
+            where = f"in {entry} when compiled for sm_{arch}"
+            if told.spills:
+                raise Finding(f"spills {told.spills} bytes of registers per thread {where}")
+            if told.registers > ONE_ROW.registers:
+                raise Finding(
+                    f"uses {told.registers} registers per thread, more than {ONE_ROW.registers}, "
+                    f"{where}"
+                )
+            if not told.wide_loads:
+                raise Finding(f"has no load of 128 bits {where}")
+            yield (
+                f"{entry} for sm_{arch}: {told.registers} registers, {told.spills} bytes spilled, "
+                f"{told.wide_loads} loads of 128 bits"
+            )
+
+
+def _check(launches: Sequence[Compiled], tensors: Mapping[str, Tensor], limits: Limits) -> None:
+    if not launches:
+        raise Finding("launches no Triton kernel")
+    for launch in launches:
+        where = f"in {launch.kernel} ({launch.warps} warps)"
+        if launch.spilled:
+            raise Finding(f"spills {launch.spilled} bytes of registers per thread {where}")
+        if launch.registers > limits.registers:
+            raise Finding(
+                f"uses {launch.registers} registers per thread, more than {limits.registers}, "
+                f"{where}"
+            )
+        if launch.shared > MAX_SHARED[launch.arch]:
+            raise Finding(
+                f"uses {launch.shared} bytes of shared memory, more than there are, {where}"
+            )
+    for operand in _large(tensors):
+        widths = [width for launch in launches if (width := launch.widest(operand)) is not None]
+        if not widths:
+            raise Finding(
+                f"does not load {operand} in any launch: it works on a copy, or not with Triton,"
+            )
+        if max(widths) < limits.width:
+            raise Finding(
+                f"loads {operand} by at most {max(widths)} bits at a time, though its elements "
+                f"are adjacent and aligned ({limits.width} are right),"
+            )
+
+
+def _large(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The operands that take the time: at least a quarter of all bytes."""
+    sizes = {name: t.numel() * t.element_size() for name, t in tensors.items() if name != "x"}
+    return [name for name, size in sizes.items() if 4 * size >= sum(sizes.values())]
+
+
+def decoding_operands(op: str, case: Case) -> Any:
+    """Operands of a case for a kernel that is not run: weights are memory never touched.
+
+    Weights lie as kernels read them fastest, without gaps, and half of the channels are active.
+    """
+    return _BUILDERS[op](case, _x(case))
+
+
+def _x(case: Case) -> Tensor:
+    generator = torch.Generator().manual_seed(case.seed)
+    return torch.randn(case.rows, case.k, generator=generator).to(getattr(torch, case.dtype))
+
+
+def _neurons(x: Tensor, outputs: int, inputs: int) -> Tensor:
+    """Output-major: what a neuron reads is contiguous."""
+    return x.new_empty(outputs, inputs)
+
+
+def _channels(x: Tensor, outputs: int, inputs: int) -> Tensor:
+    """Input-major: what a channel contributes is contiguous."""
+    return x.new_empty(inputs, outputs).t()
+
+
+def _every(step: int, start: int, stop: int) -> Tensor:
+    return torch.arange(start, stop, step, dtype=torch.int32)
+
+
+def _quantized(case: Case, x: Tensor) -> SparseQuantizedLinearInputs:
+    k, n = case.k, case.n
+    if case.option("bits", 8) == 8:
+        weight = QuantizedWeight(torch.empty(k, n, dtype=torch.int8), x.new_empty(n), 8, n)
+    else:
+        scales = x.new_empty(k, n // case.option("group", _GROUP))
+        weight = QuantizedWeight(torch.empty(k, n // 2, dtype=torch.uint8), scales, 4, n)
+    return SparseQuantizedLinearInputs(x, weight, _THRESHOLD)
+
+
+def _semi_structured(case: Case, x: Tensor) -> SemiStructuredLinearInputs:
+    kept, group = case.option("nm", (2, 4))
+    values = x.new_empty(case.k // group, kept, case.n)
+    indices = torch.empty(case.k // group, kept // 2, case.n, dtype=torch.uint8)
+    return SemiStructuredLinearInputs(
+        x, SemiStructuredWeight(values, indices, kept, group), _THRESHOLD
+    )
+
+
+_BUILDERS: Mapping[str, Callable[[Case, Tensor], Any]] = {
+    "sparse_linear": lambda case, x: SparseLinearInputs(
+        x, _channels(x, case.n, case.k), _THRESHOLD
+    ),
+    "sparse_linear_indexed": lambda case, x: SparseLinearIndexedInputs(
+        x, _channels(x, case.n, case.k), _every(2, 0, case.k)
+    ),
+    # Grouped queries: a quarter as many keys and values.
+    "sparse_qkv": lambda case, x: SparseQkvInputs(
+        x,
+        _channels(x, case.n + 2 * (case.n // 4), case.k),
+        (case.n, case.n // 4, case.n // 4),
+        (_THRESHOLD,) * 3,
+    ),
+    "sparse_swiglu": lambda case, x: SparseSwigluInputs(
+        x,
+        _neurons(x, case.n, case.k),
+        _neurons(x, case.n, case.k),
+        _channels(x, case.k, case.n),
+        0.1,
+    ),
+    "hot_cold_mlp": lambda case, x: HotColdMlpInputs(
+        x,
+        _neurons(x, case.n, case.k),
+        _channels(x, case.k, case.n),
+        case.n // 4,
+        _every(4, case.n // 4, case.n),
+    ),
+    "sparse_quantized_linear": _quantized,
+    "semi_structured_linear": _semi_structured,
+    "compact": lambda case, x: CompactInputs(x, _THRESHOLD),
+}

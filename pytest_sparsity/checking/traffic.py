@@ -1,0 +1,287 @@
+"""What a kernel reads and writes, address by address: bytes per operand, accesses outside.
+
+Knows nothing of Triton: the interpreter reports the addresses of every load, store and atomic,
+and this counts them against the operands a check named and the tensors a launch was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pytest_sparsity.checking.guards import extent
+
+Access = Literal["load", "store", "atomic"]
+Addresses = npt.NDArray[np.uint64]
+Lanes = npt.NDArray[np.bool_]
+
+#: Bytes that a GPU moves at least: a sector of a cache line.
+SECTOR = 32
+#: Violations kept for the report; a kernel that has one usually has thousands.
+_KEPT = 20
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Lanes of one access that hit what is not theirs.
+
+    Attributes:
+        access: what they did.
+        lanes: how many.
+        near: name of the tensor they came closest to.
+        offset: bytes from the beginning of that tensor to the first such lane.
+        inside: whether that is in memory of the tensor's storage that belongs to no element of
+            it: the gap between two rows, or a margin; else it is in no tensor at all.
+        place: kernel, program and line of the access.
+    """
+
+    access: Access
+    lanes: int
+    near: str
+    offset: int
+    inside: bool
+    place: str
+
+    def __str__(self) -> str:
+        where = "beside the elements" if self.inside else "outside"
+        return (
+            f"{self.lanes} lane{'s' * (self.lanes > 1)} of a {self.access} {where} of {self.near}, "
+            f"the first {self.offset} bytes from its beginning, in {self.place}"
+        )
+
+
+class OutOfBounds(Exception):
+    """A launch that nobody watches touched memory outside of the tensors it was given."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What was loaded of one operand.
+
+    Attributes:
+        counts: int32, of the operand's shape: how often each element was loaded.  Lanes of one
+            load that share an address load it once, as in hardware.
+        bytes: in all, repetitions included.
+        sectors: distinct 32-byte sectors of memory with an element that was loaded.
+        factor: bytes over the bytes of the whole operand; 0 if that is empty.
+    """
+
+    counts: Tensor
+    bytes: int
+    sectors: int
+    factor: float
+
+
+class _Operand:
+    """A tensor by its address: which bytes are its elements, and how often each was loaded."""
+
+    def __init__(self, name: str, tensor: Tensor) -> None:
+        self.name = name
+        self.size = tensor.element_size()
+        self.start = tensor.data_ptr()
+        self.stop = self.start + extent(tensor) * self.size
+        self.counts = np.zeros(extent(tensor), np.int32)
+        self._shape, self._strides = tuple(tensor.shape), tensor.stride()
+        storage = tensor.untyped_storage()
+        self.storage = (storage.data_ptr(), storage.data_ptr() + storage.nbytes())
+        # The tensor must stay: its address means nothing once its memory is given to another.
+        self._tensor = tensor
+        belongs = np.zeros(len(self.counts), bool)
+        self._view(belongs)[...] = True
+        #: Which elements between start and stop are the tensor's; None if all.
+        self._belongs = None if belongs.all() else belongs
+
+    def _view(self, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """``flat``, one entry per element from start to stop, seen with the tensor's strides."""
+        strides = [stride * flat.itemsize for stride in self._strides]
+        if 0 in self._shape:
+            return np.empty(self._shape, flat.dtype)
+        return np.lib.stride_tricks.as_strided(flat, self._shape, strides)
+
+    def touch(self, addresses: Addresses, size: int, count: bool) -> Lanes:
+        """Which accesses of ``size`` bytes hit only elements; count them as loads if asked."""
+        offsets = addresses - np.uint64(self.start)  # below start: wraps to beyond stop
+        inside: Lanes = offsets <= np.uint64(max(self.stop - self.start - size, 0))
+        if self.stop - self.start < size:
+            inside[:] = False
+        first = (offsets[inside] // np.uint64(self.size)).astype(np.int64)
+        elements = first[:, None] + np.arange(max(size // self.size, 1))
+        if self._belongs is not None:
+            owned = self._belongs[elements].all(1)
+            inside[inside] = owned
+            elements = elements[owned]
+        if count:
+            self.counts[elements] += 1  # repeated indices count once: one load, one address
+        return inside
+
+    def reads(self) -> Reads:
+        """The report."""
+        total = int(self.counts.sum()) * self.size
+        loaded = np.flatnonzero(self.counts) * self.size + self.start % SECTOR
+        ends = np.concatenate([loaded, loaded + self.size - 1]) // SECTOR
+        whole = int(np.prod(self._shape)) * self.size
+        return Reads(
+            counts=torch.from_numpy(self._view(self.counts).copy()),
+            bytes=total,
+            sectors=len(np.unique(ends)),
+            factor=total / whole if whole else 0.0,
+        )
+
+
+@dataclass
+class Traffic:
+    """What the launches under watch did.
+
+    Attributes:
+        launches: names of the kernels launched, in order.
+        violations: accesses outside of all tensors or beside the elements of an operand; the
+            first few.
+        atomics: most atomic updates of one address in one launch.
+        writers: most programs of one launch that stored to one address, not atomically.
+    """
+
+    launches: list[str] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+    atomics: int = 0
+    writers: int = 0
+    _operands: list[_Operand] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Traffic:
+        """Nothing yet, of these operands."""
+        return cls(_operands=[_Operand(name, tensor) for name, tensor in tensors.items()])
+
+    def reads(self, name: str) -> Reads:
+        """What was loaded of the operand ``name``.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        return {operand.name: operand for operand in self._operands}[name].reads()
+
+
+class Launch:
+    """The memory of one launch: decides which accesses are legal and adds them to a Traffic."""
+
+    def __init__(
+        self, traffic: Traffic | None, kernel: str, tensors: Sequence[tuple[str, Tensor]]
+    ) -> None:
+        """Begin a launch of ``kernel``.
+
+        Args:
+            traffic: to add to; None if nobody watches: the first violation is an exception.
+            kernel: its name.
+            tensors: those among its arguments, with the arguments' names.
+        """
+        self._watched = traffic is not None
+        self._traffic = traffic = traffic or Traffic()
+        traffic.launches.append(kernel)
+        self._named: dict[str, tuple[int, int]] = {o.name: o.storage for o in traffic._operands}
+        self._starts = {o.name: o.start for o in traffic._operands}
+        known = set(self._named.values())
+        #: Of tensors the wrapper made: it knows how large it made them.
+        self._own = []
+        for name, tensor in tensors:
+            storage = tensor.untyped_storage()
+            span = (storage.data_ptr(), storage.data_ptr() + storage.nbytes())
+            self._starts.setdefault(name, tensor.data_ptr())
+            if span not in known:
+                known.add(span)
+                self._own.append((name, span))
+        self._atomics: list[Addresses] = []
+        self._stores: dict[tuple[int, ...], list[Addresses]] = {}
+
+    def access(
+        self,
+        addresses: Addresses,
+        size: int,
+        kind: Access,
+        place: Any,
+        program: tuple[int, ...] = (),
+    ) -> Lanes:
+        """Record accesses of ``size`` bytes at ``addresses``; returns which are legal.
+
+        Args:
+            addresses: of the active lanes, [lanes].
+            size: bytes per lane.
+            kind: what is done there.
+            place: called without arguments for the words that name it, if something is wrong.
+            program: which of the launch does it.
+
+        Raises:
+            OutOfBounds: one is not, and nobody watches.
+        """
+        if not len(addresses):
+            return np.ones(0, bool)
+        if kind == "atomic":
+            self._atomics.append(addresses)
+        if kind == "store":
+            self._stores.setdefault(program, []).append(addresses)
+        low, high = int(addresses.min()), int(addresses.max()) + size
+        legal = np.zeros(len(addresses), bool)
+        for operand in self._traffic._operands:
+            if low < operand.stop and high > operand.start:
+                legal |= operand.touch(addresses, size, kind != "store")
+        for _, span in self._own:
+            if low < span[1] and high > span[0]:
+                legal |= _within(addresses, size, span)
+        if not legal.all():
+            self._blame(addresses[~legal], size, kind, place())
+            if not self._watched:
+                raise OutOfBounds(str(self._traffic.violations[0]))
+        return legal
+
+    def finish(self) -> None:
+        """End the launch."""
+        self._traffic.atomics = max(self._traffic.atomics, _most(self._atomics))
+        # Programs run one after another here and at the same time on a GPU: what two of them
+        # store to, one loses.
+        written = [np.unique(np.concatenate(stores)) for stores in self._stores.values()]
+        self._traffic.writers = max(self._traffic.writers, _most(written))
+
+    def _blame(self, strays: Addresses, size: int, kind: Access, place: str) -> None:
+        """Add what ``strays`` did to the violations, apart for each tensor they are closest to."""
+        spans = [*self._named.items(), *self._own]
+        if not spans:
+            spans = [("no tensor", (0, 0))]
+        within = np.array([_within(strays, size, span) for _, span in spans])
+        closest = np.array([_distance(strays, span) for _, span in spans]).argmin(0)
+        for index, (name, _) in enumerate(spans):
+            for inside in (True, False):
+                mine = (closest == index) & (within[index] == inside)
+                if mine.any() and len(self._traffic.violations) < _KEPT:
+                    offset = int(strays[mine][0]) - self._starts.get(name, 0)
+                    self._traffic.violations.append(
+                        Violation(kind, int(mine.sum()), name, offset, inside, place)
+                    )
+
+
+def _most(addresses: Sequence[Addresses]) -> int:
+    """How often the most frequent one is there."""
+    if not addresses:
+        return 0
+    _, counts = np.unique(np.concatenate(addresses), return_counts=True)
+    return int(counts.max())
+
+
+def _within(addresses: Addresses, size: int, span: tuple[int, int]) -> Lanes:
+    start, stop = span
+    if stop - start < size:
+        return np.zeros(len(addresses), bool)
+    inside: Lanes = addresses - np.uint64(start) <= np.uint64(stop - start - size)
+    return inside
+
+
+def _distance(addresses: Addresses, span: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Bytes from each address to the nearest byte of ``span``; 0 within."""
+    at = addresses.astype(np.float64)
+    distance: npt.NDArray[np.float64] = np.maximum(
+        np.maximum(span[0] - at, at - (span[1] - 1)), 0.0
+    )
+    return distance

@@ -1,0 +1,151 @@
+"""The check ``work``: a Triton kernel reads the weights it needs, once each, and nothing else.
+
+Counted in the interpreter, exactly.  A kernel that multiplies by zero instead of skipping gives
+the right result in the time of a dense one; here it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_sparsity.checking import space
+from pytest_sparsity.checking.case import Case, Value
+from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.trial import Trial
+from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.reference import operands
+
+#: How often a kernel may load each weight of a large operand, on average, for one row of x.
+MAX_LOADS = 1.01
+
+LEVELS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
+_PATTERNS = ("all", "none", "one", "first", "last", "alternating", "blocks", "nan")
+_SHAPE, _ODD = (192, 256), (129, 65)
+#: Channels enough to be split.
+_LONG = 2048
+_OPTIONS: Mapping[str, Sequence[Mapping[str, Value]]] = {
+    "sparse_quantized_linear": ({"bits": 8}, {"bits": 4, "group": 32}),
+    "semi_structured_linear": ({"nm": (2, 4)}, {"nm": (4, 8)}, {"nm": (8, 16)}),
+    "sparse_qkv": ({"sizes": (192, 32, 32)}, {"sizes": (33, 17, 15)}),
+    "hot_cold_mlp": ({"gate": True}, {"gate": False}),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a kernel did in memory.
+
+    Attributes:
+        needed: bytes of weights that the op needs.
+        loaded: bytes of weights that were loaded, those loaded again included.
+        dense: bytes of all weights.
+        x_loads: how often each element of x was loaded, on average.
+        atomics: most atomic additions to one element of a result.
+        launches: of kernels.
+    """
+
+    needed: int
+    loaded: int
+    dense: int
+    x_loads: float
+    atomics: int
+    launches: int
+
+    def __str__(self) -> str:
+        dense = self.dense or 1
+        return (
+            f"{self.loaded / dense:.4f} of the dense weight bytes, {self.needed / dense:.4f} "
+            f"needed; x loaded {self.x_loads:.3g} times, {self.atomics} atomics per output, "
+            f"{self.launches} launches"
+        )
+
+
+def cases(kernel: Kernel) -> list[Case]:
+    """The cases in which work is counted, levels first."""
+    return [space.fitted(case) for case in _cases(kernel)]
+
+
+def _cases(kernel: Kernel) -> Iterator[Case]:
+    options = _OPTIONS.get(kernel.op, ({},))
+    for index, level in enumerate(LEVELS):
+        case = Case(1, *_SHAPE, dtype=kernel.dtypes[index % len(kernel.dtypes)], level=level)
+        yield case.with_options(**options[index % len(options)])
+    for index, pattern in enumerate(_PATTERNS):
+        k = 144 if "nm" in options[0] else _ODD[0]
+        dtype = kernel.dtypes[index % len(kernel.dtypes)]
+        layout = "pitch" if index % 2 else "best"
+        case = Case(1, k, _ODD[1], dtype=dtype, pattern=pattern, layout=layout, seed=index)
+        yield case.with_options(**options[index % len(options)])
+    yield Case(1, _LONG, _SHAPE[1], dtype=kernel.dtypes[0], level=0.9).with_options(**options[0])
+    if kernel.max_rows > 1:
+        case = Case(min(3, kernel.max_rows), *_SHAPE, dtype=kernel.dtypes[0], level=0.75)
+        yield case.with_options(**options[0])
+
+
+def run(trial: Trial) -> float:
+    """The check: :func:`measured`, told in the trial's figures."""
+    trial.figures.append(str(measured(trial)))
+    return 0.0
+
+
+def measured(trial: Trial) -> Work:
+    """Count what the kernel loads.
+
+    Raises:
+        Finding: it loads weights of skipped channels, or weights again and again, or none at all;
+            it touches memory outside of its tensors or beside the elements of an operand; or
+            several of its programs store to one place.
+    """
+    from pytest_sparsity.checking import interpreter
+
+    inputs = trial.inputs()
+    tensors = operands.tensors(inputs)
+    with interpreter.watch(tensors) as traffic:
+        trial.call(inputs)
+    if traffic.violations:
+        raise Finding(f"has {traffic.violations[0]}")
+    if traffic.writers > 1:
+        raise Finding(
+            f"lets {traffic.writers} programs of a launch store to the same place, and not with "
+            "atomics: on a GPU they do so at the same time"
+        )
+    loaded, needed, dense = {}, {}, {}
+    for name, mask in trial.kernel.definition.needed(inputs).items():
+        size, reads = tensors[name].element_size(), traffic.reads(name)
+        spare = int(((reads.counts > 0) & ~mask).sum())
+        if spare:
+            raise Finding(
+                f"loads {spare} of the {int((~mask).sum())} elements of {name} that belong to "
+                f"skipped channels: {reads.factor:.4f} of its bytes, where "
+                f"{float(mask.double().mean()):.4f} are needed"
+            )
+        if mask.any() and not reads.bytes:
+            raise Finding(
+                f"does not load {name} in its launches, though {int(mask.sum())} elements of it "
+                "are needed: it works on a copy, or not with Triton"
+            )
+        loaded[name], needed[name] = reads.bytes, int(mask.sum()) * size
+        dense[name] = mask.numel() * size
+    if trial.case.rows == 1:  # several may be computed one after another
+        _check_repetition(loaded, needed, dense)
+    return Work(
+        sum(needed.values()),
+        sum(loaded.values()),
+        sum(dense.values()),
+        traffic.reads("x").factor,
+        traffic.atomics,
+        len(traffic.launches),
+    )
+
+
+def _check_repetition(
+    loaded: Mapping[str, int], needed: Mapping[str, int], dense: Mapping[str, int]
+) -> None:
+    """Large operands are to be loaded once; what is small, like scales, a cache holds."""
+    for name, size in dense.items():
+        if 4 * size >= sum(dense.values()) and loaded[name] > MAX_LOADS * needed[name]:
+            raise Finding(
+                f"loads each needed element of {name} {loaded[name] / needed[name]:.2f} times, on "
+                f"average; at most {MAX_LOADS} times is right for one row"
+            )

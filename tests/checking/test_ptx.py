@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from pytest_sparsity.checking import ptx
+
+KERNEL = """
+.visible .entry gemv(
+	.param .u64 .ptr .global .align 1 gemv_param_0,
+	.param .u32 gemv_param_1,
+	.param .u64 .ptr .global .align 1 gemv_param_2
+)
+{
+	ld.param.b64 	%rd1, [gemv_param_0];
+	ld.param.b64 	%rd2, [gemv_param_2];
+	mad.wide.s32 	%rd3, %r4, 2, %rd2;
+	mov.b64 	%rd4, %rd3;
+$L__BB0_3:
+	@%p2 ld.global.b16 { %rs1 }, [ %rd1 + 0 ];
+	@%p3 ld.global.L1::evict_first.v4.b32 { %r8, %r9, %r10, %r11 }, [ %rd4 + 16 ];
+	ld.global.v2.b64 { %rd10, %rd11 }, [ %rd4 ];
+	cp.async.cg.shared.global [ %r1 + 0 ], [ %rd4 + 0 ], 0x10, %r3;
+	add.s64 	%rd4, %rd4, 64;
+	ld.global.f32 	%f1, [%rd9];
+	@%p1 bra 	$L__BB0_3;
+}
+"""
+
+
+def test_loads_by_argument_and_width() -> None:
+    found = ptx.loads(KERNEL, ["x", None, "weight"])
+    assert found == {
+        "x": Counter({16: 1}),
+        "weight": Counter({128: 3}),
+        ptx.UNKNOWN: Counter({32: 1}),
+    }
+
+
+def test_all_is_unknown_if_arguments_are() -> None:
+    assert ptx.loads(KERNEL, None) == {ptx.UNKNOWN: Counter({128: 3, 16: 1, 32: 1})}
+
+
+def test_numbers_point_nowhere() -> None:
+    found = ptx.loads(KERNEL, [None, None, "weight"])
+    assert set(found) == {"weight", ptx.UNKNOWN}
