@@ -6,7 +6,7 @@ VENV ?= .venv
 PYTHON ?= python3
 bin := $(VENV)/bin
 
-.PHONY: venv sweep smoke test check clean
+.PHONY: venv sweep smoke test mutants check clean
 
 sweep: venv
 	$(bin)/pytest --sparsity-sweep $(ARGS)
@@ -18,6 +18,11 @@ smoke: venv
 test: export OMP_NUM_THREADS = 1
 test: venv
 	$(bin)/pytest -n 2 --dist loadfile $(ARGS)
+
+# Every wrong kernel through the whole suite, in minutes; writes docs/mutants.md.
+mutants: export OMP_NUM_THREADS = 1
+mutants: venv
+	$(bin)/python tests/mutants/table.py
 
 check: venv
 	$(bin)/ruff format --check

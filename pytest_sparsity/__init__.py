@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_sparsity.accuracy_gate import AccuracyGate
     from pytest_sparsity.checking import strategies
     from pytest_sparsity.checking.api import KernelFailure, check_kernel
     from pytest_sparsity.checking.case import Case
@@ -18,14 +19,18 @@ if TYPE_CHECKING:
     from pytest_sparsity.methods.prefill import PrefillPolicy
     from pytest_sparsity.models import LanguageModel, Site, load_model
     from pytest_sparsity.options import Settings
+    from pytest_sparsity.paired_benchmark import PairedBenchmark
+    from pytest_sparsity.speed_gate import SpeedGate
     from pytest_sparsity.spon.vectors import SpontaneousVectors
     from pytest_sparsity.sweep import sanity
     from pytest_sparsity.sweep.cell import Cell, Configuration
+    from pytest_sparsity.sweep.record import Record
     from pytest_sparsity.sweep.session import SweepSession
     from pytest_sparsity.sweep.verdict import Outcome, Verdict
     from pytest_sparsity.targets import HardwareTarget
 
 _HOME = {
+    "AccuracyGate": "accuracy_gate",
     "Attached": "methods.attach",
     "Calibrator": "methods.calibrator",
     "Case": "checking.case",
@@ -38,13 +43,16 @@ _HOME = {
     "KernelFailure": "checking.api",
     "LanguageModel": "models",
     "Outcome": "sweep.verdict",
+    "PairedBenchmark": "paired_benchmark",
     "Plan": "methods.plan",
     "PrefillPolicy": "methods.prefill",
+    "Record": "sweep.record",
     "Selector": "methods.plan",
     "Settings": "options",
     "Site": "models",
     "SparsityError": "errors",
     "SparsityWarning": "errors",
+    "SpeedGate": "speed_gate",
     "SpontaneousVectors": "spon.vectors",
     "SweepSession": "sweep.session",
     "Threshold": "methods.plan",
@@ -58,6 +66,7 @@ _HOME = {
 _MODULES = {"sanity": "sweep.sanity", "strategies": "checking.strategies"}
 
 __all__ = [
+    "AccuracyGate",
     "Attached",
     "Calibrator",
     "Case",
@@ -70,13 +79,16 @@ __all__ = [
     "KernelFailure",
     "LanguageModel",
     "Outcome",
+    "PairedBenchmark",
     "Plan",
     "PrefillPolicy",
+    "Record",
     "Selector",
     "Settings",
     "Site",
     "SparsityError",
     "SparsityWarning",
+    "SpeedGate",
     "SpontaneousVectors",
     "SweepSession",
     "Threshold",

@@ -36,7 +36,8 @@ class Controller:
         bundled = config.args_source is not pytest.Config.ArgsSource.ARGS
         #: The bundled suites that run; a user's own tests may measure anything, or nothing.
         self._suites = state.settings.suites if bundled else ()
-        self._models = self._suites != ("kernels",)
+        # Suites of kernels alone need no model; performance tests load what they time.
+        self._models = not bundled or "accuracy" in self._suites
         self._prepared = False
         self._total = 0
         self._done = 0
@@ -70,9 +71,9 @@ class Controller:
         from pytest_sparsity.files import atomic_write, check_writable
 
         settings = self._state.settings
-        if settings.update is not None:
+        if settings.updating and settings.thresholds is not None:
             with blaming("--sparsity-update"):
-                check_writable(settings.update.parent)
+                check_writable(settings.thresholds.parent)
         with blaming("--sparsity-report"):
             check_writable(settings.report)
         if self._models:
@@ -85,8 +86,8 @@ class Controller:
 
         settings, bench = self._state.settings, self._state.session.bench
         models = bench.load_all()
-        if settings.thresholds is not None:
-            budgets.check_swept(settings.thresholds, self._cells())
+        if settings.overrides is not None:
+            budgets.check_swept(settings.overrides, self._cells())
         for name in settings.tasks:
             bench.task(name)
         _ = bench.calibration_corpus
@@ -113,6 +114,8 @@ class Controller:
         measured = []
         if "kernels" in self._suites:
             measured.append(f"kernels with {settings.examples} examples per check")
+        if "performance" in self._suites:
+            measured.append("speed")
         if self._models:
             measured.append(
                 f"{', '.join(settings.models)} at levels {', '.join(map(str, settings.levels))}"
@@ -253,10 +256,16 @@ class Controller:
                 when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
             write_summary(settings.report, verdicts, achieved, to_json(settings), origin)
-        if settings.update is not None:
+        if settings.updating and settings.thresholds is not None:
             from pytest_sparsity.sweep.propose import propose
 
-            propose(settings.update, verdicts, to_json(settings), session.bench.target.name)
+            propose(
+                settings.thresholds,
+                verdicts,
+                to_json(settings),
+                session.bench.target.name,
+                keep=settings.update_new_only,
+            )
         return verdicts, achieved
 
 

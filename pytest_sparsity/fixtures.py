@@ -11,11 +11,15 @@ from pytest_sparsity.options import Settings
 from pytest_sparsity.state import state_of
 
 if TYPE_CHECKING:
+    from pytest_sparsity.accuracy_gate import AccuracyGate
     from pytest_sparsity.degradation import Degradation
     from pytest_sparsity.evaluation.corpora import Corpus
     from pytest_sparsity.kernel_check import KernelCheck
     from pytest_sparsity.models import LanguageModel
+    from pytest_sparsity.paired_benchmark import PairedBenchmark
+    from pytest_sparsity.speed_gate import SpeedGate, Timing
     from pytest_sparsity.sweep.cell import Cell, Configuration
+    from pytest_sparsity.sweep.record import Record
     from pytest_sparsity.sweep.session import SweepSession
     from pytest_sparsity.targets import HardwareTarget
 
@@ -138,6 +142,52 @@ def cell_degradation(
     from pytest_sparsity.degradation import Degradation
 
     return Degradation(sparsity_session, sparsity_cell.configuration, request.node)
+
+
+@pytest.fixture(scope="session")
+def stored_record(request: pytest.FixtureRequest) -> Record | None:
+    """A record of the stored run, one after the other; None if there is none."""
+    return cast("Record | None", request.param)
+
+
+@pytest.fixture
+def accuracy_gate(
+    request: pytest.FixtureRequest,
+    sparsity_session: SweepSession,
+    sparsity_settings: Settings,
+) -> AccuracyGate:
+    """Holds cells of this run against those of a stored run."""
+    from pytest_sparsity.accuracy_gate import AccuracyGate
+
+    return AccuracyGate(sparsity_session, sparsity_settings, request.node)
+
+
+@pytest.fixture(scope="session")
+def _sparsity_timing(
+    sparsity_settings: Settings, hardware_target: HardwareTarget
+) -> Iterator[Timing]:
+    """The processes in which kernels are timed, and the lock of the device."""
+    from pytest_sparsity.speed_gate import Timing
+
+    timing = Timing(sparsity_settings, hardware_target)
+    yield timing
+    timing.close()
+
+
+@pytest.fixture
+def speed_gate(request: pytest.FixtureRequest, _sparsity_timing: Timing) -> SpeedGate:
+    """Holds the speed of a registered kernel as --sparsity-gate says: ``speed_gate("op/name")``."""
+    from pytest_sparsity.speed_gate import SpeedGate
+
+    return SpeedGate(_sparsity_timing, request.node)
+
+
+@pytest.fixture
+def paired_benchmark(request: pytest.FixtureRequest, _sparsity_timing: Timing) -> PairedBenchmark:
+    """Times functions side by side: ``paired_benchmark({"mine": f, "theirs": g})``."""
+    from pytest_sparsity.paired_benchmark import PairedBenchmark
+
+    return PairedBenchmark(_sparsity_timing, request.node)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pytest_sparsity import option_values as values
 from pytest_sparsity.errors import SparsityError
 
 SUITES = ("kernels", "accuracy", "performance")
@@ -18,6 +18,7 @@ KINDS = ("q", "k", "v", "o", "gate", "up", "down")
 DTYPES = ("auto", "bfloat16", "float32", "float16")
 TRAIN = ("never", "missing", "all")
 DATA = ("vendored", "full")
+GATE = ("off", "warn", "fail")
 QUICK_TASKS = (
     "basic_logical_reasoning",
     "basic_pattern",
@@ -96,7 +97,13 @@ class Settings:
     spon_sites: tuple[str, ...]
     spon_layers: tuple[int, int] | None
     thresholds: Path | None
-    update: Path | None
+    gate: str
+    baseline: Path | None
+    against: str | None
+    tolerance: float | None
+    update: bool
+    update_new_only: bool
+    history: Path | None
     strict: bool
     report: Path
     cache: Path | None
@@ -108,6 +115,17 @@ class Settings:
     def sizes(self) -> Sizes:
         """The amounts of data of the chosen profile."""
         return PROFILES[self.profile].sizes
+
+    @property
+    def updating(self) -> bool:
+        """Whether what is measured is written to thresholds or baseline, or both."""
+        return self.update or self.update_new_only
+
+    @property
+    def overrides(self) -> Path | None:
+        """The thresholds file whose budgets are in force: not one that is about to be written."""
+        kept = self.update_new_only and self.thresholds is not None and self.thresholds.exists()
+        return self.thresholds if kept or not self.updating else None
 
 
 @dataclass(frozen=True)
@@ -158,15 +176,28 @@ _OPTIONS = (
     _Option("spon-layers", "layers that have trained vectors: all, N or FIRST-LAST", "all",
             "RANGE"),
     _Option("thresholds", "file of budgets that override the bundled ones", None, "FILE"),
-    _Option("update", "write the measured damage plus a margin as budgets to FILE, for review",
-            None, "FILE", ini=False),
+    _Option("gate", f"what a regression against the baseline is: {', '.join(GATE)} (off: nothing "
+            "is compared)", "off", "WHAT"),
+    _Option("baseline", "folder of a stored run to compare with (speed.json, and records.jsonl for "
+            "accuracy)", None, "DIR"),
+    _Option("against", "compare the speed of kernels side by side with a git revision of "
+            "themselves, or with another kernel (op/name)", None, "REV", ini=False),
+    _Option("tolerance", "slow-down that counts, as a fraction (default: 0.08 side by side, 0.05 "
+            "on a GPU, 0.1 against a stored run)", None, "X"),
+    _Option("update", "write what is measured where --sparsity-thresholds (budgets: the damage "
+            "plus a margin, for review) and --sparsity-baseline (times) point", flag=True,
+            ini=False),
+    _Option("update-new-only", "like --sparsity-update, but keep entries that are there",
+            flag=True, ini=False),
+    _Option("history", "append what is measured to FILE, one line per run", None, "FILE"),
     _Option("strict", "what would be skipped is a failure: an inconclusive verdict, a cell "
             "without any budget, missing vectors or an absent target", flag=True),
     _Option("report", "folder of records, tables and pictures", "sparsity-report", "DIR"),
     _Option("cache", "folder of downloaded models, calibrations and vectors (default: the "
             "user's cache folder)", None, "DIR"),
     _Option("resume", "go on with the run in the report folder, and measure what it was started "
-            "to measure; name thresholds, strict, cache and update again", flag=True, ini=False),
+            "to measure; name thresholds, strict, cache, gate and update again", flag=True,
+            ini=False),
     _Option("seed", "seed of item order, choice order, bootstrap and kernel cases", "0", "N"),
     _Option("examples", "cases that hypothesis draws per kernel and check", None, "N"),
 )  # fmt: skip
@@ -216,7 +247,7 @@ def default_settings() -> Settings:
 
 
 def _settings(raw: Mapping[str, Any], base: Path) -> Settings:
-    profile = _one_of("profile", raw["profile"], tuple(PROFILES))
+    profile = values.one_of("profile", raw["profile"], tuple(PROFILES))
     defaults = PROFILES[profile]
 
     def path(name: str) -> Path | None:
@@ -225,38 +256,61 @@ def _settings(raw: Mapping[str, Any], base: Path) -> Settings:
     tasks = raw["tasks"]
     report = path("report")
     if report is None:
-        raise _bad("report", raw["report"], "name a folder")
+        raise values.bad("report", raw["report"], "name a folder")
+    gate = values.one_of("gate", raw["gate"], GATE)
+    _check_gate(raw, gate)
     return Settings(
         sweep=bool(raw["sweep"]),
-        suites=_choices("suite", raw["suite"], SUITES),
+        suites=values.choices("suite", raw["suite"], SUITES),
         profile=profile,
-        models=_models(raw["model"]),
-        methods=tuple(m for m in _list("methods", raw["methods"]) if m != "dense"),
-        levels=defaults.levels if raw["levels"] is None else _levels(raw["levels"]),
-        spon=_choices("spon", raw["spon"], SPON),
-        tasks=defaults.tasks if tasks is None else () if tasks == "none" else _list("tasks", tasks),
-        corpora=_list("corpora", raw["corpora"]),
+        models=values.models(raw["model"]),
+        methods=tuple(m for m in values.names("methods", raw["methods"]) if m != "dense"),
+        levels=defaults.levels if raw["levels"] is None else values.levels(raw["levels"]),
+        spon=values.choices("spon", raw["spon"], SPON),
+        tasks=(
+            defaults.tasks
+            if tasks is None
+            else ()
+            if tasks == "none"
+            else values.names("tasks", tasks)
+        ),
+        corpora=values.names("corpora", raw["corpora"]),
         calibration=raw["calibration"],
         prefill=raw["prefill"],
-        dtype=_one_of("dtype", raw["dtype"], DTYPES),
+        dtype=values.one_of("dtype", raw["dtype"], DTYPES),
         target=raw["target"],
-        data=_one_of("data", raw["data"], DATA),
-        train=_one_of("train", raw["train"], TRAIN),
-        spon_sites=_choices("spon-sites", raw["spon-sites"], KINDS),
-        spon_layers=_layers(raw["spon-layers"]),
+        data=values.one_of("data", raw["data"], DATA),
+        train=values.one_of("train", raw["train"], TRAIN),
+        spon_sites=values.choices("spon-sites", raw["spon-sites"], KINDS),
+        spon_layers=values.layers(raw["spon-layers"]),
         thresholds=path("thresholds"),
-        update=path("update"),
+        gate=gate,
+        baseline=path("baseline"),
+        against=raw["against"],
+        tolerance=values.tolerance(raw["tolerance"]),
+        update=bool(raw["update"]),
+        update_new_only=bool(raw["update-new-only"]),
+        history=path("history"),
         strict=bool(raw["strict"]),
         report=report,
         cache=path("cache"),
         resume=bool(raw["resume"]),
-        seed=_whole("seed", raw["seed"], 0),
+        seed=values.whole("seed", raw["seed"], 0),
         examples=(
             defaults.sizes.examples
             if raw["examples"] is None
-            else _whole("examples", raw["examples"], 1)
+            else values.whole("examples", raw["examples"], 1)
         ),
     )
+
+
+#: Fields that do not decide what is measured.
+_NOT_MEASURED = frozenset(
+    {
+        *("sweep", "resume", "report", "cache", "thresholds", "update", "update_new_only"),
+        *("gate", "baseline", "against", "tolerance", "history", "strict"),
+    }
+)
 
 
 def to_json(settings: Settings) -> dict[str, Any]:
@@ -264,7 +318,7 @@ def to_json(settings: Settings) -> dict[str, Any]:
     plain = {
         name: getattr(settings, name)
         for name in Settings.__dataclass_fields__
-        if name not in ("sweep", "resume", "report", "cache", "thresholds", "update", "strict")
+        if name not in _NOT_MEASURED
     }
     return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items()}
 
@@ -280,10 +334,10 @@ def resumed(settings: Settings, saved: Mapping[str, Any]) -> Settings:
             f"--sparsity-resume: {settings.report / 'settings.json'} is of another version; "
             "start anew with the options of the first run"
         )
-    values: dict[str, Any] = {
+    taken: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()
     }
-    return replace(settings, sweep=True, **values)
+    return replace(settings, sweep=True, **taken)
 
 
 def _raw(config: pytest.Config, option: _Option) -> Any:
@@ -297,64 +351,27 @@ def _raw(config: pytest.Config, option: _Option) -> Any:
     return given
 
 
-def _bad(name: str, value: object, fix: str) -> SparsityError:
-    return SparsityError(f"--sparsity-{name} {value!r}: {fix}")
-
-
-def _list(name: str, text: str) -> tuple[str, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise _bad(name, text, "give a comma-separated list without empty entries")
-    return tuple(dict.fromkeys(parts))
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise _bad(name, value, f"use one of {', '.join(known)}")
-    return value
-
-
-def _choices(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    chosen = tuple(_one_of(name, part, known) for part in _list(name, text))
-    return tuple(part for part in known if part in chosen)
-
-
-def _levels(text: str) -> tuple[float, ...]:
-    return tuple(sorted({parse_level(part) for part in _list("levels", text)}))
-
-
-def parse_level(text: str | float, where: str = "--sparsity-levels") -> float:
-    """A level from text or number; ``where`` it was given is named in the message.
-
-    Raises:
-        SparsityError: it is not a number from 0 to 1.
-    """
-    try:
-        level = float(text)
-    except (TypeError, ValueError):
-        level = math.nan
-    if not 0 <= level <= 1:
-        raise SparsityError(f"{where} {text!r}: a level is a fraction from 0 to 1, such as 0.5")
-    return level
-
-
-def _models(given: list[str]) -> tuple[str, ...]:
-    if not all(name.strip() for name in given):
-        raise _bad("model", "", "name a model, a folder, a GGUF file or a hub id")
-    return tuple(dict.fromkeys(name.strip() for name in given))
-
-
-def _layers(text: str) -> tuple[int, int] | None:
-    if text == "all":
-        return None
-    first, _, last = text.partition("-")
-    last = last or first
-    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-        raise _bad("spon-layers", text, "use all, one layer (7) or a range (0-14)")
-    return int(first), int(last)
-
-
-def _whole(name: str, text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise _bad(name, text, f"use a whole number from {least}")
-    return int(text)
+def _check_gate(raw: Mapping[str, Any], gate: str) -> None:
+    against, baseline = raw["against"], raw["baseline"]
+    updating = [name for name in ("update", "update-new-only") if raw[name]]
+    if against is not None and (not against.strip() or against.startswith("-")):
+        raise values.bad("against", against, "name a git revision, or a kernel as op/name")
+    if gate != "off" and not (against or baseline):
+        fix = (
+            "there is nothing to compare with; name a stored run with --sparsity-baseline, or a "
+            "revision or kernel with --sparsity-against"
+        )
+        raise values.bad("gate", gate, fix)
+    if against and gate == "off":
+        fix = "add --sparsity-gate=fail (or warn), or nothing is compared"
+        raise values.bad("against", against, fix)
+    if updating and not (raw["thresholds"] or baseline):
+        raise SparsityError(
+            f"--sparsity-{updating[0]}: say where to: --sparsity-thresholds FILE for budgets, "
+            "--sparsity-baseline DIR for times, or both"
+        )
+    if raw["update"] and baseline and gate != "off":
+        raise SparsityError(
+            "--sparsity-update: it would replace what --sparsity-gate compares with; leave out "
+            "one of the two, or use --sparsity-update-new-only"
+        )

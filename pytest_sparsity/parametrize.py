@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.options import SPON, Settings, parse_level
+from pytest_sparsity.errors import SparsityError, blaming
+from pytest_sparsity.option_values import parse_level
+from pytest_sparsity.options import SPON, Settings
 from pytest_sparsity.sweep import grid
 from pytest_sparsity.sweep.cell import Configuration
 
@@ -28,6 +29,12 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
     if "evaluation_corpus" in used:
         corpora = settings.corpora if settings.sweep else settings.corpora[:1]
         metafunc.parametrize("evaluation_corpus", corpora, indirect=True, scope="session")
+    if "stored_record" in used:
+        from pytest_sparsity.accuracy_gate import stored_records
+
+        records = stored_records(settings)
+        ids = ["no-baseline" if record is None else record.cell.id for record in records]
+        _over(metafunc, "stored_record", records, ids)
     if "sparsity_cell" in used:
         cells = grid.cells(settings, _models(settings)) if settings.sweep else []
         _over(metafunc, "sparsity_cell", cells, [cell.id for cell in cells])
@@ -73,12 +80,10 @@ def _marked(metafunc: pytest.Metafunc, settings: Settings) -> Settings:
         )
     given = {k: v for k, v in marker.kwargs.items() if v is not None}
     if "target" in given:
-        from pytest_sparsity.targets.resolve import is_target
+        from pytest_sparsity.targets.requirements import check_requirement
 
-        if not isinstance(given["target"], str) or not is_target(given["target"]):
-            raise SparsityError(
-                f"{_MARKER}: target {given['target']!r} is none of auto, cpu, cuda and cuda:INDEX"
-            )
+        with blaming(_MARKER):
+            check_requirement(given["target"])
     if "levels" in given:
         levels = _sequence("levels", given["levels"], (int, float))
         levels = tuple(parse_level(level, _MARKER) for level in levels)

@@ -11,15 +11,29 @@ import pytest
 from pytest_sparsity import hookspec
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.options import add_options, read_settings
-from pytest_sparsity.state import CHECKED, MEASURED, STATE, State, is_worker, state_of
+from pytest_sparsity.state import (
+    CHECKED,
+    GATED,
+    MEASURED,
+    STATE,
+    TIMED,
+    State,
+    is_worker,
+    state_of,
+)
 
 pytest_plugins = ["pytest_sparsity.fixtures"]
 
 #: The fixtures that have a value per configuration, cell or corpus.
-PARAMETRIZED = {"evaluation_corpus", "sparsity_cell", "sparsity_configuration", "_sparsity_point"}
+PARAMETRIZED = {
+    *("evaluation_corpus", "sparsity_cell", "sparsity_configuration", "_sparsity_point"),
+    "stored_record",
+}
+#: Of the accuracy suite: compares with a stored run.
+GATE_FILE = "test_sparsity_gate_accuracy.py"
 MARKER = (
     "sparsity(levels, methods, spon, target): the configurations that a test runs at, in place "
-    "of the options', and the target without which it is skipped"
+    "of the options', and what the machine must have or the test is skipped"
 )
 
 
@@ -47,15 +61,25 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.cache is not None:
         _keep_compiled_kernels(config, settings.cache)
     state = config.stash[STATE] = State(config, settings)
-    if not settings.sweep:
-        return
-    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+    if not is_worker(config):
+        _register(config, state)
+    if settings.sweep and config.args_source is not pytest.Config.ArgsSource.ARGS:
         suites = Path(__file__).parent / "suites"
         config.args = [str(suites / name) for name in settings.suites]
-    if not is_worker(config):
+
+
+def _register(config: pytest.Config, state: State) -> None:
+    """Add the hooks of the process that owns the terminal."""
+    from pytest_sparsity.gatekeeper import Gatekeeper
+    from pytest_sparsity.speed_controller import SpeedController
+
+    register = config.pluginmanager.register
+    register(SpeedController(config, state.settings), "sparsity-speed")
+    if state.settings.sweep:
         from pytest_sparsity.controller import Controller
 
-        config.pluginmanager.register(Controller(config, state), "sparsity-controller")
+        register(Controller(config, state), "sparsity-controller")
+    register(Gatekeeper(config, state), "sparsity-gatekeeper")
 
 
 def _keep_compiled_kernels(config: pytest.Config, cache: Path) -> None:
@@ -64,7 +88,20 @@ def _keep_compiled_kernels(config: pytest.Config, cache: Path) -> None:
 
     if FOLDER_VARIABLE not in os.environ:
         os.environ[FOLDER_VARIABLE] = str(cache / "kernels")
-        config.add_cleanup(lambda: os.environ.__delitem__(FOLDER_VARIABLE))
+
+        def restore() -> None:
+            del os.environ[FOLDER_VARIABLE]
+
+        config.add_cleanup(restore)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the bundled gate on accuracy where nothing is gated: it would only be skipped."""
+    if collection_path.name != GATE_FILE:
+        return None
+    gated = state_of(config).settings.gate != "off"
+    ours = (Path(__file__).parent / "suites").resolve() in collection_path.resolve().parents
+    return True if ours and not gated else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -86,12 +123,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     marker = item.get_closest_marker("sparsity")
     if marker is None or marker.kwargs.get("target") is None:
         return
-    from pytest_sparsity.targets import resolve_target
+    from pytest_sparsity.targets.requirements import missing
 
-    try:
-        resolve_target(marker.kwargs["target"])
-    except SparsityError as error:
-        pytest.skip(str(error))
+    if reason := missing(marker.kwargs["target"]):
+        pytest.skip(reason)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -103,7 +138,7 @@ def pytest_runtest_makereport(
     if call.excinfo is not None and isinstance(call.excinfo.value, SparsityError):
         report.longrepr = f"{type(call.excinfo.value).__name__}: {call.excinfo.value}"
     strict = state_of(item.config).settings.strict
-    ours = {"kernel_check", "sparsity_session"}
+    ours = {"kernel_check", "paired_benchmark", "sparsity_session", "speed_gate"}
     if strict and report.skipped and not ours.isdisjoint(item.fixturenames):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
@@ -114,4 +149,8 @@ def pytest_runtest_makereport(
             report.sparsity = measured  # type: ignore[attr-defined]
         if (checked := item.stash.get(CHECKED, None)) is not None:
             report.sparsity_checks = checked  # type: ignore[attr-defined]
+        if (gated := item.stash.get(GATED, None)) is not None:
+            report.sparsity_gate = gated  # type: ignore[attr-defined]
+        if (timed := item.stash.get(TIMED, None)) is not None:
+            report.sparsity_timed = timed  # type: ignore[attr-defined]
     return report

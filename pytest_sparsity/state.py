@@ -82,6 +82,14 @@ MEASURED = pytest.StashKey[dict[str, Any]]()
 #: On an item: the outcomes of its kernel checks, as plain data.
 CHECKED = pytest.StashKey[list[dict[str, Any]]]()
 
+#: On an item: what the gate decided, as plain data: ``kind`` (accuracy or speed), ``id``,
+#: ``decision``, ``reason``, ``figures`` and, where it is known, ``source`` ("FILE:LINE").
+GATED = pytest.StashKey[list[dict[str, Any]]]()
+
+#: On an item: what it timed, as plain data: ``measured`` (see ``benchmarking.gate.result``),
+#: ``store`` (whether it belongs into the baseline) and ``registered`` (ids of all kernels).
+TIMED = pytest.StashKey[dict[str, Any]]()
+
 
 def state_of(config: pytest.Config) -> State:
     """The state of this session."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pytest_sparsity.kernels.cpu._compiling import compiled
-from pytest_sparsity.kernels.cpu._rows import add_channels
+from pytest_sparsity.kernels.cpu._rows import add_channels, dots, eight
 from pytest_sparsity.kernels.cpu._vectors import (
     lanes,
     load,
@@ -103,6 +103,49 @@ def add_kept(
                 y, row * outputs, outputs, weight, output_step * size, channel_step * size,
                 own_channels, own_values, own, sample,
             )  # fmt: skip
+
+
+@compiled
+def multiply_kept(
+    products: Any, neurons: int, values: Any, keep: Any, rows: int, channels: int,
+    listed: Any, count: int, weight: int, neuron_step: int, channel_step: int, sample: Any,
+) -> None:  # fmt: skip
+    """Products[:, listed] = values W[listed].T, for each row the neurons that it keeps.
+
+    Args:
+        products: float32 [rows * neurons].
+        neurons: of the weight.
+        values: float32 [rows * channels].
+        keep: bool [rows * neurons].
+        rows: of products, values and keep.
+        channels: of the weight.
+        listed: int32 [count], ascending.
+        count: how many neurons some row keeps.
+        weight: address; from neuron to neuron ``neuron_step`` numbers, and so on.
+        neuron_step: see weight.
+        channel_step: see weight.
+        sample: of the weight.
+    """
+    size = width(sample)
+    pitch = neuron_step * size
+    chunk = max(count, 1) if rows == 1 else _CHUNK
+    own_neurons = np.empty(chunk, np.int32)
+    found = np.empty(8, np.float32)
+    for start in range(0, count, chunk):
+        stop = min(start + chunk, count)
+        for row in range(rows):
+            own = 0
+            for j in range(start, stop):
+                own_neurons[own] = listed[j]
+                own += keep[row * neurons + listed[j]]
+            for j in range(0, own, 8):
+                dots(
+                    values, row * channels, eight(weight, pitch, own_neurons, j, own),
+                    channel_step * size, channels, eight(weight, pitch, own_neurons, j + 8, own),
+                    found, sample,
+                )  # fmt: skip
+                for g in range(min(8, own - j)):
+                    products[row * neurons + own_neurons[j + g]] = found[g]
 
 
 @compiled

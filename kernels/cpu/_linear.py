@@ -145,7 +145,7 @@ def dense_linear(
         at = weight + output * output_step * size
         for row in range(rows):
             y[row * outputs + output] += dot(
-                values, row * channels, at, channel_step * size, channels, 0, sample
+                values, row * channels, at, channel_step * size, channels, sample
             )
     for row in range(rows):
         finish(y, row * outputs, outputs, out + row * out_pitch * size, sample)

@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from pytest_sparsity.kernels.cpu._activations import add_kept, compact, finish, read
+from pytest_sparsity.kernels.cpu._activations import (
+    add_kept,
+    compact,
+    finish,
+    multiply_kept,
+    read,
+)
 from pytest_sparsity.kernels.cpu._compiling import compiled
 from pytest_sparsity.kernels.cpu._linear import integers
-from pytest_sparsity.kernels.cpu._rows import dot
 from pytest_sparsity.kernels.cpu._vectors import width
 
 _HALF, _ONE = np.float32(0.5), np.float32(1)
@@ -27,28 +32,26 @@ def sparse_swiglu(
     threshold: float, activation: int, out: int, out_pitch: int, sample: Any,
 ) -> None:  # fmt: skip
     """All gates, then up and down of the neurons whose |act(gate x)| is above the threshold."""
-    size = width(sample)
     values = read(x, x_pitch, x_step, rows, channels, sample)
     h = np.empty(rows * neurons, np.float32)
-    keep = np.empty(rows * neurons, np.bool_)
-    for neuron in range(neurons):
-        at = gate + neuron * gate_step * size
-        for row in range(rows):
-            product = dot(values, row * channels, at, gate_channel_step * size, channels, 0, sample)
-            a = activate(product, activation)
-            h[row * neurons + neuron] = a
-            keep[row * neurons + neuron] = not abs(np.float64(a)) <= threshold
-    listed = np.empty(neurons, np.int32)
+    keep = np.ones(rows * neurons, np.bool_)
+    listed = np.arange(neurons).astype(np.int32)
+    multiply_kept(
+        h, neurons, values, keep, rows, channels, listed, neurons,
+        gate, gate_step, gate_channel_step, sample,
+    )  # fmt: skip
+    for i in range(rows * neurons):
+        h[i] = activate(h[i], activation)
+        keep[i] = not abs(np.float64(h[i])) <= threshold
     count = compact(keep, rows, neurons, listed)
-    for j in range(count):
-        neuron = np.int64(listed[j])
-        later = up + np.int64(listed[min(j + 1, count - 1)]) * up_step * size
-        for row in range(rows):
-            if keep[row * neurons + neuron]:
-                h[row * neurons + neuron] *= dot(
-                    values, row * channels, up + neuron * up_step * size, up_channel_step * size,
-                    channels, later, sample,
-                )  # fmt: skip
+    ups = np.empty(rows * neurons, np.float32)
+    multiply_kept(
+        ups, neurons, values, keep, rows, channels, listed, count,
+        up, up_step, up_channel_step, sample,
+    )  # fmt: skip
+    for i in range(rows * neurons):
+        if keep[i]:
+            h[i] *= ups[i]
     _down(
         h, keep, rows, neurons, listed, count,
         down, output_step, neuron_step, outputs, out, out_pitch, sample,
@@ -65,33 +68,29 @@ def hot_cold_mlp(
     activation: int, out: int, out_pitch: int, sample: Any,
 ) -> None:  # fmt: skip
     """The first ``hot`` neurons and the ``count`` int32 at ``cold``; ``gate`` is 0 for none."""
-    size = width(sample)
     values = read(x, x_pitch, x_step, rows, channels, sample)
     listed = np.empty(hot + count, np.int32)
     listed[:hot] = np.arange(hot)
     listed[hot:] = integers(cold, cold_step, count)
     h = np.empty(rows * neurons, np.float32)
-    for j in range(hot + count):
-        neuron = np.int64(listed[j])
-        following = np.int64(listed[min(j + 1, hot + count - 1)])
-        for row in range(rows):
-            value = dot(
-                values, row * channels, up + neuron * up_step * size, up_channel_step * size,
-                channels, up + following * up_step * size, sample,
-            )  # fmt: skip
-            if gate:
-                value *= activate(
-                    dot(
-                        values, row * channels, gate + neuron * gate_step * size,
-                        gate_channel_step * size, channels,
-                        gate + following * gate_step * size, sample,
-                    ),
-                    activation,
-                )  # fmt: skip
-            else:
-                value = activate(value, activation)
-            h[row * neurons + neuron] = value
+    gates = np.empty(rows * neurons, np.float32)
     keep = np.ones(rows * neurons, np.bool_)
+    multiply_kept(
+        h, neurons, values, keep, rows, channels, listed, hot + count,
+        up, up_step, up_channel_step, sample,
+    )  # fmt: skip
+    if gate:
+        multiply_kept(
+            gates, neurons, values, keep, rows, channels, listed, hot + count,
+            gate, gate_step, gate_channel_step, sample,
+        )  # fmt: skip
+    for row in range(rows):
+        for j in range(hot + count):
+            i = row * neurons + listed[j]
+            if gate:
+                h[i] *= activate(gates[i], activation)
+            else:
+                h[i] = activate(h[i], activation)
     _down(
         h, keep, rows, neurons, listed, hot + count,
         down, output_step, neuron_step, outputs, out, out_pitch, sample,

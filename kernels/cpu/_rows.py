@@ -10,6 +10,7 @@ from pytest_sparsity.kernels.cpu._compiling import compiled
 from pytest_sparsity.kernels.cpu._vectors import (
     LINE,
     add,
+    add_products,
     lanes,
     load,
     multiply_add,
@@ -18,6 +19,7 @@ from pytest_sparsity.kernels.cpu._vectors import (
     single,
     store,
     total,
+    totals,
     weighted_sum,
     wide,
     width,
@@ -147,7 +149,7 @@ def _span(
 
 
 @compiled
-def dot(x: Any, first: int, row: int, step: int, channels: int, later: int, sample: Any) -> Any:
+def dot(x: Any, first: int, row: int, step: int, channels: int, sample: Any) -> Any:
     """Sum over channels of x[first + channel] times the number at row + channel * step.
 
     Args:
@@ -156,8 +158,6 @@ def dot(x: Any, first: int, row: int, step: int, channels: int, later: int, samp
         row: address of weights.
         step: bytes from one to the next.
         channels: how many.
-        later: address of the row that comes next, to fetch its beginning; 0 if it is the one
-            behind this, which the processor fetches by itself.
         sample: of the weights.
     """
     sum = np.float32(0)
@@ -168,12 +168,7 @@ def dot(x: Any, first: int, row: int, step: int, channels: int, later: int, samp
         values = x.ctypes.data + 4 * first
         fours = channels - channels % (4 * size)
         start = channels - channels % size
-        cut = max(fours - AHEAD // step, 0) if later else fours
-        sums = _dots(values, 0, cut, row, (vector, vector, vector, vector), sample)
-        for channel in range(cut, fours, 4 * size):
-            at = later + (channel - cut) * step
-            prefetch((at, at + LINE, at + 2 * LINE, at + 3 * LINE), 0)
-            sums = _dots(values, channel, channel + 4 * size, row, sums, sample)
+        sums = _dots(values, 0, fours, row, (vector, vector, vector, vector), sample)
         rest = sums[0]
         for channel in range(fours, start, size):
             at = row + channel * step
@@ -199,3 +194,51 @@ def _dots(values: int, start: int, stop: int, row: int, sums: Any, sample: Any) 
         c = multiply_add(load(x + 8 * size, _F32, c), load(at + 2 * LINE, sample, c), c)
         d = multiply_add(load(x + 12 * size, _F32, d), load(at + 3 * LINE, sample, d), d)
     return a, b, c, d
+
+
+@compiled
+def dots(
+    x: Any, first: int, rows: Any, step: int, channels: int, later: Any, products: Any, sample: Any
+) -> None:
+    """products[g] = sum over channels of x[first + channel] times the number of eight rows.
+
+    Every product is the same sum in the same order, whatever the other rows are.
+
+    Args:
+        x: float32.
+        first: of x.
+        rows: eight addresses of weights.
+        step: bytes from one channel to the next.
+        channels: how many.
+        later: the rows that come next, to fetch their beginnings.
+        products: float32 [8].
+        sample: of the weights.
+    """
+    values = x.ctypes.data + 4 * first
+    size = lanes(wide(sample))
+    whole = channels - channels % size if step == width(sample) else 0
+    ahead = min(AHEAD // step, whole)
+    cut = whole - ahead
+    sums = _octet(wide(sample))
+    sums = _products(values, 0, cut, rows, step, rows, ahead * step, sums, sample)
+    sums = _products(values, cut, whole, rows, step, later, -cut * step, sums, sample)
+    rest = _octet(single(sample))
+    rest = _products(values, whole, channels, rows, step, rows, 0, rest, sample)
+    store(products.ctypes.data, add(totals(sums), totals(rest)), _F32)
+
+
+@compiled
+def _products(
+    values: int, start: int, stop: int, rows: Any, step: int, fetched: Any, ahead: int, sums: Any,
+    sample: Any,
+) -> Any:  # fmt: skip
+    for channel in range(start, stop, lanes(sums[0])):
+        prefetch(fetched, channel * step + ahead)
+        x = load(values + 4 * channel, _F32, sums[0])
+        sums = add_products(sums, x, rows, channel * step, sample)
+    return sums
+
+
+@compiled
+def _octet(vector: Any) -> Any:
+    return vector, vector, vector, vector, vector, vector, vector, vector

@@ -212,20 +212,48 @@ def total(context: Any, vector: Any) -> Any:
     """The sum of a vector's lanes, by halves."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        (value,) = arguments
-        count = vector.lanes
-        while count > 1:
-            count //= 2
-            halves = [
-                builder.shuffle_vector(value, value, ir.Constant(
-                    ir.VectorType(WORD, count), list(range(first, first + count))
-                ))
-                for first in (0, count)
-            ]  # fmt: skip
-            value = builder.fadd(*halves)
-        return builder.extract_element(value, WORD(0))
+        return _total(builder, arguments[0])
 
     return types.float32(vector), generate
+
+
+@instruction
+def totals(context: Any, vectors: Any) -> Any:
+    """A vector of the totals of a tuple of vectors."""
+    result = Vector(vectors.count)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        found = context.get_constant_null(result)
+        for g, vector in enumerate(_elements(builder, arguments[0])):
+            found = builder.insert_element(found, _total(builder, vector), WORD(g))
+        return found
+
+    return result(vectors), generate
+
+
+def _total(builder: Any, vector: Any) -> Any:
+    count = vector.type.count
+    while count > 1:
+        count //= 2
+        kind = ir.VectorType(WORD, count)
+        masks = [ir.Constant(kind, list(range(first, first + count))) for first in (0, count)]
+        vector = builder.fadd(*(builder.shuffle_vector(vector, vector, mask) for mask in masks))
+    return builder.extract_element(vector, WORD(0))
+
+
+@instruction
+def add_products(context: Any, sums: Any, vector: Any, rows: Any, offset: Any, sample: Any) -> Any:
+    """Per g the sum of sums[g] and of ``vector`` times the numbers at rows[g] + offset: a tuple."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        addresses = _moved(builder, arguments[2], rows.count, arguments[3])
+        found = []
+        for sum, address in zip(_elements(builder, arguments[0]), addresses, strict=True):
+            weights = widened(builder, raw(builder, address, sample, vector.lanes), sample)
+            found.append(fused(builder, arguments[1], weights, sum))
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return sums(sums, vector, rows, types.int64, sample), generate
 
 
 @instruction

@@ -7,7 +7,7 @@
 //  - rows of weights are prefetched by software, a little ahead in the row and, at its end, at the
 //    beginning of a row of the next pass: the hardware does not know where that is;
 //  - int4: a block of bytes is loaded once as 32-bit words, and each of the eight nibbles of a word
-//    is looked up in place.  The sums lie in that order of nibbles and are sorted once, at the end.
+//    becomes a number in place.  The sums lie in that order of nibbles and are sorted once, at the end.
 // Vectors are GCC's and Clang's own (`vector_size`), as wide as the machine's registers.
 // Sums are float32, over channels in ascending order by eights; every result depends on its operands
 // alone.  Compiled without -ffast-math: an activation that is NaN is active.
@@ -292,6 +292,7 @@ template <class S> struct Nibbles {
         : payload(payload), pitch(pitch), half(half), scales(scales), scale_pitch(scale_pitch),
           group(group) {
         bool regular = group % 4 == 0 && half % 4 == 0;
+        blocks.reserve(2 * (half / kBlock + 1));
         for (Index from = 0; regular && from < half; from += kBlock) {
             for (Index start : {from, from + half}) {
                 Index count = std::min(kBlock, half - from), first = start / group;
@@ -316,13 +317,21 @@ template <class S> struct Nibbles {
 
     // The numbers of nibble `which` of each word.
     static Floats numbers(Words words, int which) {
-        words >>= 4 * which;
 #if defined(__AVX512F__)
-        const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-        return (Floats)_mm512_permutexvar_ps((__m512i)words, values);  // looks at four bits
-#else
-        return __builtin_convertvector((Ints)(words & 15) - 8, Floats);
+        // The first and the last nibble take fewer instructions this way, the others the other way,
+        // and the two kinds run side by side.
+        if (which % 7 == 0) {
+            const __m512 values =
+                _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+            words >>= 4 * which;
+            return (Floats)_mm512_permutexvar_ps((__m512i)words, values);  // looks at four bits
+        }
 #endif
+        // Inserted into a power of two whose digits at this place count ones: all exact.
+        if (which > 4) words >>= 12, which -= 3;
+        Words power = Words{} + (std::uint32_t(150 - 4 * which) << 23);
+        Words sum = (words & (15u << 4 * which)) | power;
+        return (Floats)sum - ((Floats)power + 8.0f);
     }
 
     template <int C> void pass(const Active* active, const Active* end, float* sums) const {
@@ -330,6 +339,7 @@ template <class S> struct Nibbles {
         static thread_local std::vector<float> scaled;
         scaled.resize(C * groups);
         const std::uint8_t* rows[C];
+        const S* later[C];  // the scales of the next pass
         Ahead ahead;
         ahead.bytes = half;
         for (int c = 0; c < C; ++c) {
@@ -340,39 +350,62 @@ template <class S> struct Nibbles {
                 scaled[c * groups + g] = active[c].value * widen(scale[g]);
             }
             ahead.here[c] = reinterpret_cast<const char*>(rows[c]);
-            ahead.next[c] = ahead.here[c] + std::max<Index>(half - kAhead, 0);
-            if (next < end) {
-                ahead.next[c] = reinterpret_cast<const char*>(payload + next->channel * pitch);
-                const char* line = reinterpret_cast<const char*>(scales + next->channel * scale_pitch);
-                for (Index b = 0; b < groups * Index(sizeof(S)); b += 64) __builtin_prefetch(line + b);
-            }
+            ahead.next[c] = next < end ? reinterpret_cast<const char*>(payload + next->channel * pitch)
+                                       : ahead.here[c] + std::max<Index>(half - kAhead, 0);
+            later[c] = next < end ? scales + next->channel * scale_pitch : scale;
         }
         if (blocks.empty()) {
             plain<C>(rows, scaled.data(), groups, sums);
         } else {
-            blocked<C>(rows, scaled.data(), groups, sums, ahead);
+            blocked<C>(rows, later, scaled.data(), groups, sums, ahead);
         }
     }
 
     template <int C>
-    void blocked(const std::uint8_t* const* rows, const float* scaled, Index groups, float* sums,
-                 const Ahead& ahead) const {
+    void blocked(const std::uint8_t* const* rows, const S* const* later, const float* scaled,
+                 Index groups, float* sums, const Ahead& ahead) const {
         const Groups* block = blocks.data();
+        constexpr Index line = 64 / sizeof(S);
+        Index fetched = 0;  // scales of the next pass, while as large a part of the rows is added
         for (Index from = 0; from < half; from += kBlock, sums += kSums, block += 2) {
             ahead.fetch<C>(from);
-            Index count = std::min(half - from, kBlock);
-            Floats sum[8];
-            for (int i = 0; i < 8; ++i) sum[i] = load<Floats>(sums + i * kLanes);
-            for (int c = 0; c < C; ++c) {
-                Words words{};
-                if (count == kBlock) words = load<Words>(rows[c] + from);
-                else std::memcpy(&words, rows[c] + from, count);
-                Floats low = lanes(scaled + c * groups, block[0]);
-                Floats high = lanes(scaled + c * groups, block[1]);
-                for (int i = 0; i < 8; ++i) sum[i] += (i % 2 ? high : low) * numbers(words, i);
+            if (fetched < groups && 2 * from >= fetched * group) {
+                for (int c = 0; c < C; ++c) __builtin_prefetch(later[c] + fetched);
+                fetched += line;
             }
-            for (int i = 0; i < 8; ++i) store(sums + i * kLanes, sum[i]);
+            if (from + kBlock <= half && std::min(block[0].border, block[1].border) == kLanes) {
+                add_block<C, true>(rows, kBlock, from, scaled, groups, block, sums);
+            } else {
+                Index count = std::min(half - from, kBlock);
+                add_block<C, false>(rows, count, from, scaled, groups, block, sums);
+            }
         }
+    }
+
+    // One block of C rows: `Whole` if it is full, and each half of its outputs in one group.
+    template <int C, bool Whole>
+    static void add_block(const std::uint8_t* const* rows, Index count, Index from,
+                          const float* scaled, Index groups, const Groups* block, float* sums) {
+        const float* first = scaled + block[0].first;
+        const float* second = scaled + block[1].first;
+        Floats sum[8];
+        for (int i = 0; i < 8; ++i) sum[i] = load<Floats>(sums + i * kLanes);
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) {
+            Words words{};
+            Floats low, high;
+            if (Whole) {
+                words = load<Words>(rows[c] + from);
+                low = spread(first[c * groups]);
+                high = spread(second[c * groups]);
+            } else {
+                std::memcpy(&words, rows[c] + from, count);
+                low = lanes(scaled + c * groups, block[0]);
+                high = lanes(scaled + c * groups, block[1]);
+            }
+            for (int i = 0; i < 8; ++i) sum[i] += (i % 2 ? high : low) * numbers(words, i);
+        }
+        for (int i = 0; i < 8; ++i) store(sums + i * kLanes, sum[i]);
     }
 
     template <int C>
@@ -392,9 +425,11 @@ template <class S> struct Nibbles {
         if (blocks.empty()) return round(sums, outputs, bias, result);
         for (Index from = 0; from < half; from += kBlock, sums += kSums) {
             float sorted[2][kBlock];
-            for (int i = 0; i < kBlock; ++i) {
-                sorted[0][i] = sums[i % 4 * 2 * kLanes + i / 4];
-                sorted[1][i] = sums[(i % 4 * 2 + 1) * kLanes + i / 4];
+            for (int side = 0; side < 2; ++side) {
+                const float* four = sums + side * kLanes;
+                for (int i = 0; i < kLanes; ++i) {
+                    for (int j = 0; j < 4; ++j) sorted[side][4 * i + j] = four[2 * j * kLanes + i];
+                }
             }
             Index stop = std::min(half, from + kBlock);
             for (int side = 0; side < 2; ++side) {

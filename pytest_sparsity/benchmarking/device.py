@@ -58,17 +58,6 @@ def capture(run: Callable[[], object]) -> torch.cuda.CUDAGraph:
     return graph
 
 
-def copy_bandwidth(rounds: int, seed: int, size: int = 1 << 30) -> float:
-    """Bytes per second, read plus written, of a device copy of ``size`` bytes: its best tenth.
-
-    A kernel that reads weights and writes next to nothing may exceed it a little.
-    """
-    source = torch.empty(size, dtype=torch.int8, device="cuda").zero_()
-    target = torch.empty_like(source)
-    times = time_graphs({"copy": lambda: target.copy_(source)}, rounds, seed)["copy"]
-    return 2 * size / sorted(times)[len(times) // 10]
-
-
 def _replay(graph: torch.cuda.CUDAGraph) -> float:
     started = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     ended = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -332,7 +332,7 @@ CHECKS: Mapping[str, Check] = {
             _FLOAT,
             _exact_sums,
             values="integer",
-            cost=2,
+            cost=3,
         ),
         Check(
             "splitting",
@@ -342,7 +342,7 @@ CHECKS: Mapping[str, Check] = {
             _FLOAT,
             _exact_sums,
             values="integer",
-            cost=2,
+            cost=3,
         ),
         Check(
             "ends",
@@ -375,14 +375,14 @@ CHECKS: Mapping[str, Check] = {
             "operands are left as they are, and every result is a new tensor",
             _inputs,
             _inputs_cases,
-            cost=2,
+            cost=3,
         ),
         Check(
             "bounds",
             "no memory outside of operands and results is used",
             _bounds,
             _bounds_cases,
-            cost=2,
+            cost=3,
         ),
         Check(
             "unread",
@@ -391,7 +391,7 @@ CHECKS: Mapping[str, Check] = {
             _unread_cases,
             "kernels declared to skip, of ops with weights",
             lambda kernel: kernel.skips and kernel.definition.bound is not None,
-            cost=2,
+            cost=5,
         ),
         Check(
             "work",

@@ -51,7 +51,9 @@ def _varied(kernel: Kernel, case: Case, index: int) -> Case:
     if case.layout == "best" and index % 2:
         case = replace(case, layout=layouts[index // 2 % len(layouts)])
     if options:
-        case = case.with_options(**options[index % len(options)])
+        # Once around, the next ones go with another half of the layouts.
+        turn = index // len(options)
+        case = case.with_options(**options[(index + turn) % len(options)])
     return space.fitted(
         replace(
             case,

@@ -20,7 +20,7 @@ from pytest_sparsity.kernels.registry import Kernel
 
 #: Seconds without a new case after which a native kernel hangs, and until the first case, since
 #: kernels are imported and compiled before.
-CASE_LIMIT = 30.0
+CASE_LIMIT = 60.0
 FIRST_LIMIT = 120.0
 #: How much longer a case may take where Python interprets it, or a compiler runs.
 _PATIENCE = 4

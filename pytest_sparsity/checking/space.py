@@ -40,10 +40,10 @@ _PATTERNS: dict[str, tuple[str, ...]] = {
     "hot_cold_mlp": _HIDDEN,
 }
 _LAYOUTS: dict[str, tuple[str, ...]] = {
-    # Rows of a payload are contiguous; packed weights have no other layout at all.
-    "sparse_quantized_linear": ("best", "pitch", "offset"),
-    "semi_structured_linear": ("best", "pitch", "offset"),
-    "compact": ("best", "pitch", "offset"),
+    # Rows of a payload are contiguous; packed weights have no other layout at all; x and bias may.
+    "sparse_quantized_linear": ("best", "pitch", "offset", "strided"),
+    "semi_structured_linear": ("best", "pitch", "offset", "strided"),
+    "compact": ("best", "pitch", "offset", "strided"),
 }
 
 

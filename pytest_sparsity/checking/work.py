@@ -7,7 +7,7 @@ the right result in the time of a dense one; here it shows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_sparsity.checking import space
 from pytest_sparsity.checking.case import Case, Value
@@ -22,8 +22,8 @@ MAX_LOADS = 1.01
 LEVELS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 _PATTERNS = ("all", "none", "one", "first", "last", "alternating", "blocks", "nan")
 _SHAPE, _ODD = (192, 256), (129, 65)
-#: Channels enough to be split.
-_LONG = 2048
+#: Channels, or neurons, and outputs: enough for several programs to share a result.
+_LARGE = (4096, 1024)
 _OPTIONS: Mapping[str, Sequence[Mapping[str, Value]]] = {
     "sparse_quantized_linear": ({"bits": 8}, {"bits": 4, "group": 32}),
     "semi_structured_linear": ({"nm": (2, 4)}, {"nm": (4, 8)}, {"nm": (8, 16)}),
@@ -77,10 +77,20 @@ def _cases(kernel: Kernel) -> Iterator[Case]:
         layout = "pitch" if index % 2 else "best"
         case = Case(1, k, _ODD[1], dtype=dtype, pattern=pattern, layout=layout, seed=index)
         yield case.with_options(**options[index % len(options)])
-    yield Case(1, _LONG, _SHAPE[1], dtype=kernel.dtypes[0], level=0.9).with_options(**options[0])
+    yield _large(kernel, options[0])
     if kernel.max_rows > 1:
         case = Case(min(3, kernel.max_rows), *_SHAPE, dtype=kernel.dtypes[0], level=0.75)
         yield case.with_options(**options[0])
+
+
+def _large(kernel: Kernel, options: Mapping[str, Value]) -> Case:
+    channels, outputs = _LARGE
+    case = Case(1, channels, outputs, dtype=kernel.dtypes[0], level=0.9).with_options(**options)
+    if kernel.op == "sparse_qkv":
+        return case.with_options(sizes=(outputs // 2, outputs // 4, outputs // 4))
+    if "hidden" in space.options(kernel.op):
+        return replace(case, k=64).with_options(hidden=channels)
+    return case
 
 
 def run(trial: Trial) -> float:

@@ -42,7 +42,7 @@ _LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), "-.")  # one per met
 _BARS = "Bars: 95 % interval of the paired change against dense. Dotted: dense."
 _BAND = " Band: 95 % interval of dense's own accuracy."
 _NO_LIMITS = " Hollow: too few data for an interval."
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "svg.hashsalt": "pytest-sparsity",  # the same ids in every run
     "text.parse_math": False,  # a dollar in a name is a dollar
     "font.size": 9,
@@ -74,7 +74,7 @@ def draw(results: Results, model: str) -> dict[str, bytes]:
 
     # A style context, so that neither the user's settings get in nor these get out; and no
     # pyplot, which would choose a backend for the whole process.
-    with style.context(["default", _STYLE]), warnings.catch_warnings():
+    with style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # in a user's names
         figure = Figure(layout="constrained")
         _compose(figure, rows, model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
@@ -265,7 +266,10 @@ class Bench:
             "code": _code_hash(),
         }
         if configuration.method != "dense":
-            key["method"] = dict(self.method(configuration.method).parameters)
+            method = self.method(configuration.method)
+            key["method"] = dict(method.parameters)
+            if (source := _foreign_source(method)) is not None:
+                key["method_source"] = source
             key["calibration"] = self.calibrator(configuration.model).hash
             key["prefill"] = self.prefill.name
             key["spon"] = configuration.spon
@@ -299,6 +303,14 @@ def _code_hash() -> str:
     folders = ("evaluation", "kernels", "methods", "models", "spon")
     files = sorted(file for folder in folders for file in (package / folder).rglob("*.py"))
     return sha256_text(*(file.read_text(encoding="utf-8") for file in files))[:16]
+
+
+def _foreign_source(method: Method) -> str | None:
+    """Identifies the file of a method that is not ours: what it says may change as well."""
+    file = inspect.getsourcefile(type(method))
+    if file is None or Path(__file__).parents[1] in Path(file).resolve().parents:
+        return None
+    return sha256_text(Path(file).read_text(encoding="utf-8"))[:16]
 
 
 @cache

@@ -62,6 +62,9 @@ class Budgets:
         """The budget of a metric of a configuration, if there is one."""
         return self._by_key.get((configuration, metric))
 
+    def __contains__(self, place: tuple[Configuration, str]) -> bool:
+        return place in self._by_key
+
     def __iter__(self) -> Any:
         return iter(self._by_key.values())
 

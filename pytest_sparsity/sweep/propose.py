@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_sparsity.files import atomic_write
+from pytest_sparsity.sweep import budgets
 from pytest_sparsity.sweep.budgets import METRICS, SCHEMA
+from pytest_sparsity.sweep.cell import Configuration
 from pytest_sparsity.sweep.comparison import Comparison
 from pytest_sparsity.sweep.verdict import Verdict
 
@@ -44,7 +46,11 @@ def limit(comparison: Comparison) -> float | None:
 
 
 def propose(
-    path: Path, verdicts: Iterable[Verdict], settings: Mapping[str, Any], target: str
+    path: Path,
+    verdicts: Iterable[Verdict],
+    settings: Mapping[str, Any],
+    target: str,
+    keep: bool = False,
 ) -> None:
     """Write the budgets of everything measured.
 
@@ -53,10 +59,17 @@ def propose(
         verdicts: with the metrics; what they said is not looked at.
         settings: under which they were measured.
         target: on what machine.
+        keep: leave budgets that are in the file as they are, and add those that are not.
 
     Raises:
-        SparsityError: ``path`` cannot be written.
+        SparsityError: ``path`` cannot be written; or it is kept, and is no thresholds file.
     """
+    if keep and path.exists():
+        known = budgets.load(path)
+        fresh = [v for v in verdicts if _place(v) not in known]
+        text = path.read_text(encoding="utf-8").rstrip("\n")
+        atomic_write(path, "\n".join([text, *_entries(fresh)]) + "\n")
+        return
     lines = [
         f"schema = {SCHEMA}",
         "",
@@ -70,7 +83,18 @@ def propose(
         f"target = {_text(target)}",
         f"profile = {_text(settings['profile'])}",
         f"seed = {settings['seed']}",
+        *_entries(verdicts),
     ]
+    atomic_write(path, "\n".join(lines) + "\n")
+
+
+def _place(verdict: Verdict) -> tuple[Configuration, str]:
+    return verdict.comparison.cell.configuration, verdict.comparison.metric
+
+
+def _entries(verdicts: Iterable[Verdict]) -> list[str]:
+    """The tables of these metrics, line by line."""
+    lines: list[str] = []
     for verdict in verdicts:
         comparison, configuration = verdict.comparison, verdict.comparison.cell.configuration
         value = limit(comparison)
@@ -90,7 +114,7 @@ def propose(
             f"metric = {_text(comparison.metric)}",
             f"{side} = {value!r}",
         ]
-    atomic_write(path, "\n".join(lines) + "\n")
+    return lines
 
 
 def _text(value: str) -> str:

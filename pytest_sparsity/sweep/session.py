@@ -38,8 +38,8 @@ class SweepSession:
     ) -> None:
         self.settings = settings
         files = [BUNDLED_THRESHOLDS]
-        if settings.thresholds is not None:
-            files.append(settings.thresholds)
+        if settings.overrides is not None:
+            files.append(settings.overrides)
         self.budgets: Budgets = budgets.load(*files)
         self.bench = Bench(settings, progress, methods)
         self.store = RecordStore(settings.report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_sparsity.targets.caches import Cache
 from pytest_sparsity.targets.host import HardwareTarget
 
 
@@ -18,6 +19,7 @@ def _target(index: int) -> HardwareTarget:
     import torch
 
     properties = torch.cuda.get_device_properties(index)
+    cache = getattr(properties, "L2_cache_size", 0)  # since torch 2.6
     return HardwareTarget(
         kind="cuda",
         name=properties.name,
@@ -27,4 +29,7 @@ def _target(index: int) -> HardwareTarget:
         # Tensor cores multiply bfloat16 from Ampere on; before, it is emulated.
         fast_bfloat16=properties.major >= 8,
         index=index,
+        caches=(Cache(2, cache, 1),) if cache else (),
+        # ROCm's devices call themselves cuda too, and number their generations otherwise.
+        capability=None if torch.version.hip else (properties.major, properties.minor),
     )

@@ -10,6 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_sparsity.targets.caches import CPUS, Cache, read_sysctl, read_sysfs
+
 #: Processor flags that decide which kernels run, as /proc/cpuinfo spells them.
 _X86_FLAGS = (
     "avx2",
@@ -35,6 +37,9 @@ _APPLE_FLAGS = {
     "hw.optional.avx512f": "avx512f",
 }
 
+#: Every name that may stand in ``HardwareTarget.isa`` of a CPU.
+ISA = frozenset((*_X86_FLAGS, *_ARM_FLAGS.values(), *_APPLE_FLAGS.values()))
+
 
 @dataclass(frozen=True)
 class HardwareTarget:
@@ -48,6 +53,9 @@ class HardwareTarget:
         memory_bytes: main memory, or memory of the GPU; 0 where it cannot be told.
         fast_bfloat16: whether matrix products in bfloat16 are faster than in float32.
         index: number of the GPU; 0 for the CPU.
+        caches: caches that this process may use, innermost first; of a GPU its L2 cache.  Empty
+            where they cannot be told.
+        capability: compute capability of a CUDA device, (9, 0) for an H100.
     """
 
     kind: str
@@ -57,6 +65,23 @@ class HardwareTarget:
     memory_bytes: int
     fast_bfloat16: bool
     index: int = 0
+    caches: tuple[Cache, ...] = ()
+    capability: tuple[int, int] | None = None
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the outermost caches together; 0 where they cannot be told."""
+        return self.caches[-1].total if self.caches else 0
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes per second that all cores read from memory, or that a copy on the GPU moves.
+
+        Measured when first asked for, in a second or two, and kept for the day.
+        """
+        from pytest_sparsity.targets.bandwidth import measured
+
+        return measured(self)
 
     @property
     def device(self) -> str:
@@ -88,9 +113,10 @@ def host_target() -> HardwareTarget:
         kind="cpu",
         name=name or platform.machine() or "unknown CPU",
         isa=isa,
-        cores=_usable_cores(),
+        cores=len(_usable_cpus()),
         memory_bytes=_memory_bytes(),
         fast_bfloat16=fast,
+        caches=read_sysctl(_sysctl) if system == "Darwin" else read_sysfs(CPUS, _usable_cpus()),
     )
 
 
@@ -117,10 +143,10 @@ def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
     return name, tuple(sorted(ours for theirs, ours in _ARM_FLAGS.items() if theirs in flags))
 
 
-def _usable_cores() -> int:
+def _usable_cpus() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def _memory_bytes() -> int:

@@ -20,13 +20,14 @@ import pytest
 from pytest_sparsity import HardwareTarget, Outcome, Settings, SweepSession
 from pytest_sparsity.benchmarking import receipts
 from pytest_sparsity.benchmarking.cold import Spread, describe_noise, p10_ratio
-from pytest_sparsity.benchmarking.device import copy_bandwidth, time_graphs
+from pytest_sparsity.benchmarking.device import time_graphs
 from pytest_sparsity.benchmarking.problems import Oracle, Problem, dense_ways, linear_problem
 from pytest_sparsity.kernels.dispatch import obstacle
 from pytest_sparsity.kernels.registry import Kernel, registered
 from pytest_sparsity.reference.operands import arguments
 from pytest_sparsity.stats import Interval
 from pytest_sparsity.sweep.bench import versions
+from pytest_sparsity.targets.bandwidth import copy_bandwidth
 
 Report = Callable[[str, str, Mapping[str, Any]], None]
 
@@ -70,7 +71,7 @@ def test_kernels_beat_cublas(
     ]
     if not kernels:
         pytest.skip("no kernel of sparse_linear runs here")
-    copied = copy_bandwidth(ROUNDS, seed)
+    copied = copy_bandwidth(hardware_target.index)
     lines, figures, verdicts = [f"a copy reaches {copied / 1e9:,.0f} GB/s"], {}, []
     for k, n in SHAPES:
         problem = linear_problem(k, n, LEVELS, dense_ways("cuda"), device, seed)

@@ -72,7 +72,7 @@ def test_draws_are_spread(drawn: Draw) -> None:
         assert sum(case.dtype == dtype for case in found) > 50
     assert sum(case.k <= 2 for case in found) < 60
     # Interpreters run at seconds per large case.
-    assert 0 < sum(max(case.k, case.n) > 640 for case in found) < 15
+    assert sum(max(case.k, case.n) > 640 for case in found) < 15
     assert sum(case.k * case.n for case in found) / 300 < 40_000
 
 

@@ -119,21 +119,33 @@ def test_values(drawn: Draw) -> None:
         ("pitch", (1, 9), 0, 307),
         ("column_slice", (307, 1), 3, 307),
         ("offset", (1, 2), 1, 300),
-        ("strided", (2, 4), 0, 307),
+        ("strided", (2, 4), 0, 607),
     ],
 )
 def test_layouts(layout: str, strides: tuple[int, int], offset: int, pitch: int) -> None:
     inputs = linear("random", layout=layout, bias=True)
     assert inputs.weight.stride() == strides
     assert inputs.weight.storage_offset() == offset
-    assert inputs.x.stride() == (pitch, 1)
-    assert inputs.bias.stride() == (2 if layout == "strided" else 1,)
+    step = 2 if layout == "strided" else 1
+    assert inputs.x.stride() == (pitch, step)
+    assert inputs.bias.stride() == (step,)
     best = linear("random", bias=True)
     assert torch.equal(inputs.weight, best.weight)
     assert torch.equal(inputs.x, best.x)
     # What lies between is poison.
     around = inputs.weight.as_strided((inputs.weight.untyped_storage().nbytes() // 4,), (1,), 0)
     assert around.isnan().any() == (layout not in ("best", "input_major", "output_major"))
+
+
+@pytest.mark.parametrize(
+    ("op", "name"), [("sparse_linear_indexed", "indices"), ("hot_cold_mlp", "cold")]
+)
+def test_lists_are_strided_too(op: str, name: str) -> None:
+    best, strided = (
+        getattr(build(op, Case(1, 64, 4, layout=layout)), name) for layout in ("best", "strided")
+    )
+    assert (best.stride(), strided.stride()) == ((1,), (2,))
+    assert torch.equal(best, strided)
 
 
 def test_gate_and_up_are_best_output_major() -> None:

@@ -83,6 +83,24 @@ def test_atomics_of_one_address_are_counted_per_launch() -> None:
     assert traffic.launches == ["kernel", "kernel"]
 
 
+def test_programs_that_store_to_one_address_are_counted_per_launch() -> None:
+    y = torch.zeros(4)
+    traffic = Traffic.of({"y": y})
+    addresses = y.data_ptr() + 4 * np.arange(3, dtype=np.uint64)
+    for _ in range(2):
+        launch = Launch(traffic, "kernel", [])
+        for _ in range(2):  # one program may store twice
+            launch.access(addresses[:2], 4, "store", lambda: "here", (0,))
+        launch.access(addresses[2:], 4, "store", lambda: "here", (1,))
+        launch.finish()
+        assert traffic.writers == 1
+    launch = Launch(traffic, "kernel", [])
+    for program in ((0,), (1,)):
+        launch.access(addresses, 4, "store", lambda: "here", program)
+    launch.finish()
+    assert traffic.writers == 2
+
+
 def test_sectors_are_distinct_pieces_of_memory() -> None:
     memory = torch.zeros(64)
     x = memory[(32 - memory.data_ptr() % 32) % 32 // 4 :][:32]

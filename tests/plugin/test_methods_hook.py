@@ -48,6 +48,19 @@ def test_method_of_a_conftest_file(sweep):
     )
 
 
+def test_a_changed_method_is_measured_anew(sweep):
+    options = ("--sparsity-methods=last", "--sparsity-spon=off", "--sparsity-tasks=none")
+    reused = []
+    for share in ("1", "1", "1.5"):
+        text = CONFTEST.format(name="last").replace("(1 - level)", f"(1 - {share} * level)")
+        sweep.pytester.makeconftest(text)
+        sweep.apart("--sparsity-sweep", "-k", "within_budget", *options)
+        result = sweep.apart("--sparsity-sweep", "-k", "within_budget", *options)
+        reused.append(len(sweep.records()))
+        assert sweep.reused(result) == 4
+    assert reused == [4, 4, 6]
+
+
 def test_name_that_is_taken(sweep, assert_refused):
     sweep.pytester.makeconftest(CONFTEST.format(name="teal"))
     result = sweep.here("--sparsity-sweep", ".")

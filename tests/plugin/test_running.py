@@ -176,7 +176,7 @@ def test_dense_only_sweep_is_not_green(sweep):
 
 
 def test_update_writes_budgets_that_pass(finished):
-    first = finished.here(*BUDGETS, "--sparsity-update=new.toml")
+    first = finished.here(*BUDGETS, "--sparsity-update", "--sparsity-thresholds=new.toml")
     assert first.ret == 0
     again = finished.here(*BUDGETS, "--sparsity-thresholds=new.toml")
     # The dense model of random weights is at chance in sva, which stays undecided.
@@ -185,7 +185,7 @@ def test_update_writes_budgets_that_pass(finished):
 
 def test_update_file_that_cannot_be_written_is_refused_before_work(finished, assert_refused):
     (finished.pytester.path / "file").touch()
-    result = finished.here(*BUDGETS, "--sparsity-update=file/below.toml")
+    result = finished.here(*BUDGETS, "--sparsity-update", "--sparsity-thresholds=file/below.toml")
     assert_refused(result, "--sparsity-update", "cannot write", "file")
 
 

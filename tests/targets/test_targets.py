@@ -126,6 +126,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
             minor=0 if index == 0 else 5,
             multi_processor_count=132,
             total_memory=80 << 30,
+            **({"L2_cache_size": 50 << 20} if index == 0 else {}),
         )
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -138,6 +139,14 @@ def test_gpus_are_described() -> None:
     first, second = cuda_targets()
     assert (first.device, first.isa, first.fast_bfloat16) == ("cuda:0", ("sm_90",), True)
     assert (second.device, second.isa, second.fast_bfloat16) == ("cuda:1", ("sm_75",), False)
+    assert (first.capability, second.capability) == ((9, 0), (7, 5))
+    assert (first.cache_bytes, second.cache_bytes) == (50 << 20, 0)
+
+
+@pytest.mark.usefixtures("gpus")
+def test_an_amd_gpu_has_no_cuda_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "hip", "6.2")
+    assert cuda_targets()[0].capability is None
 
 
 @pytest.mark.usefixtures("gpus")

@@ -1,0 +1,103 @@
+"""What the gate times a kernel on: operands like those of decoding, and whether it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pytest_sparsity.benchmarking.gate.companions import weight_bytes
+from pytest_sparsity.benchmarking.receipts import sources_hash
+from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.trial import Trial, same_bits
+from pytest_sparsity.files import sha256_text
+from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.reference.operands import arguments
+
+#: Channels and outputs: tens of MB of weights, milliseconds of work; and for the smoke profile.
+_SHAPES: Mapping[str, tuple[int, int]] = {"cpu": (2048, 4096), "cuda": (4096, 14336)}
+_SMALL = (256, 512)
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "sparse_quantized_linear": {"bits": 4, "group": 64},
+    "hot_cold_mlp": {"gate": True, "activation": "silu"},
+}
+_OURS = "pytest_sparsity.kernels."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kernel at the shape at which it is gated."""
+
+    kernel: Kernel
+    case: Case
+
+    @classmethod
+    def of(cls, kernel: Kernel, device: str, small: bool, seed: int) -> Subject:
+        """One row, half of the channels active, bfloat16 if the kernel takes it.
+
+        Args:
+            kernel: as registered.
+            device: ``"cpu"`` or ``"cuda"``.
+            small: as in the smoke profile, where times mean little.
+            seed: of the operands.
+        """
+        k, n = _SHAPES[device]
+        if small:
+            k, n = _SMALL
+        dtype = "bfloat16" if "bfloat16" in kernel.dtypes else kernel.dtypes[0]
+        options: dict[str, Any] = dict(_OPTIONS.get(kernel.op, {}))
+        if kernel.op in ("sparse_swiglu", "hot_cold_mlp"):  # n neurons, and as many outputs as x
+            options["hidden"], n = n, k
+        if kernel.op == "hot_cold_mlp":
+            options["hot"] = options["hidden"] // 4
+        if kernel.op == "sparse_qkv":
+            options["sizes"] = (n // 2, n // 4, n // 4)
+        return cls(kernel, Case(1, k, n, dtype, seed=seed).with_options(**options))
+
+    @cached_property
+    def inputs(self) -> Any:
+        """The operands, on the CPU."""
+        return Trial(self.kernel, self.case).inputs()
+
+    @property
+    def operands(self) -> dict[str, Any]:
+        """The operands by keyword."""
+        return arguments(self.inputs)
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that a call must read."""
+        return weight_bytes(self.kernel, self.inputs)
+
+    def fault(self, output: Any, before: Any = None) -> str | None:
+        """What is wrong with a result; None if it is right.
+
+        Args:
+            output: the result, on the CPU.
+            before: a result that is right.
+        """
+        if not isinstance(output, torch.Tensor):
+            return f"returned {type(output).__name__}, not a tensor"
+        if before is not None and output.dtype == before.dtype and same_bits(output, before):
+            return None
+        try:
+            Trial(self.kernel, self.case).verify(self.inputs, output)
+        except Finding as finding:
+            return str(finding)
+        return None
+
+
+def source_of(kernel: Kernel, file: str) -> str:
+    """Hash of a kernel's source: of the file, or of all files of a bundled backend."""
+    if kernel.module.startswith(_OURS):
+        folder = Path(file).parent
+        return sources_hash(folder.name, folder.parent)
+    try:
+        return sha256_text(Path(file).read_text(encoding="utf-8"))[:16]
+    except (OSError, UnicodeDecodeError):  # made by exec, or moved away since
+        return ""

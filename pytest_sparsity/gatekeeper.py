@@ -1,0 +1,243 @@
+"""The gate seen from the controlling process: gathers decisions, writes what others read."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.state import State
+
+if TYPE_CHECKING:
+    from pytest_sparsity.benchmarking.gate.result import Measured
+    from pytest_sparsity.reporting.github import Annotation
+    from pytest_sparsity.sweep.cell import Cell
+    from pytest_sparsity.sweep.verdict import Verdict
+
+_FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+
+
+class Gatekeeper:
+    """Hooks that set a run beside others: decisions, history, benchmark.json, GitHub.
+
+    Registered after the controller of a sweep, so that its summary is there when this one is
+    made; also without a sweep, because any test may time something.
+    """
+
+    def __init__(self, config: pytest.Config, state: State) -> None:
+        self._config = config
+        self._settings = state.settings
+        self._state = state
+        self._decided: list[Mapping[str, Any]] = []
+        self._timed: list[list[dict[str, Any]]] = []  # per test, the candidate first
+        self._verdicts: list[Verdict] = []
+        self._annotations: list[Annotation] = []
+
+    # -- before --------------------------------------------------------------------------
+
+    def pytest_sessionstart(self) -> None:
+        """Refuse a baseline or a history that cannot be used, before anything is measured."""
+        if self._config.option.collectonly:
+            return
+        try:
+            self._check()
+        except SparsityError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    def _check(self) -> None:
+        settings = self._settings
+        if settings.baseline is not None and settings.gate != "off":
+            from pytest_sparsity.accuracy_gate import stored_records
+
+            if settings.baseline.resolve() == settings.report.resolve():
+                raise SparsityError(
+                    f"--sparsity-baseline {settings.baseline}: this run reports there, and would "
+                    "be compared with itself; name another folder with --sparsity-report"
+                )
+            stored_records(settings)
+        if settings.history is not None:
+            from pytest_sparsity.files import check_writable
+            from pytest_sparsity.history.entries import check_appendable
+
+            check_writable(settings.history.parent)
+            check_appendable(settings.history)
+
+    # -- while it runs -------------------------------------------------------------------
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Gather what a test decided and timed, and where it failed."""
+        self._decided += getattr(report, "sparsity_gate", ())
+        if timed := getattr(report, "sparsity_timed", None):
+            self._timed.append(timed["measured"])
+        decided = getattr(report, "sparsity_gate", ())
+        if report.failed and (decided or self._settings.sweep):
+            self._annotations.append(self._annotation("error", report))
+        elif any(each["decision"] == "regressed" for each in decided):
+            self._annotations.append(self._annotation("warning", report))
+
+    def pytest_sparsity_verdict(self, verdict: Verdict) -> None:
+        """Gather the sweep's verdicts."""
+        self._verdicts.append(verdict)
+
+    def _annotation(self, level: str, report: Any) -> Annotation:
+        """At the test, or at the kernel's source where that is known: the suite is not theirs."""
+        from pytest_sparsity.reporting.github import Annotation
+
+        decided = getattr(report, "sparsity_gate", ())
+        file, line, _ = report.location
+        place, at = self._config.rootpath / file, (line or 0) + 1
+        for source in (each["source"] for each in decided if each.get("source")):
+            place, _, number = source.rpartition(":")
+            place, at = Path(place), int(number)
+        reasons = [f"{each['id']}: {each['reason']}" for each in decided]
+        message = "\n".join(reasons) or str(report.longreprtext).strip()
+        return Annotation(level, report.nodeid.rpartition("/")[2], message, place, at)
+
+    # -- after ---------------------------------------------------------------------------
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the files; a gate that compared nothing is not green."""
+        if session.config.option.collectonly:
+            return
+        try:
+            self._write(session)
+        except SparsityError as error:
+            self._say(f"\nERROR: {error}", red=True)
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+            return
+        settings = self._settings
+        if (
+            settings.gate == "fail"
+            and not settings.updating
+            and not self._compared()
+            and session.exitstatus == pytest.ExitCode.OK
+        ):
+            self._say("\nERROR: the gate compared nothing: nothing was tested", red=True)
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+    def _compared(self) -> bool:
+        from pytest_sparsity.reporting.gate import compared
+
+        return compared(self._decided)
+
+    def _write(self, session: pytest.Session) -> None:
+        from pytest_sparsity.files import atomic_write
+
+        settings = self._settings
+        when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        if measured := self._measured():
+            from pytest_sparsity.reporting import benchmark_json as export
+
+            everything = [each for test in measured for each in test]
+            content = export.benchmark_json(everything, when, self._config.rootpath)
+            atomic_write(settings.report / export.FILE, content)
+        if settings.gate != "off":
+            against = str(settings.against or settings.baseline or "")
+            from pytest_sparsity.reporting import gate
+
+            content = gate.gate_json(settings.gate, self._decided, self._unmatched(), against)
+            atomic_write(settings.report / gate.FILE, content)
+        if session.exitstatus not in _FINISHED:
+            return  # interrupted: neither a baseline nor a point of a history
+        if settings.updating and settings.baseline is not None and self._verdicts:
+            self._store_records(settings.baseline)
+        if settings.history is not None and (measured or self._verdicts):
+            self._append_history(settings.history, when, [test[0] for test in measured])
+
+    def _measured(self) -> list[list[Measured]]:
+        """What was timed, per test, without what was interrupted before it had a time."""
+        if not self._timed:
+            return []
+        from pytest_sparsity.benchmarking.gate.result import Measured
+
+        tests = [[Measured.from_json(each) for each in test] for test in self._timed]
+        found = [[each for each in test if each.seconds] for test in tests]
+        return [test for test in found if test]
+
+    def _store_records(self, folder: Path) -> None:
+        from pytest_sparsity.sweep.baseline import write_records
+
+        session = self._state.session
+        found = [record for cell in self._cells() if (record := session.known(cell)) is not None]
+        write_records(folder, found, new_only=self._settings.update_new_only)
+
+    def _append_history(self, path: Path, when: str, measured: list[Measured]) -> None:
+        """One line for this machine, and one for each other device that kernels were timed on."""
+        from pytest_sparsity.history.entries import Entry, append
+        from pytest_sparsity.revision import revision_of
+        from pytest_sparsity.sweep.bench import versions
+        from pytest_sparsity.targets import resolve_target
+
+        revision = revision_of(self._config.rootpath)
+        target = resolve_target(self._settings.target)
+        devices = {each.target: each.device for each in measured}
+        if self._verdicts:
+            devices[target.fingerprint] = target.name
+        metrics = self._metrics()
+        for fingerprint, device in sorted(devices.items()):
+            seconds = {_benchmark_id(m): m.best for m in measured if m.target == fingerprint}
+            here = metrics if fingerprint == target.fingerprint else {}
+            profile = self._settings.profile
+            entry = Entry(when, fingerprint, device, profile, versions(), revision, seconds, here)
+            append(path, entry)
+
+    def _metrics(self) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, float]] = {}
+        for comparison in (verdict.comparison for verdict in self._verdicts):
+            if math.isfinite(comparison.value.estimate):
+                cell = found.setdefault(comparison.cell.id, {})
+                cell[comparison.metric] = comparison.value.estimate
+        return found
+
+    def _cells(self) -> list[Cell]:
+        return list(dict.fromkeys(verdict.comparison.cell for verdict in self._verdicts))
+
+    def _unmatched(self) -> list[str]:
+        """Cells that were measured and have no stored record; none where none was looked for."""
+        stored = {each["id"] for each in self._decided if each["kind"] == "accuracy"}
+        return [cell.id for cell in self._cells() if cell.id not in stored] if stored else []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print what the gate decided, and tell GitHub if it is listening."""
+        if self._decided:
+            from pytest_sparsity.reporting import gate
+
+            terminalreporter.section("sparsity gate")
+            lines = gate.gate_lines(self._decided, self._unmatched())
+            terminalreporter.write("\n".join(lines) + "\n\n")
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            self._tell_github(terminalreporter)
+
+    def _tell_github(self, terminalreporter: Any) -> None:
+        from pytest_sparsity.reporting import gate, github
+
+        workspace = Path(os.environ.get("GITHUB_WORKSPACE", self._config.rootpath))
+        for annotation in self._annotations[: github.ANNOTATIONS]:
+            terminalreporter.write_line(github.command(annotation, workspace))
+        if not (path := os.environ.get("GITHUB_STEP_SUMMARY")):
+            return
+        summary = self._settings.report / "summary.md"
+        parts = [gate.gate_markdown(self._decided, self._unmatched())] if self._decided else []
+        if self._verdicts and summary.exists():
+            parts.append(summary.read_text(encoding="utf-8"))
+        if parts:
+            github.add_to_summary(Path(path), "\n".join(parts))
+
+    def _say(self, line: str, **colour: bool) -> None:
+        terminal = self._config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(line, **colour)
+
+
+def _benchmark_id(measured: Measured) -> str:
+    """Another case is another series."""
+    return f"{measured.name} ({measured.case})" if measured.case else measured.name

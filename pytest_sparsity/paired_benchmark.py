@@ -1,0 +1,260 @@
+"""The ``paired_benchmark`` fixture: functions of a test's own, timed side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+import torch
+
+from pytest_sparsity.benchmarking.cold import FLUSHED_BYTES
+from pytest_sparsity.benchmarking.gate import rules
+from pytest_sparsity.benchmarking.gate.processes import THREADS
+from pytest_sparsity.benchmarking.gate.result import Measured
+from pytest_sparsity.benchmarking.gate.rules import Decision, Ruling, block_minimum_ratio
+from pytest_sparsity.benchmarking.gate.timing import Rounds, measure
+from pytest_sparsity.benchmarking.gate.worker import Calls, Replays, allocations
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.speed_gate import Timing
+from pytest_sparsity.state import TIMED
+from pytest_sparsity.stats import Interval
+
+Function = Callable[[], object]
+Check = Callable[[str, Any], object]
+
+
+@dataclass
+class Result:
+    """What :class:`PairedBenchmark` measured.
+
+    Attributes:
+        measured: raw samples and figures by name.
+        baseline: the name that the others are compared with in :meth:`__str__`.
+    """
+
+    measured: Mapping[str, Measured]
+    baseline: str
+    _again: Callable[[int, int], Rounds] = field(repr=False)
+
+    def best(self, name: str) -> float:
+        """Seconds of a call when nothing disturbs it: the mean of the fastest three samples."""
+        return self._of(name).best
+
+    def ratio(self, name: str, other: str) -> Interval:
+        """Best time of ``name`` over that of ``other``, with the interval of block minima."""
+        return block_minimum_ratio(self._of(name).seconds, self._of(other).seconds)
+
+    def compare(self, name: str, other: str, tolerance: float = rules.TOLERANCE_CPU) -> Ruling:
+        """The gate's rule: what is not clearly fine is decided by fresh rounds alone.
+
+        Args:
+            name: the candidate.
+            other: what it must not be slower than.
+            tolerance: slow-down that counts, as a fraction.
+
+        Raises:
+            SparsityError: there is no such contender, or the tolerance is not a fraction.
+        """
+        if not 0 < tolerance < 1:
+            raise SparsityError(
+                f"tolerance={tolerance!r}: use a fraction above 0 and below 1, such as 0.08"
+            )
+        ruling = rules.ab_first(self._of(name).seconds, self._of(other).seconds, tolerance)
+        if ruling.decision in (Decision.OK, Decision.IMPROVED):
+            return ruling
+        rounds = self._again(rules.SECOND_ROUNDS, 1)
+        return rules.ab_second(rounds.seconds[name], rounds.seconds[other], tolerance)
+
+    def assert_not_slower(
+        self, name: str, other: str, tolerance: float = rules.TOLERANCE_CPU
+    ) -> None:
+        """Fail the test if ``name`` is slower than ``other``; skip it if the rounds cannot tell.
+
+        Args:
+            name: the candidate.
+            other: what it must not be slower than.
+            tolerance: slow-down that counts, as a fraction.
+
+        Raises:
+            AssertionError: it is slower.
+            SparsityError: as :meth:`compare`.
+        """
+        __tracebackhide__ = True
+        ruling = self.compare(name, other, tolerance)
+        assert ruling.ratio is not None
+        ratio, fresh = ruling.ratio, "fresh " if ruling.stage == 2 else ""
+        text = (
+            f"{name} takes {ratio.estimate:.3f} times as long as {other} "
+            f"[{ratio.low:.3f}, {ratio.high:.3f}], tolerance {tolerance:.1%}, "
+            f"{ruling.rounds} {fresh}rounds"
+        )
+        if ruling.decision is Decision.REGRESSED:
+            raise AssertionError(text)
+        if ruling.decision is Decision.INCONCLUSIVE:
+            pytest.skip(f"inconclusive: {text}")
+
+    def __str__(self) -> str:
+        return "\n".join(self._line(measured) for measured in self.measured.values())
+
+    def _line(self, measured: Measured) -> str:
+        line = f"{measured.name}: best {measured.best * 1e6:.2f} us, noise {measured.noise:.2f}"
+        if measured.bandwidth is not None:
+            line += f", {measured.bandwidth / 1e9:.2f} GB/s"
+        if measured.peak_bytes is not None:
+            line += f", peak {measured.peak_bytes} bytes"
+        if measured.name != self.baseline:
+            ratio = self.ratio(measured.name, self.baseline)
+            line += (
+                f", {ratio.estimate:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] times {self.baseline}"
+            )
+        return line
+
+    def _of(self, name: str) -> Measured:
+        if name not in self.measured:
+            raise SparsityError(
+                f"there is no contender {name!r}; there are {', '.join(self.measured)}"
+            )
+        return self.measured[name]
+
+
+class PairedBenchmark:
+    """Times functions in rounds, each in an order shuffled anew."""
+
+    def __init__(self, timing: Timing, item: pytest.Item) -> None:
+        self._timing = timing
+        self._item = item
+        self._told: list[Measured] = []
+
+    def __call__(
+        self,
+        contenders: Mapping[str, Function | Sequence[Function]],
+        *,
+        baseline: str | None = None,
+        work: int | Mapping[str, int] | None = None,
+        check: Check | None = None,
+        flush: bool = False,
+        rounds: int = rules.FIRST_ROUNDS,
+    ) -> Result:
+        """Time ``contenders`` side by side.
+
+        Args:
+            contenders: by name, a function without arguments, or several that do the same on
+                operands of their own and are called in turn, so that none finds them in a cache.
+                On a CUDA device (--sparsity-target) a function only launches its work.
+            baseline: with which the others are compared where the result is printed; the last.
+            work: bytes that a call must read and write, of all or by name, for the bandwidth.
+            check: called with a contender's name and what it returns, before and after.
+            flush: flush the CPU's caches before each call.
+            rounds: samples of each.
+
+        Raises:
+            SparsityError: nothing is to be timed, a name is unknown, or rounds are too few.
+            AssertionError: a contender raised an exception, or the clock went backwards.
+        """
+        __tracebackhide__ = True
+        names = list(contenders)
+        if not names or rounds < 2 * rules.FIRST_ROUNDS // 3:
+            raise SparsityError(
+                f"paired_benchmark: {len(names)} contenders, rounds={rounds}: give at least one "
+                f"contender and {2 * rules.FIRST_ROUNDS // 3} rounds"
+            )
+        if baseline is not None and baseline not in contenders:
+            raise SparsityError(f"paired_benchmark: baseline={baseline!r}: use one of {names}")
+        functions = {
+            name: list(given) if isinstance(given, Sequence) else [given]
+            for name, given in contenders.items()
+        }
+        cuda = self._timing.target.kind == "cuda"
+        timed = {name: _contender(calls, cuda, flush) for name, calls in functions.items()}
+
+        def run(rounds: int, stage: int) -> Rounds:
+            done = Rounds()
+            with self._timing.device_to_itself(), _threads(THREADS):
+                try:
+                    _check(functions, check)
+                    for contender in timed.values():
+                        contender.warm_up()
+                    seed = self._timing.settings.seed + stage
+                    measure(timed, rounds, seed, into=done)
+                    _check(functions, check)
+                finally:
+                    self._keep(functions, done, work)
+            _believe(done)
+            return done
+
+        done = run(rounds, 0)
+        peaks = {name: allocations(calls[0], ())[2] for name, calls in functions.items()}
+        measured = self._measured(done, work, peaks)
+        self._told[-len(measured) :] = measured
+        self._publish()
+        return Result({m.name: m for m in measured}, baseline or names[-1], run)
+
+    def _keep(self, functions: Mapping[str, Any], done: Rounds, work: Any) -> None:
+        if done.count:
+            self._told += self._measured(done, work, dict.fromkeys(functions))
+            self._publish()
+
+    def _publish(self) -> None:
+        measured = [m.to_json() for m in self._told]
+        self._item.stash[TIMED] = {"measured": measured, "store": False, "registered": []}
+
+    def _measured(self, done: Rounds, work: Any, peaks: Mapping[str, int | None]) -> list[Measured]:
+        sizes = work if isinstance(work, Mapping) else dict.fromkeys(done.seconds, work)
+        target = self._timing.target
+        return [
+            Measured(
+                name=name,
+                seconds=tuple(seconds),
+                iterations=done.iterations[name],
+                processes=(len(seconds),),
+                bytes=sizes.get(name),
+                peak_bytes=peaks[name],
+                target=target.fingerprint,
+                device=target.name,
+                threads=THREADS,
+                versions=self._timing.versions,
+                test=self._item.nodeid,
+                when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                partial=bool(done.broken),
+            )
+            for name, seconds in done.seconds.items()
+        ]
+
+
+def _contender(calls: Sequence[Function], cuda: bool, flush: bool) -> Any:
+    if cuda:
+        return Replays(calls[0])
+    buffer = torch.ones(FLUSHED_BYTES // 4) if flush else None
+    return Calls(calls, None if buffer is None else buffer.sum)
+
+
+def _check(functions: Mapping[str, Sequence[Function]], check: Check | None) -> None:
+    if check is not None:
+        for name, calls in functions.items():
+            check(name, calls[0]())
+
+
+def _believe(done: Rounds) -> None:
+    __tracebackhide__ = True
+    if done.broken:
+        details = f"\n{done.details}" if done.details else ""
+        raise AssertionError(f"{done.culprit}: {done.broken}, {done.count} kept{details}")
+    if done.doubt:
+        raise AssertionError(f"the times cannot be believed: {done.doubt}")
+
+
+class _threads:
+    """Torch computes with this many threads inside."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __enter__(self) -> None:
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(self._count)
+
+    def __exit__(self, *error: object) -> None:
+        torch.set_num_threads(self._before)

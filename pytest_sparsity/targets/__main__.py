@@ -1,0 +1,169 @@
+"""``python -m pytest_sparsity.targets``: what sparsity can gain on a machine, at hand or not."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tabulate import tabulate
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.targets.known import KNOWN, Known, Source
+from pytest_sparsity.targets.machines import machine
+from pytest_sparsity.targets.roofline import Machine, Roofline, plan
+from pytest_sparsity.targets.work import DTYPES, OPS, Format
+
+_HEAD = ("target", "level", "MB", "floor us", "dense us", "speed-up", "ideal", "break-even")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; the exit status is 2 for a user's mistake."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        print(_list() if given.list else _report(given))
+    except SparsityError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m pytest_sparsity.targets",
+        description="The floor in time, the ideal speed-up and the break-even level of an op.",
+    )
+    add = parser.add_argument
+    add("--op", default="sparse_linear", help=", ".join(OPS))
+    add("--shape", default="4096x14336", help="input channels x outputs, or neurons of an MLP")
+    add("--dtype", default="bfloat16", help=", ".join(DTYPES))
+    add("--levels", default="0.25,0.5,0.75", help="fractions that are inactive")
+    add("--rows", type=int, default=1, help="tokens at once, with masks of their own")
+    add("--target", action="append", help="auto, cpu, cuda:N or a known one; may be repeated")
+    add("--list", action="store_true", help="list the known targets with their sources")
+    add("--threads", type=int, help="of this machine's CPU; default all cores")
+    add("--cold", action="store_true", help="weights are in no cache, even if they would fit")
+    add("--overhead-us", type=float, help="microseconds of a call, in place of the table's")
+    add("--relative", type=float, default=1.0, help="bandwidth of the kernel, as a part of dense's")
+    add("--extra-us", type=float, default=0.0, help="microseconds that sparse takes besides")
+    add("--bits", type=int, default=4, help="of sparse_quantized_linear: 8 or 4")
+    add("--group", type=int, default=64, help="of sparse_quantized_linear: outputs per scale")
+    add("--format", default="2:4", help="of semi_structured_linear")
+    return parser
+
+
+def _report(given: argparse.Namespace) -> str:
+    if given.threads is not None and given.threads < 1:
+        raise SparsityError(f"--threads {given.threads}: at least 1")
+    for name in ("overhead_us", "extra_us"):
+        if (value := getattr(given, name)) is not None and not value >= 0:
+            raise SparsityError(f"--{name.replace('_', '-')} {value}: at least 0 microseconds")
+    shape = _pair("--shape", given.shape, "x", "4096x14336")
+    form = Format(given.bits, given.group, *_pair("--format", given.format, ":", "2:4"))
+    levels = _levels(given.levels)
+    _planned(given, shape, levels[0], _ANY, form)  # a mistake is found before anything is measured
+    machines = [_machine(name, given) for name in given.target or ["auto"]]
+    lines = [_planned(given, shape, level, m, form) for m in machines for level in levels]
+    return "\n".join(
+        (
+            f"{given.op} {given.shape} {given.dtype}, {given.rows} row(s)",
+            tabulate([_row(line) for line in lines], _HEAD, disable_numparse=True),
+            *_notes(machines, lines),
+        )
+    )
+
+
+_ANY = Machine("", 1.0)
+
+
+def _machine(name: str, given: argparse.Namespace) -> Machine:
+    found = machine(name, given.threads)
+    return found if given.overhead_us is None else replace(found, overhead=given.overhead_us / 1e6)
+
+
+def _planned(
+    given: argparse.Namespace, shape: tuple[int, int], level: float, target: Machine, form: Format
+) -> Roofline:
+    return plan(
+        *(given.op, shape, given.dtype, level, given.rows, target),
+        form=form,
+        cold=given.cold,
+        relative=given.relative,
+        extra=given.extra_us / 1e6,
+    )
+
+
+def _row(line: Roofline) -> tuple[str, ...]:
+    even = "never" if line.break_even is None else f"{line.break_even:.0%}"
+    return (
+        line.machine.name,
+        f"{line.level:g}",
+        f"{line.work.total / 1e6:.2f}",
+        *(f"{seconds * 1e6:.2f}" for seconds in (line.seconds, line.dense_seconds)),
+        "in cache" if line.resident else f"{line.speedup:.2f}",
+        f"{line.ideal:.2f}",
+        "in cache" if line.resident else even,
+    )
+
+
+def _notes(machines: Sequence[Machine], lines: Sequence[Roofline]) -> list[str]:
+    notes = [
+        f"{m.name}: {m.bandwidth / 1e9:.0f} GB/s ({m.source}); "
+        + (f"{m.overhead * 1e6:.2g} us per call" if m.overhead else "overhead of a call not known")
+        for m in machines
+    ]
+    for m in dict.fromkeys(line.machine for line in lines if line.resident):
+        notes.append(
+            f"{m.name}: all weights of this layer fit into its cache of {m.cache or 0:.3g} bytes. "
+            "While they stay there no memory bandwidth is used, and the model says nothing about "
+            "a speed-up; --cold is for models that as a whole do not fit"
+        )
+    return [*notes, "Floors are limits that no kernel goes below, not forecasts."]
+
+
+def _list() -> str:
+    head = ("key", "name", "GB/s", "GB", "units", "cache MiB", "us per call", "sources")
+    sources = list(dict.fromkeys(source for row in KNOWN for source in _sources(row)))
+    table = [
+        (
+            row.key,
+            row.name,
+            f"{row.bandwidth.value / 1e9:g}",
+            f"{row.memory.value / 1e9:g}" if row.memory else "",
+            f"{row.units.value:g}",
+            f"{row.cache.value / (1 << 20):g}" if row.cache else "",
+            f"{row.overhead.value * 1e6:g}" if row.overhead else "",
+            " ".join(f"[{sources.index(source) + 1}]" for source in _sources(row)),
+        )
+        for row in KNOWN
+    ]
+    listed = [f"[{i}] {source.title}, {source.url}" for i, source in enumerate(sources, 1)]
+    return "\n".join((tabulate(table, head, disable_numparse=True), *listed))
+
+
+def _sources(row: Known) -> list[Source]:
+    figures = (row.bandwidth, row.memory, row.units, row.cache, row.overhead)
+    return list(dict.fromkeys(figure.source for figure in figures if figure is not None))
+
+
+def _pair(option: str, text: str, between: str, example: str) -> tuple[int, int]:
+    match = re.fullmatch(rf"(\d+){between}(\d+)", text)
+    if match is None:
+        raise SparsityError(f"{option} {text!r} is not of the form {example}")
+    return int(match[1]), int(match[2])
+
+
+def _levels(text: str) -> list[float]:
+    try:
+        return [float(level) for level in text.split(",")]
+    except ValueError:
+        raise SparsityError(
+            f"--levels {text!r}: give fractions with commas between them, such as 0.25,0.5"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Options of the gate: each wrong one is one sentence with the fix, before anything is run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+SWEEP = ("--sparsity-sweep", "--sparsity-suite=kernels")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--sparsity-gate=fail"], ["nothing to compare with", "--sparsity-baseline"]),
+        (["--sparsity-gate=maybe"], ["--sparsity-gate 'maybe'", "off, warn, fail"]),
+        (["--sparsity-tolerance=8%"], ["'8%'", "write it as a fraction: 0.08"]),
+        (["--sparsity-tolerance=%"], ["'%'", "0.08 for 8 %"]),
+        (["--sparsity-tolerance=-0.08"], ["'-0.08'", "above 0 and below 1"]),
+        (["--sparsity-tolerance=8"], ["'8'", "above 0 and below 1"]),
+        (["--sparsity-tolerance=nan"], ["'nan'", "above 0 and below 1"]),
+        (["--sparsity-tolerance=much"], ["'much'", "above 0 and below 1"]),
+        (["--sparsity-update"], ["--sparsity-thresholds FILE", "--sparsity-baseline DIR"]),
+        (["--sparsity-update-new-only"], ["--sparsity-update-new-only", "--sparsity-baseline"]),
+        (
+            ["--sparsity-update", "--sparsity-gate=fail", "--sparsity-baseline=b"],
+            ["--sparsity-update", "it would replace", "--sparsity-update-new-only"],
+        ),
+        (["--sparsity-against=main"], ["--sparsity-against 'main'", "--sparsity-gate=fail"]),
+        (
+            ["--sparsity-gate=fail", "--sparsity-against=--upload-pack=x"],
+            ["--sparsity-against", "name a git revision"],
+        ),
+        (
+            ["--sparsity-gate=fail", "--sparsity-baseline=empty"],
+            ["empty holds no stored run", "store one with --sparsity-update"],
+        ),
+    ],
+)
+def test_refused(
+    pytester: pytest.Pytester, assert_refused: Any, options: list[str], words: list[str]
+) -> None:
+    pytester.makepyfile("def test_nothing(): ...")
+    assert_refused(pytester.runpytest_inprocess(*options), *words)
+
+
+def test_a_damaged_baseline_is_refused_before_work(
+    pytester: pytest.Pytester, assert_refused: Any
+) -> None:
+    pytester.makepyfile("def test_nothing(): ...")
+    pytester.mkdir("stored").joinpath("speed.json").write_text('{"schema": 7}')
+    gate = ("--sparsity-gate=fail", "--sparsity-baseline=stored")
+    assert_refused(pytester.runpytest_inprocess(*gate), "speed.json has schema 7", "later version")
+    update = ("--sparsity-update", "--sparsity-baseline=stored")
+    assert_refused(pytester.runpytest_inprocess(*update), "speed.json has schema 7")
+    assert (pytester.path / "stored" / "speed.json").read_text() == '{"schema": 7}'
+
+
+def test_settings_of_the_gate(pytester: pytest.Pytester) -> None:
+    from pytest_sparsity.options import read_settings, to_json
+
+    given = ["--sparsity-gate=warn", "--sparsity-against=v1", "--sparsity-tolerance=0.05"]
+    config = pytester.parseconfig(*given, "--sparsity-update", "--sparsity-thresholds=x.toml")
+    settings = read_settings(config)
+    assert (settings.gate, settings.against, settings.tolerance) == ("warn", "v1", 0.05)
+    assert settings.updating
+    assert settings.overrides is None  # it is what is written
+    assert not {"gate", "against", "tolerance", "update"} & set(to_json(settings))
+    plain = read_settings(pytester.parseconfig("--sparsity-thresholds=x.toml"))
+    assert plain.overrides == plain.thresholds
+    (pytester.path / "x.toml").touch()
+    new_only = ("--sparsity-thresholds=x.toml", "--sparsity-update-new-only")
+    kept = read_settings(pytester.parseconfig(*new_only))
+    assert kept.overrides == kept.thresholds

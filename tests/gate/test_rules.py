@@ -1,0 +1,142 @@
+"""The rules on synthetic times: what each decides, how often they are wrong, what they find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pytest_sparsity.benchmarking.gate import rules
+from pytest_sparsity.benchmarking.gate.rules import Decision, ab_first, ab_second, stored
+
+QUIET = [1.0 + 0.001 * (i % 7) for i in range(30)]
+
+
+def times(factor: float) -> list[float]:
+    return [factor * value for value in QUIET]
+
+
+def noisy(rng: np.random.Generator, rounds: int) -> tuple[list[float], list[float]]:
+    """Two equal contenders on a shared machine: slow phases, heavy tails, a two-percent jitter."""
+    both = np.ones(rounds)
+    if rng.random() < 1 / 3:  # a neighbour, for a part of the time
+        start, length = rng.integers(0, rounds), rng.integers(5, rounds)
+        both[start : start + length] *= rng.uniform(1.1, 2)
+
+    def one() -> list[float]:
+        jitter = np.exp(np.abs(rng.normal(0, 0.03, rounds)))
+        spikes = np.where(rng.random(rounds) < 0.3, 1 + 0.3 * rng.pareto(1.2, rounds), 1)
+        found: list[float] = (both * jitter * spikes).tolist()
+        return found
+
+    return one(), one()
+
+
+def decided(rng: np.random.Generator, slowdown: float) -> Decision:
+    """One decision as the gate makes it: a suspicion is decided by fresh rounds."""
+
+    def look(rule: Callable[..., rules.Ruling], rounds: int) -> Decision:
+        candidate, other = noisy(rng, rounds)
+        return rule([slowdown * x for x in candidate], other, rules.TOLERANCE_CPU).decision
+
+    first = look(ab_first, rules.FIRST_ROUNDS)
+    if first in (Decision.OK, Decision.IMPROVED):
+        return first
+    return look(ab_second, rules.SECOND_ROUNDS)
+
+
+@pytest.mark.parametrize(
+    ("factor", "decision"),
+    [
+        (1.0, Decision.OK),
+        (1.03, Decision.OK),
+        (1.07, Decision.OK),  # the whole interval is within the tolerance
+        (1.1, Decision.REGRESSED),
+        (2.0, Decision.REGRESSED),
+        (0.95, Decision.OK),
+        (0.9, Decision.IMPROVED),
+    ],
+)
+def test_side_by_side(factor: float, decision: Decision) -> None:
+    for rule, stage in ((ab_first, 1), (ab_second, 2)):
+        ruling = rule(times(factor), QUIET, 0.08)
+        assert ruling.decision is decision
+        assert ruling.stage == stage
+        assert ruling.ratio is not None
+        assert ruling.ratio.estimate == pytest.approx(factor)
+        assert ruling.tolerance == 0.08
+        assert ruling.rounds == 30
+
+
+def test_best_times_alone_do_not_condemn() -> None:
+    """The fastest samples are slower by nine percent, and blocks say this and that."""
+    blocks = [1.0, 1.15, 1.15, 1.0, 1.15, 1.0]
+    ruling = ab_first([1.09] * 30, [x for x in blocks for _ in range(5)], 0.08)
+    assert ruling.decision is Decision.INCONCLUSIVE
+    assert not ruling.decision.decided
+    assert ruling.ratio is not None
+    assert ruling.ratio.low < 1 < ruling.ratio.estimate
+
+
+@pytest.mark.parametrize(
+    ("runs", "spread", "decision"),
+    [
+        ([1.05], 0.0, Decision.OK),
+        ([1.15], 0.0, Decision.INCONCLUSIVE),
+        ([1.15, 1.15], 0.0, Decision.INCONCLUSIVE),
+        ([1.15, 1.15, 1.15], 0.0, Decision.REGRESSED),
+        ([1.15, 1.15, 1.05], 0.0, Decision.OK),
+        ([1.15], 0.06, Decision.OK),  # the processes it was stored from differ as much
+        ([0.8], 0.0, Decision.IMPROVED),
+    ],
+)
+def test_against_a_stored_time(runs: list[float], spread: float, decision: Decision) -> None:
+    ruling = stored(1.0, spread, runs, 0.1)
+    assert ruling.decision is decision
+    assert ruling.tolerance == max(0.1, 3 * spread)
+    assert ruling.candidate == min(runs)
+
+
+def test_equal_code_is_not_alarmed() -> None:
+    rng = np.random.default_rng(1)
+    found = [decided(rng, 1.0) for _ in range(3000)]
+    assert found.count(Decision.REGRESSED) <= 30
+    assert found.count(Decision.INCONCLUSIVE) <= 30
+
+
+def test_equal_code_is_not_alarmed_by_a_stored_time() -> None:
+    rng = np.random.default_rng(2)
+
+    def process() -> float:
+        """Best of a process; every tenth is in a slow mode for all its life."""
+        mode = 1.3 if rng.random() < 0.1 else 1.0
+        return mode * float(np.sort(noisy(rng, 30)[0])[:3].mean())
+
+    alarms = 0
+    for _ in range(2000):
+        bests = [process() for _ in range(rules.PROCESSES)]
+        spread = float(np.std(bests, ddof=1)) / min(bests)
+        runs = [process()]
+        while stored(min(bests), spread, runs, 0.1).decision is Decision.INCONCLUSIVE:
+            runs.append(process())
+        alarms += stored(min(bests), spread, runs, 0.1).decision is Decision.REGRESSED
+    assert alarms <= 20
+
+
+@pytest.mark.parametrize(("slowdown", "caught"), [(1.1, 0.9), (1.2, 0.99)])
+def test_slow_downs_are_caught(slowdown: float, caught: float) -> None:
+    rng = np.random.default_rng(3)
+    found = [decided(rng, slowdown) for _ in range(500)]
+    assert found.count(Decision.REGRESSED) >= caught * len(found)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "other"),
+    [([1.0] * 30, [1.0] * 29), ([1.0] * 9, [1.0] * 9), ([0.0] * 30, [1.0] * 30), ([], [])],
+)
+def test_what_cannot_be_compared(candidate: list[float], other: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"rounds|positive"):
+        ab_first(candidate, other, 0.08)
+    with pytest.raises(ValueError, match="nothing was timed"):
+        stored(1.0, 0.0, [], 0.1)

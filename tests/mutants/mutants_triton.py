@@ -1,0 +1,480 @@
+"""Mutants of the kernels in Triton."""
+
+from __future__ import annotations
+
+from mutation import Mutant
+
+_MASKED = "triton/_jit/masked.py"
+_SEGMENTED = "triton/_jit/segmented.py"
+_NIBBLES = "triton/_jit/nibbles.py"
+_SLOTS = "triton/_jit/slots.py"
+_LISTED = "triton/_jit/listed.py"
+_GATED = "triton/_jit/gated.py"
+_PREDICTED = "triton/_jit/predicted.py"
+_COMPACTION = "triton/_jit/compaction.py"
+_LAUNCHING = "triton/launching.py"
+
+MUTANTS = (
+    Mutant(
+        "no-column-mask",
+        "sparse_linear/triton",
+        1,
+        _MASKED,
+        "mask=needed & (output < outputs),",
+        "mask=needed,",
+        "weights are loaded beyond the last output; what they give is not stored",
+        "edges",
+    ),
+    Mutant(
+        "no-channel-mask",
+        "sparse_linear/triton-split-k",
+        2,
+        _MASKED,
+        "inside = (row < rows) & (channel < stop)\n",
+        "inside = row < rows\n",
+        "activations are loaded beyond the share of a split",
+        "edges",
+    ),
+    Mutant(
+        "even-channels",
+        "hot_cold_mlp/triton",
+        3,
+        _PREDICTED,
+        "inside = known & (channel < channels)",
+        "inside = known & (channel >= 0)",
+        "weights of up are loaded beyond K, where activations are 0",
+        "edges",
+    ),
+    Mutant(
+        "dense-mode",
+        "sparse_linear/triton",
+        4,
+        _MASKED,
+        "keep = ~(tl.abs(value) <= threshold)  #",
+        "keep = ~(tl.abs(value) <= threshold) | (threshold == 0.0)  #",
+        "threshold 0 means all channels, those beyond K too",
+        "edges",
+    ),
+    Mutant(
+        "weight-pitch-assumed",
+        "sparse_linear/triton",
+        5,
+        "triton/sparse_linear.py",
+        "*(*x.stride(), *weight.stride()),",
+        "*(*x.stride(), weight.stride(0), outputs),",
+        "the weights of a channel are taken to follow those of the one before",
+        "edges",
+    ),
+    Mutant(
+        "payload-pitch-assumed",
+        "sparse_quantized_linear/triton",
+        5,
+        "triton/sparse_quantized_linear.py",
+        "*(*x.stride(), payload.stride(0), scales.stride(0)),",
+        "*(*x.stride(), width, scales.stride(0)),",
+        "the four-bit rows are taken to follow each other",
+        "edges",
+    ),
+    Mutant(
+        "index-step-assumed",
+        "sparse_linear_indexed/triton",
+        5,
+        "triton/sparse_linear_indexed.py",
+        "    indices = indices.contiguous()\n",
+        "",
+        "the list of channels is taken to be contiguous",
+        "edges",
+    ),
+    Mutant(
+        "activation-step-assumed",
+        "compact/triton",
+        5,
+        "triton/compact.py",
+        "round_to(threshold, x.dtype), *x.stride()),",
+        "round_to(threshold, x.dtype), x.stride(0), 1),",
+        "activations of a row are taken to be contiguous",
+        "edges",
+    ),
+    Mutant(
+        "qkv-border-at-block-start",
+        "sparse_qkv/triton",
+        6,
+        _SEGMENTED,
+        """\
+    in_1 = output < second
+    in_2 = (output >= second) & (output < third)
+    in_3 = (output >= third) & (output < outputs)
+""",
+        """\
+    begin = output - tl.arange(0, BLOCK)[None, None, None, :]
+    in_1 = begin < second
+    in_2 = (begin >= second) & (begin < third)
+    in_3 = (begin >= third) & (output < outputs)
+""",
+        "a tile of outputs belongs to q, k or v as its first output does",
+        "edges",
+    ),
+    Mutant(
+        "union-mask",
+        "sparse_linear/triton",
+        7,
+        _MASKED,
+        "term = tl.where(keep, term, 0.0)",
+        "term = tl.where(needed, term, 0.0)",
+        "a channel active in one row counts in all rows",
+        "edges",
+    ),
+    Mutant(
+        "channels-of-all-rows",
+        "compact/triton",
+        7,
+        _COMPACTION,
+        "active = tl.max(keep.to(tl.int32), axis=0)",
+        "active = tl.min(keep.to(tl.int32), axis=0)",
+        "lists channels active in every row instead of some",
+        "edges",
+    ),
+    Mutant(
+        "always-silu",
+        "sparse_swiglu/triton",
+        8,
+        "triton/sparse_swiglu.py",
+        "ACTIVATION=activation,",
+        'ACTIVATION="silu",',
+        "the activation function asked for is ignored",
+        "edges",
+    ),
+    Mutant(
+        "relu2-as-relu",
+        "hot_cold_mlp/triton",
+        8,
+        "triton/_jit/activation.py",
+        "return positive * positive",
+        "return positive",
+        "relu squared is not squared",
+        "edges",
+    ),
+    Mutant(
+        "atomics-onto-garbage",
+        "sparse_linear/triton-split-k",
+        9,
+        _LAUNCHING,
+        "create = x.new_zeros if atomic else x.new_empty",
+        "create = x.new_empty",
+        "the buffer that atomics add to is not zeroed",
+        "edges",
+    ),
+    Mutant(
+        "no-atomics",
+        "sparse_linear/triton-split-k",
+        10,
+        _MASKED,
+        """tl.atomic_add(target + row * outputs + output, result, mask=inside, sem="relaxed")""",
+        """\
+place = target + row * outputs + output
+        tl.store(place, tl.load(place, mask=inside, other=0.0) + result, mask=inside)""",
+        "splits add to the result by loading, adding and storing",
+        "work",
+    ),
+    Mutant(
+        "outputs-divided-down",
+        "sparse_linear/triton",
+        11,
+        "triton/configurations.py",
+        "-(-rows // tile_rows), -(-outputs // block)",
+        "-(-rows // tile_rows), max(outputs // block, 1)",
+        "no program for the last, incomplete block of outputs",
+        "edges",
+    ),
+    Mutant(
+        "last-channels-lost",
+        "sparse_qkv/triton",
+        11,
+        _SEGMENTED,
+        "for start in range(split * share, stop, UNROLL * LANES):",
+        "for start in range(split * share, stop - UNROLL * LANES + 1, UNROLL * LANES):",
+        "the last, incomplete tile of a split's channels is left out",
+        "edges",
+    ),
+    Mutant(
+        "results-divided-down",
+        "semi_structured_linear/triton",
+        11,
+        _LAUNCHING,
+        "(-(-result.numel() // block),),",
+        "(max(result.numel() // block, 1),),",
+        "no program of the reduction for the last, incomplete block of results",
+        "edges",
+    ),
+    Mutant(
+        "parts-in-half-precision",
+        "sparse_linear/triton-split-k",
+        14,
+        _LAUNCHING,
+        "parts = create(splits, rows, outputs, dtype=torch.float32)",
+        "parts = create(splits, rows, outputs)",
+        "splits are added in the dtype of x",
+        "edges",
+    ),
+    Mutant(
+        "hidden-in-half-precision",
+        "hot_cold_mlp/triton",
+        14,
+        "triton/hot_cold_mlp.py",
+        "hidden = x.new_empty(rows, count, dtype=torch.float32)",
+        "hidden = x.new_empty(rows, count)",
+        "hidden values are rounded to the dtype of x",
+        "edges",
+    ),
+    Mutant(
+        "sums-in-half-precision",
+        "sparse_linear_indexed/triton",
+        14,
+        _LISTED,
+        "total += tl.sum(value * factor, axis=1, keep_dims=True)",
+        """\
+total += tl.sum(value * factor, axis=1, keep_dims=True)
+        total = total.to(weight.dtype.element_ty).to(tl.float32)""",
+        "sums are rounded to the dtype of x in every iteration",
+        "edges",
+    ),
+    Mutant(
+        "scales-of-all-channels",
+        "sparse_quantized_linear/triton",
+        15,
+        _NIBBLES,
+        "scaled = needed & (block < width)",
+        "scaled = (channel < stop) & (block < width)",
+        "scales of skipped channels are loaded",
+        "unread",
+    ),
+    Mutant(
+        "scale-of-low-half",
+        "sparse_quantized_linear/triton",
+        "wrong group's scale",
+        _NIBBLES,
+        "both = scales + (block + width * tl.arange(0, 2)[None, None, None, None, :]) // group",
+        "both = scales + (block + 0 * tl.arange(0, 2)[None, None, None, None, :]) // group",
+        "outputs of the high nibbles get the scale of the low ones",
+        "edges",
+    ),
+    Mutant(
+        "nibbles-swapped",
+        "sparse_quantized_linear/triton",
+        "nibble order",
+        _NIBBLES,
+        """\
+        low_nibble = (pair & 15).to(tl.float32) - 8.0
+        high_nibble = (pair >> 4).to(tl.float32) - 8.0
+""",
+        """\
+        low_nibble = (pair >> 4).to(tl.float32) - 8.0
+        high_nibble = (pair & 15).to(tl.float32) - 8.0
+""",
+        "low nibbles are taken for high ones",
+        "edges",
+    ),
+    Mutant(
+        "slots-swapped",
+        "semi_structured_linear/triton",
+        "N:M indices",
+        _SLOTS,
+        """\
+        even_at = (index & 15).to(tl.int32) * x_channel
+        odd_at = (index >> 4).to(tl.int32) * x_channel
+""",
+        """\
+        even_at = (index >> 4).to(tl.int32) * x_channel
+        odd_at = (index & 15).to(tl.int32) * x_channel
+""",
+        "the two indices in a byte are exchanged",
+        "edges",
+    ),
+    Mutant(
+        "index-from-one",
+        "semi_structured_linear/triton",
+        "N:M indices",
+        _SLOTS,
+        "even_at = (index & 15).to(tl.int32) * x_channel",
+        "even_at = ((index & 15).to(tl.int32) - 1) * x_channel",
+        "indices are taken to count from one",
+        "edges",
+    ),
+    Mutant(
+        "group-of-active-channels",
+        "semi_structured_linear/triton",
+        "N:M groups",
+        _SLOTS,
+        "active = tl.max(active, axis=3, keep_dims=True)",
+        "active = tl.min(active, axis=3, keep_dims=True)",
+        "a group is skipped unless all its channels are active",
+        "edges",
+    ),
+    Mutant(
+        "slots-loaded-always",
+        "semi_structured_linear/triton",
+        "loads not masked",
+        _SLOTS,
+        "wanted = needed & (output < outputs)",
+        "wanted = (pair < stop) & (output < outputs)",
+        "weights of inactive groups are loaded and multiplied by 0",
+        "unread",
+    ),
+    Mutant(
+        "weights-loaded-always",
+        "sparse_linear/triton",
+        "loads not masked",
+        _MASKED,
+        """\
+            mask=needed & (output < outputs),
+            other=0.0,
+            eviction_policy="evict_first",
+        ).to(tl.float32)
+        term = value * factor
+""",
+        """\
+            mask=(channel < stop) & (output < outputs),
+            other=0.0,
+            eviction_policy="evict_first",
+        ).to(tl.float32)
+        term = tl.where(keep, value * factor, 0.0)
+""",
+        "the mask is applied to products, not to loads: right, in the time of dense",
+        "unread",
+    ),
+    Mutant(
+        "tie-kept",
+        "sparse_qkv/triton",
+        "tie rule",
+        _SEGMENTED,
+        """\
+            ((largest > threshold_1) & in_1)
+            | ((largest > threshold_2) & in_2)
+""",
+        """\
+            ((largest >= threshold_1) & in_1)
+            | ((largest > threshold_2) & in_2)
+""",
+        "in q, >= instead of >",
+        "edges",
+    ),
+    Mutant(
+        "nan-dropped",
+        "sparse_quantized_linear/triton",
+        "NaN dropped",
+        _NIBBLES,
+        "keep = ~(tl.abs(value) <= threshold)  #",
+        "keep = tl.abs(value) > threshold  #",
+        "a NaN activation is taken for inactive",
+        "edges",
+    ),
+    Mutant(
+        "threshold-in-float32",
+        "sparse_linear/triton",
+        "threshold's dtype",
+        "triton/sparse_linear.py",
+        "return masked_product(x, None, weight, round_to(threshold, x.dtype), bias, atomic)",
+        "return masked_product(x, None, weight, threshold, bias, atomic)",
+        "compares in float32 instead of x's dtype",
+        "edges",
+    ),
+    Mutant(
+        "bias-per-split",
+        "sparse_linear/triton",
+        "bias added again",
+        _LAUNCHING,
+        "start(parts, None, None, plan)",
+        "start(parts, None, bias, plan)",
+        "every split adds the bias",
+        "edges",
+    ),
+    Mutant(
+        "bias-of-row-0-only",
+        "sparse_linear_indexed/triton",
+        "bias",
+        "triton/_jit/reduction.py",
+        "output = result % outputs",
+        "output = result",
+        "rows after the first look for their bias behind it",
+        "edges",
+    ),
+    Mutant(
+        "float32-result",
+        "sparse_swiglu/triton",
+        "dtype of the result",
+        "triton/sparse_linear.py",
+        "start, x, outputs, plan, bias=bias, atomic=atomic, dtype=weight.dtype",
+        "start, x, outputs, plan, bias=bias, atomic=atomic",
+        "the result has the dtype of the hidden values",
+        "edges",
+    ),
+    Mutant(
+        "int16-channels",
+        "sparse_linear_indexed/triton",
+        "int16 overflow",
+        _LISTED,
+        "channel = tl.where(place < first, place, cold)",
+        "channel = tl.where(place < first, place, cold).to(tl.int16)",
+        "numbers of channels are kept in 16 bits",
+        "edges",
+    ),
+    Mutant(
+        "first-cold-neuron-hot",
+        "hot_cold_mlp/triton",
+        "hot and cold",
+        _PREDICTED,
+        "neuron = tl.where(place < first, place, cold)",
+        "neuron = tl.where(place <= first, place, cold)",
+        "the neuron behind the hot ones stands for the first cold one",
+        "edges",
+    ),
+    Mutant(
+        "buffer-reused",
+        "compact/triton",
+        "stale output",
+        "triton/compact.py",
+        "    indices = x.new_empty(channels, dtype=torch.int32)\n",
+        """\
+    kept = vars(compact)
+    if kept.get("channels") != channels:
+        kept |= {"channels": channels, "indices": x.new_empty(channels, dtype=torch.int32)}
+    indices = kept["indices"]
+""",
+        "the next call with as many channels overwrites the result",
+        "inputs",
+    ),
+    Mutant(
+        "sums-kept",
+        "sparse_linear/triton-split-k",
+        "first launch only right",
+        _LAUNCHING,
+        "    parts = create(splits, rows, outputs, dtype=torch.float32)\n",
+        """\
+    parts = vars(multiply).setdefault(
+        f"{splits} {rows} {outputs}", create(splits, rows, outputs, dtype=torch.float32)
+    )
+""",
+        "the buffer that atomics add to is zeroed once",
+        "edges",
+    ),
+    Mutant(
+        "outputs-clamped",
+        "sparse_linear/triton",
+        "narrow loads",
+        _MASKED,
+        "columns = weight + output.to(tl.int64) * weight_output",
+        "columns = weight + tl.minimum(output, outputs - 1).to(tl.int64) * weight_output",
+        "outputs are clamped, which hides from the compiler that they are neighbours",
+        "compile",
+    ),
+    Mutant(
+        "registers-spilled",
+        "sparse_linear/triton",
+        "register spills",
+        "triton/configurations.py",
+        "_FLOATS: _Tiles = {1: (1, 8),",
+        "_FLOATS: _Tiles = {1: (1, 128),",
+        "more loads under way than there are registers",
+        "compile",
+    ),
+)

@@ -1,0 +1,120 @@
+"""``python -m pytest_sparsity.targets``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_sparsity.targets import Cache, HardwareTarget, bandwidth, machines
+from pytest_sparsity.targets.__main__ import main
+from pytest_sparsity.targets.known import KNOWN
+
+HOST = HardwareTarget("cpu", "some CPU", (), 4, 64 << 30, False, caches=(Cache(3, 32 << 20, 2),))
+
+
+@pytest.fixture
+def _host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machines, "resolve_target", lambda name: HOST)
+    monkeypatch.setattr(bandwidth, "default_cache", lambda: tmp_path)
+    monkeypatch.setattr(bandwidth, "read_bandwidth", lambda threads, size: 2e10 * threads)
+
+
+def test_a_plan_for_a_device_that_is_not_here() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_sparsity.targets", "--target=h200", "--levels=0.5,0.75"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == "sparse_linear 4096x14336 bfloat16, 1 row(s)"
+    assert lines[3].split() == [
+        "NVIDIA",
+        "H200",
+        "0.5",
+        "58.76",
+        "12.74",
+        "24.97",
+        "1.96",
+        "2.00",
+        "0%",
+    ]
+    assert lines[4].split()[2:] == ["0.75", "29.40", "6.62", "24.97", "3.77", "4.00", "0%"]
+    assert "4800 GB/s (NVIDIA H200, specifications, https://www.nvidia.com" in lines[5]
+    assert done.stderr == ""
+
+
+@pytest.mark.usefixtures("_host")
+def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--levels=0.5", "--threads=1"]) == 0
+    output = capsys.readouterr().out
+    assert "some CPU, 1 thread  " in output
+    assert "20 GB/s (reading main memory, measured); overhead of a call not known" in output
+    assert main(["--levels=0.5", "--target=cpu", "--overhead-us=8"]) == 0
+    output = capsys.readouterr().out
+    assert "some CPU, 4 threads: 80 GB/s (reading main memory, measured); 8 us per call" in output
+
+
+@pytest.mark.usefixtures("_host")
+def test_a_thread_has_the_cache_around_it_and_all_have_all() -> None:
+    assert machines.machine("cpu", 1).cache == 32 << 20
+    assert machines.machine("cpu").cache == 64 << 20
+
+
+def test_a_layer_in_the_cache_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--shape=576x1536", "--target=h200"]) == 0
+    output = capsys.readouterr().out
+    assert "in cache" in output
+    assert "all weights of this layer fit into its cache" in output
+    assert main(["--shape=576x1536", "--target=h200", "--cold"]) == 0
+    assert "in cache" not in capsys.readouterr().out
+
+
+def test_break_even_of_a_weak_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--target=mi300x", "--levels=0.5", "--relative=0.5", "--shape=8192x28672"]) == 0
+    assert "50%\n" in capsys.readouterr().out
+    assert main(["--target=h100", "--levels=0.5", "--extra-us=1000"]) == 0
+    assert "never\n" in capsys.readouterr().out
+
+
+def test_known_targets_are_listed_with_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    output = capsys.readouterr().out
+    for row in KNOWN:
+        assert row.key in output
+        assert row.bandwidth.source.url in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--target=nope"], "target 'nope' is not known; use auto, cpu or cuda:INDEX for this"),
+        (["--target=nope"], "a100-80gb, a100-40gb, h100-sxm"),
+        (["--op=nope"], "op 'nope' is none of sparse_linear"),
+        (["--shape=4096"], "--shape '4096' is not of the form 4096x14336"),
+        (["--shape=0x4"], "shape 0x4: both sizes must be at least 1"),
+        (["--dtype=int8"], "dtype 'int8' is none of"),
+        (["--levels=half"], "--levels 'half': give fractions"),
+        (["--levels=0.5,50"], "level 50.0: a level is a fraction from 0 to 1"),
+        (["--rows=9"], "rows 9"),
+        (["--relative=0"], "relative bandwidth 0.0"),
+        (["--overhead-us=-1"], "--overhead-us -1.0: at least 0"),
+        (["--extra-us=nan"], "--extra-us nan: at least 0"),
+        (["--threads=0"], "--threads 0: at least 1"),
+        (["--op=sparse_quantized_linear", "--bits=2"], "bits 2"),
+        (["--op=semi_structured_linear", "--format=4:2"], "4 of 2 is no"),
+        (["--op=semi_structured_linear", "--format=24"], "--format '24' is not of the form 2:4"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    assert main(["--target=h200", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("ERROR: ")
+    assert complaint in captured.err
+    assert captured.err.count("\n") == 1
