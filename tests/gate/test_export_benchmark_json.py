@@ -109,7 +109,10 @@ def test_bencher_finds_what_it_reads(report):
         assert all(type(benchmark["stats"][name]) is float for name in ("median", "iqr"))
 
 
-def test_same_keys_as_pytest_benchmark_writes(report, pytester):
+def test_same_keys_as_pytest_benchmark_writes(report, pytester, monkeypatch):
+    # It writes nothing in a worker of pytest-xdist, and takes its children for one.
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+        monkeypatch.delenv(name, raising=False)
     pytester.makepyfile("def test_x(benchmark):\n    benchmark(sum, [1, 2])")
     options = ("--benchmark-json=own.json", "-p", "no:cacheprovider", "--benchmark-max-time=0.01")
     pytester.runpytest_subprocess(*options).assert_outcomes(passed=1)

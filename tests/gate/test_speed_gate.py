@@ -168,7 +168,7 @@ def test_against_a_stored_time(project: Project) -> None:
     assert project.entries("stored")["sparse_linear/mine"] == entry
     assert project.entries()["sparse_linear/mine"]["processes"] == [30, 30, 30]
 
-    warned = project.run("--sparsity-gate=warn", "--sparsity-baseline=stored")
+    warned = project.run("--sparsity-gate=warn", "--sparsity-baseline=stored", "-Wdefault")
     warned.assert_outcomes(passed=1, warnings=1)
     warned.stdout.fnmatch_lines(["*SparsityWarning: sparse_linear/mine regressed against *"])
 
@@ -224,7 +224,7 @@ def test_against_a_revision(project: Project) -> None:
     git("commit", "-q", "-m", "two")
     same = project.run(*options)
     assert same.ret == 0
-    assert "uncommitted" not in same.stdout.str()
+    assert f"{project.pytester.path} has uncommitted" not in same.stdout.str()
 
     project.write(10, "renamed")
     project.gate("sparse_linear/renamed")

@@ -82,10 +82,10 @@ def test_resume_of_nothing(sweep, assert_refused, content, complaint):
 
 
 def test_interrupt_leaves_a_summary(sweep):
-    status, output = _after_lines(sweep, 6, signal.SIGINT)
+    status, output = _after_lines(sweep, 3, signal.SIGINT)
     assert status == pytest.ExitCode.INTERRUPTED
     assert "KeyboardInterrupt" in output
     assert "INTERNALERROR" not in output
-    assert len(sweep.records()) >= 5
+    assert len(sweep.records()) >= 2
     assert (sweep.report / "summary.md").exists()
     assert "= sparsity =" in output
