@@ -160,13 +160,13 @@ def test_against_a_stored_time(project: Project) -> None:
         [
             "sparse_linear/mine regressed against the time stored in stored: slower in each of 3 "
             "processes; * times as long (processes * to *), best * before *, stored with a spread "
-            "of *, tolerance *, 30 fresh rounds, noise * (median over best)",
+            "of *, tolerance *, 60 fresh rounds, noise * (median over best)",
             "  again: pytest *test_gate.py --sparsity-gate=fail --sparsity-baseline=*stored "
             "--sparsity-profile=smoke -k 'test_speed*sparse_linear/mine*'",
         ]
     )
     assert project.entries("stored")["sparse_linear/mine"] == entry
-    assert project.entries()["sparse_linear/mine"]["processes"] == [30, 30, 30]
+    assert project.entries()["sparse_linear/mine"]["processes"] == [30, 60, 60]
 
     warned = project.run("--sparsity-gate=warn", "--sparsity-baseline=stored", "-Wdefault")
     warned.assert_outcomes(passed=1, warnings=1)

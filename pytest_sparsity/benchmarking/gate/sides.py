@@ -23,8 +23,9 @@ from pytest_sparsity.benchmarking.gate.timing import Rounds, measure
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.targets import HardwareTarget
 
-#: Between rounds, so that they are spread over a second: longer than most disturbances.
-PAUSE = 0.02
+#: Seconds between rounds, so that they are spread over a second and more: a disturbance passes.
+#: Longer where processes are fresh, since these are to find out whether it was one.
+PAUSE, LONGER_PAUSE = 0.02, 0.05
 
 
 @dataclass
@@ -157,7 +158,7 @@ def stage(
                 _load(process, side, key)
             contenders[key], owners[key] = Remote(process, key), side
     right = {key: _checked(contenders[key], owners[key], subject, None) for key in contenders}
-    measure(contenders, rounds, seed, PAUSE, into=done)
+    measure(contenders, rounds, seed, LONGER_PAUSE if fresh else PAUSE, into=done)
     if done.broken:
         raise Faulty(owners[done.culprit], done.broken, done.details)
     if done.doubt:
