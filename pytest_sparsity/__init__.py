@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.checking import strategies
     from pytest_sparsity.checking.api import KernelFailure, check_kernel
     from pytest_sparsity.checking.case import Case
+    from pytest_sparsity.compression.compress import compress
     from pytest_sparsity.degradation import Degradation
     from pytest_sparsity.errors import SparsityError, SparsityWarning
     from pytest_sparsity.kernel_check import KernelCheck
@@ -58,6 +59,7 @@ _HOME = {
     "Threshold": "methods.plan",
     "Verdict": "sweep.verdict",
     "check_kernel": "checking.api",
+    "compress": "compression.compress",
     "load_model": "models",
     "sparse_kernel": "kernels.registry",
     "sparsify": "methods.attach",
@@ -94,6 +96,7 @@ __all__ = [
     "Threshold",
     "Verdict",
     "check_kernel",
+    "compress",
     "load_model",
     "sanity",
     "sparse_kernel",

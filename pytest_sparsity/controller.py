@@ -82,17 +82,21 @@ class Controller:
         atomic_write(settings.report / SETTINGS_FILE, f"{saved}\n")
 
     def _prepare_models(self) -> None:
-        from pytest_sparsity.sweep import budgets
+        from pytest_sparsity.sweep import budgets, grid
+        from pytest_sparsity.sweep.cell import TASK_KINDS
+        from pytest_sparsity.sweep.task_cells import checked_task
 
         settings, bench = self._state.settings, self._state.session.bench
         models = bench.load_all()
         if settings.overrides is not None:
             budgets.check_swept(settings.overrides, self._cells())
-        for name in settings.tasks:
-            bench.task(name)
+        for evaluation in grid.evaluations(settings):
+            if evaluation.partition(":")[0] in TASK_KINDS:
+                checked_task(bench, evaluation)
         _ = bench.calibration_corpus
         for model in models:
-            bench.calibrator(model).prepare(settings.levels)
+            for weights in settings.weights:
+                bench.prepared(model, weights)
 
     @contextlib.contextmanager
     def _showing_warnings(self) -> Iterator[None]:

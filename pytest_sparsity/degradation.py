@@ -53,7 +53,7 @@ class Degradation:
         Args:
             metric: ``perplexity:CORPUS`` (relative increase), ``kl:CORPUS`` (nats per
                 token), ``agreement:CORPUS`` (share lost), ``accuracy:TASK`` (drop as a
-                share), ``path:generation`` (share of tokens off dense's path), or
+                share) and the other metrics of :class:`~.sweep.metric.Comparison`, or
                 ``recovery:CORPUS``, whose limit is the smallest share accepted.
             limit: the budget.
 
@@ -62,7 +62,7 @@ class Degradation:
         """
         __tracebackhide__ = True
         configuration, evaluation = self.configuration, evaluation_of(metric)
-        if configuration.method == "dense" or (is_minimum(metric) and configuration.spon == OFF):
+        if configuration.is_reference or (is_minimum(metric) and configuration.spon == OFF):
             return None
         try:
             comparisons = self.measure(evaluation)
@@ -127,5 +127,7 @@ def conclude(verdicts: list[Verdict]) -> None:
         pytest.fail("\n".join(failed), pytrace=False)
     if undecided := by_outcome[Outcome.INCONCLUSIVE]:
         pytest.skip("inconclusive: " + "; ".join(undecided))
+    if refused := by_outcome[Outcome.REFUSED]:
+        pytest.skip("no evidence: " + "; ".join(refused))
     if len(by_outcome[Outcome.NO_BUDGET]) == len(verdicts):
         pytest.skip("measured, but there is no budget: " + by_outcome[Outcome.NO_BUDGET][0])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from pytest_sparsity.options import Settings
 from pytest_sparsity.state import state_of
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.evaluation.corpora import Corpus
     from pytest_sparsity.kernel_check import KernelCheck
     from pytest_sparsity.models import LanguageModel
+    from pytest_sparsity.options import Settings
     from pytest_sparsity.paired_benchmark import PairedBenchmark
     from pytest_sparsity.speed_gate import SpeedGate, Timing
     from pytest_sparsity.sweep.cell import Cell, Configuration
@@ -52,7 +52,7 @@ def _sparsity_point(request: pytest.FixtureRequest) -> Configuration:
 
 @pytest.fixture(scope="session")
 def sparsity_configuration(_sparsity_point: Configuration) -> Configuration:
-    """The model, method, level and SPON setting under test.
+    """The model, weights, method, level and SPON setting under test.
 
     One default configuration without --sparsity-sweep, the whole grid with it.
     """
@@ -67,7 +67,7 @@ def sparsity_cell(request: pytest.FixtureRequest) -> Cell:
 
 @pytest.fixture(scope="session")
 def dense_model(_sparsity_point: Configuration, sparsity_session: SweepSession) -> LanguageModel:
-    """The dense model of the configuration under test."""
+    """The dense model of the configuration under test, as it was loaded."""
     return sparsity_session.bench.model(_sparsity_point.model)
 
 
@@ -75,12 +75,12 @@ def dense_model(_sparsity_point: Configuration, sparsity_session: SweepSession) 
 def sparse_model(
     sparsity_configuration: Configuration, sparsity_session: SweepSession
 ) -> Iterator[LanguageModel]:
-    """The model under test, sparsified; a twin of dense_model over the same weights."""
+    """The model under test, sparsified, its weights compressed if asked; a twin of dense_model."""
     from pytest_sparsity.methods.attach import sparsify
     from pytest_sparsity.spon.library import MissingVectors
 
     bench = sparsity_session.bench
-    twin = bench.model(sparsity_configuration.model).twin()
+    twin = bench.weighted_model(sparsity_configuration.model, sparsity_configuration.weights).twin()
     if sparsity_configuration.method == "dense":
         yield twin
         return

@@ -36,6 +36,7 @@ class Gatekeeper:
         self._state = state
         self._decided: list[Mapping[str, Any]] = []
         self._timed: list[list[dict[str, Any]]] = []  # per test, the candidate first
+        self._stored = False  # whether times belong into the baseline
         self._verdicts: list[Verdict] = []
         self._annotations: list[Annotation] = []
 
@@ -52,13 +53,13 @@ class Gatekeeper:
 
     def _check(self) -> None:
         settings = self._settings
-        if settings.baseline is not None and settings.gate != "off":
+        if settings.baseline is not None and (settings.gate != "off" or settings.updating):
             from pytest_sparsity.accuracy_gate import stored_records
 
             if settings.baseline.resolve() == settings.report.resolve():
                 raise SparsityError(
-                    f"--sparsity-baseline {settings.baseline}: this run reports there, and would "
-                    "be compared with itself; name another folder with --sparsity-report"
+                    f"--sparsity-baseline {settings.baseline}: this run reports there, which is "
+                    "no other run; name another folder with --sparsity-report"
                 )
             stored_records(settings)
         if settings.history is not None:
@@ -75,6 +76,7 @@ class Gatekeeper:
         self._decided += getattr(report, "sparsity_gate", ())
         if timed := getattr(report, "sparsity_timed", None):
             self._timed.append(timed["measured"])
+            self._stored |= timed["store"]
         decided = getattr(report, "sparsity_gate", ())
         if report.failed and (decided or self._settings.sweep):
             self._annotations.append(self._annotation("error", report))
@@ -112,20 +114,23 @@ class Gatekeeper:
             self._say(f"\nERROR: {error}", red=True)
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
             return
-        settings = self._settings
-        if (
-            settings.gate == "fail"
-            and not settings.updating
-            and not self._compared()
-            and session.exitstatus == pytest.ExitCode.OK
-        ):
-            self._say("\nERROR: the gate compared nothing: nothing was tested", red=True)
+        if session.exitstatus == pytest.ExitCode.OK and (idle := self._idle()):
+            if self._settings.gate == "warn":
+                self._say(f"\nWARNING: {idle}", yellow=True)
+                return
+            self._say(f"\nERROR: {idle}", red=True)
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
-    def _compared(self) -> bool:
+    def _idle(self) -> str:
+        """What the run was to do and has not done; empty if there is nothing."""
         from pytest_sparsity.reporting.gate import compared
 
-        return compared(self._decided)
+        settings = self._settings
+        if settings.updating:
+            idle = settings.update and settings.baseline and not (self._stored or self._verdicts)
+            return f"nothing was stored in {settings.baseline}" if idle else ""
+        idle = settings.gate != "off" and not compared(self._decided)
+        return "the gate compared nothing: nothing was tested" if idle else ""
 
     def _write(self, session: pytest.Session) -> None:
         from pytest_sparsity.files import atomic_write

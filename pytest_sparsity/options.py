@@ -1,4 +1,4 @@
-"""Every --sparsity-* option and ini key, read into one frozen :class:`Settings`."""
+"""Every --sparsity-* option and ini key, read and checked, in one frozen :class:`Settings`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ import pytest
 
 from pytest_sparsity import option_values as values
 from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.option_table import DTYPES, GATE, KINDS, OPTIONS, SPON, SUITES, given
 
-SUITES = ("kernels", "accuracy", "performance")
-SPON = ("off", "mean_residual", "trained")
-KINDS = ("q", "k", "v", "o", "gate", "up", "down")
-DTYPES = ("auto", "bfloat16", "float32", "float16")
 TRAIN = ("never", "missing", "all")
 DATA = ("vendored", "full")
-GATE = ("off", "warn", "fail")
 QUICK_TASKS = (
     "basic_logical_reasoning",
     "basic_pattern",
@@ -83,6 +79,7 @@ class Settings:
     suites: tuple[str, ...]
     profile: str
     models: tuple[str, ...]
+    weights: tuple[str, ...]
     methods: tuple[str, ...]
     levels: tuple[float, ...]
     spon: tuple[str, ...]
@@ -128,122 +125,24 @@ class Settings:
         return self.thresholds if kept or not self.updating else None
 
 
-@dataclass(frozen=True)
-class _Option:
-    """One option: ``--sparsity-NAME`` and, if ``ini``, the ini key ``sparsity_NAME``."""
-
-    name: str
-    help: str
-    default: str | None = None
-    metavar: str | None = None
-    repeatable: bool = False
-    flag: bool = False
-    ini: bool = True
-
-    @property
-    def dest(self) -> str:
-        return "sparsity_" + self.name.replace("-", "_")
-
-
-_OPTIONS = (
-    _Option("sweep", "measure the whole grid; without paths, run the bundled suites", flag=True,
-            ini=False),
-    _Option("suite", f"bundled suites to run, of {', '.join(SUITES)}", "kernels,accuracy",
-            "LIST"),
-    _Option("profile", f"amount of work: {', '.join(PROFILES)}", "quick", "NAME"),
-    _Option("model", "model to sparsify: a known name, a local folder, a GGUF file or a hub id",
-            "smollm2-135m", "MODEL", repeatable=True),
-    _Option("methods", "methods that choose what to skip; dense is always measured", "teal",
-            "LIST"),
-    _Option("levels", "target fractions of zeroed activations, from 0 to 1", None, "LIST"),
-    _Option("spon", f"settings of spontaneous neurons, of {', '.join(SPON)}", ",".join(SPON),
-            "LIST"),
-    _Option("tasks", "tasks by name, or .jsonl files; none for no tasks", None, "LIST"),
-    _Option("corpora", "evaluation corpora by name, or .txt/.jsonl files", "austen,factbook",
-            "LIST"),
-    _Option("calibration", "corpus for thresholds and training; A+B mixes two",
-            "austen+jargon", "NAME"),
-    _Option("prefill", "positions that stay dense: none, first:N or half", "first:1", "POLICY"),
-    _Option("dtype", f"dtype of the weights: {', '.join(DTYPES)}; auto is bfloat16 where the "
-            "target is fast at it", "auto", "DTYPE"),
-    _Option("target", "where models run: auto, cpu, cuda or cuda:N", "cpu", "TARGET"),
-    _Option("data", "task items: vendored (in this package) or full (downloads the standard "
-            "sets)", "vendored", "SET"),
-    _Option("train", "when to train spontaneous vectors: never (only shipped and cached ones), "
-            "missing (train where none fit) or all (leave out shipped ones)", "never", "WHEN"),
-    _Option("spon-sites", f"kinds of sites that have a trained vector, of {','.join(KINDS)}",
-            ",".join(KINDS), "LIST"),
-    _Option("spon-layers", "layers that have trained vectors: all, N or FIRST-LAST", "all",
-            "RANGE"),
-    _Option("thresholds", "file of budgets that override the bundled ones", None, "FILE"),
-    _Option("gate", f"what a regression against the baseline is: {', '.join(GATE)} (off: nothing "
-            "is compared)", "off", "WHAT"),
-    _Option("baseline", "folder of a stored run to compare with (speed.json, and records.jsonl for "
-            "accuracy)", None, "DIR"),
-    _Option("against", "compare the speed of kernels side by side with a git revision of "
-            "themselves, or with another kernel (op/name)", None, "REV", ini=False),
-    _Option("tolerance", "slow-down that counts, as a fraction (default: 0.08 side by side, 0.05 "
-            "on a GPU, 0.1 against a stored run)", None, "X"),
-    _Option("update", "write what is measured where --sparsity-thresholds (budgets: the damage "
-            "plus a margin, for review) and --sparsity-baseline (times) point", flag=True,
-            ini=False),
-    _Option("update-new-only", "like --sparsity-update, but keep entries that are there",
-            flag=True, ini=False),
-    _Option("history", "append what is measured to FILE, one line per run", None, "FILE"),
-    _Option("strict", "what would be skipped is a failure: an inconclusive verdict, a cell "
-            "without any budget, missing vectors or an absent target", flag=True),
-    _Option("report", "folder of records, tables and pictures", "sparsity-report", "DIR"),
-    _Option("cache", "folder of downloaded models, calibrations and vectors (default: the "
-            "user's cache folder)", None, "DIR"),
-    _Option("resume", "go on with the run in the report folder, and measure what it was started "
-            "to measure; name thresholds, strict, cache, gate and update again", flag=True,
-            ini=False),
-    _Option("seed", "seed of item order, choice order, bootstrap and kernel cases", "0", "N"),
-    _Option("examples", "cases that hypothesis draws per kernel and check", None, "N"),
-)  # fmt: skip
-
-
-def add_options(parser: pytest.Parser) -> None:
-    """Declare every option, in one group, and its ini key."""
-    group = parser.getgroup("sparsity", "sparse language models and kernels (pytest-sparsity)")
-    for option in _OPTIONS:
-        flag = f"--sparsity-{option.name}"
-        text = option.help
-        if option.name in ("levels", "tasks", "examples"):
-            text += " (default: the profile's)"
-        elif option.default is not None:
-            text += f" (default: {option.default})"
-        text = text.replace("%", "%%")
-        if option.flag:
-            group.addoption(flag, dest=option.dest, action="store_true", default=None, help=text)
-        else:
-            group.addoption(
-                flag,
-                dest=option.dest,
-                action="append" if option.repeatable else "store",
-                default=None,
-                metavar=option.metavar,
-                help=text,
-            )
-        if option.ini:
-            kind = "bool" if option.flag else "linelist" if option.repeatable else "string"
-            parser.addini(option.dest, f"default of {flag}", type=kind, default=None)  # type: ignore[arg-type]
-
-
 def read_settings(config: pytest.Config) -> Settings:
     """Read and check all options; what needs heavy imports is checked by the sweep.
 
     Raises:
         SparsityError: an option has a value it cannot have.
     """
-    raw = {option.name: _raw(config, option) for option in _OPTIONS}
+    raw = _defaults()
+    raw |= {o.name: value for o in OPTIONS if (value := given(config, o)) is not None}
     return _settings(raw, config.invocation_params.dir)
 
 
 def default_settings() -> Settings:
     """The settings of a run without any option or ini key."""
-    raw = {o.name: [o.default] if o.repeatable else o.default for o in _OPTIONS}
-    return _settings(raw, Path.cwd())
+    return _settings(_defaults(), Path.cwd())
+
+
+def _defaults() -> dict[str, Any]:
+    return {o.name: [o.default] if o.repeatable else o.default for o in OPTIONS}
 
 
 def _settings(raw: Mapping[str, Any], base: Path) -> Settings:
@@ -264,6 +163,7 @@ def _settings(raw: Mapping[str, Any], base: Path) -> Settings:
         suites=values.choices("suite", raw["suite"], SUITES),
         profile=profile,
         models=values.models(raw["model"]),
+        weights=values.weights(raw["weights"]),
         methods=tuple(m for m in values.names("methods", raw["methods"]) if m != "dense"),
         levels=defaults.levels if raw["levels"] is None else values.levels(raw["levels"]),
         spon=values.choices("spon", raw["spon"], SPON),
@@ -340,17 +240,6 @@ def resumed(settings: Settings, saved: Mapping[str, Any]) -> Settings:
     return replace(settings, sweep=True, **taken)
 
 
-def _raw(config: pytest.Config, option: _Option) -> Any:
-    given = config.getoption(option.dest)
-    if given is None and option.ini:
-        given = config.getini(option.dest)
-        if given in ("", []) or (option.flag and given is None):
-            given = None
-    if given is None:
-        return [option.default] if option.repeatable else option.default
-    return given
-
-
 def _check_gate(raw: Mapping[str, Any], gate: str) -> None:
     against, baseline = raw["against"], raw["baseline"]
     updating = [name for name in ("update", "update-new-only") if raw[name]]
@@ -369,6 +258,18 @@ def _check_gate(raw: Mapping[str, Any], gate: str) -> None:
         raise SparsityError(
             f"--sparsity-{updating[0]}: say where to: --sparsity-thresholds FILE for budgets, "
             "--sparsity-baseline DIR for times, or both"
+        )
+    if len(updating) == 2:
+        raise SparsityError("--sparsity-update and --sparsity-update-new-only: give one of them")
+    if updating and against and baseline:
+        raise SparsityError(
+            f"--sparsity-{updating[0]}: times of a run with --sparsity-against are not stored in "
+            "--sparsity-baseline; leave out one of the two"
+        )
+    if updating and not baseline and not (raw["sweep"] or raw["resume"]):
+        raise SparsityError(
+            f"--sparsity-{updating[0]}: only a sweep measures budgets for --sparsity-thresholds; "
+            "add --sparsity-sweep"
         )
     if raw["update"] and baseline and gate != "off":
         raise SparsityError(

@@ -44,7 +44,7 @@ class Result:
         return self._of(name).best
 
     def ratio(self, name: str, other: str) -> Interval:
-        """Best time of ``name`` over that of ``other``, with the interval of block minima."""
+        """Time of ``name`` over that of ``other``: median of block minima, with its interval."""
         return block_minimum_ratio(self._of(name).seconds, self._of(other).seconds)
 
     def compare(self, name: str, other: str, tolerance: float = rules.TOLERANCE_CPU) -> Ruling:
@@ -63,7 +63,7 @@ class Result:
                 f"tolerance={tolerance!r}: use a fraction above 0 and below 1, such as 0.08"
             )
         ruling = rules.ab_first(self._of(name).seconds, self._of(other).seconds, tolerance)
-        if ruling.decision in (Decision.OK, Decision.IMPROVED):
+        if ruling.decision is Decision.OK:
             return ruling
         rounds = self._again(rules.SECOND_ROUNDS, 1)
         return rules.ab_second(rounds.seconds[name], rounds.seconds[other], tolerance)

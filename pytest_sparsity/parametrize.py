@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from pytest_sparsity.compression.names import canonical
 from pytest_sparsity.errors import SparsityError, blaming
+from pytest_sparsity.option_table import SPON
 from pytest_sparsity.option_values import parse_level
-from pytest_sparsity.options import SPON, Settings
+from pytest_sparsity.options import Settings
 from pytest_sparsity.sweep import grid
 from pytest_sparsity.sweep.cell import Configuration
 
 _MARKER = "@pytest.mark.sparsity"
-_MARKER_KEYS = {"levels", "methods", "spon", "target"}
+_MARKER_KEYS = {"levels", "methods", "spon", "target", "weights"}
 
 
 def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
@@ -79,11 +81,12 @@ def _marked(metafunc: pytest.Metafunc, settings: Settings) -> Settings:
             f"{_MARKER} takes {', '.join(sorted(_MARKER_KEYS))} by name, not {wrong!r}"
         )
     given = {k: v for k, v in marker.kwargs.items() if v is not None}
-    if "target" in given:
-        from pytest_sparsity.targets.requirements import check_requirement
+    for target in (m.kwargs.get("target") for m in metafunc.definition.iter_markers("sparsity")):
+        if target is not None:
+            from pytest_sparsity.targets.requirements import check_requirement
 
-        with blaming(_MARKER):
-            check_requirement(given["target"])
+            with blaming(_MARKER):
+                check_requirement(target)
     if "levels" in given:
         levels = _sequence("levels", given["levels"], (int, float))
         levels = tuple(parse_level(level, _MARKER) for level in levels)
@@ -91,6 +94,11 @@ def _marked(metafunc: pytest.Metafunc, settings: Settings) -> Settings:
     if "methods" in given:
         methods = _sequence("methods", given["methods"], str)
         settings = replace(settings, methods=tuple(m for m in methods if m != "dense"))
+    if "weights" in given:
+        weights = _sequence("weights", given["weights"], str)
+        with blaming(_MARKER):
+            weights = tuple(dict.fromkeys(map(canonical, weights)))
+        settings = replace(settings, weights=weights)
     if "spon" in given:
         spon = _sequence("spon", given["spon"], str)
         if unknown := set(spon) - set(SPON):

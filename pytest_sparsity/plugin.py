@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_sparsity import hookspec
+from pytest_sparsity import fixtures, hookspec
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.options import add_options, read_settings
+from pytest_sparsity.option_table import add_options, any_given
 from pytest_sparsity.state import (
     CHECKED,
     GATED,
@@ -22,7 +23,9 @@ from pytest_sparsity.state import (
     state_of,
 )
 
-pytest_plugins = ["pytest_sparsity.fixtures"]
+if TYPE_CHECKING:
+    from pytest_sparsity.gatekeeper import Gatekeeper
+    from pytest_sparsity.speed_controller import SpeedController
 
 #: The fixtures that have a value per configuration, cell or corpus.
 PARAMETRIZED = {
@@ -50,36 +53,59 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; in a sweep without paths, collect the bundled suites."""
     config.addinivalue_line("markers", MARKER)
+    # As pytest_plugins, it would cost a search through all that is installed.
+    config.pluginmanager.register(fixtures, "pytest_sparsity.fixtures")
+    state = config.stash[STATE] = State(config)
+    if not any_given(config):
+        if not is_worker(config):
+            config.pluginmanager.register(_Waiting(config), "sparsity-waiting")
+        return
     try:
-        settings = read_settings(config)
+        settings = state.settings
         if settings.resume:
             from pytest_sparsity.controller import resume
 
-            settings = resume(settings)
+            settings = state.settings = resume(settings)
     except SparsityError as error:
         raise pytest.UsageError(str(error)) from error
     if settings.cache is not None:
         _keep_compiled_kernels(config, settings.cache)
-    state = config.stash[STATE] = State(config, settings)
     if not is_worker(config):
-        _register(config, state)
+        _register(config)
     if settings.sweep and config.args_source is not pytest.Config.ArgsSource.ARGS:
         suites = Path(__file__).parent / "suites"
         config.args = [str(suites / name) for name in settings.suites]
 
 
-def _register(config: pytest.Config, state: State) -> None:
+class _Waiting:
+    """In a session without any option of ours: sees whether a test times something after all."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Hand over to those whom it concerns, from this report on."""
+        if hasattr(report, "sparsity_timed") or hasattr(report, "sparsity_gate"):
+            self._config.pluginmanager.unregister(self)
+            for plugin in _register(self._config):
+                plugin.pytest_runtest_logreport(report)
+
+
+def _register(config: pytest.Config) -> tuple[SpeedController, Gatekeeper]:
     """Add the hooks of the process that owns the terminal."""
     from pytest_sparsity.gatekeeper import Gatekeeper
     from pytest_sparsity.speed_controller import SpeedController
 
+    state = state_of(config)
     register = config.pluginmanager.register
-    register(SpeedController(config, state.settings), "sparsity-speed")
+    speed, gatekeeper = SpeedController(config, state.settings), Gatekeeper(config, state)
+    register(speed, "sparsity-speed")
     if state.settings.sweep:
         from pytest_sparsity.controller import Controller
 
         register(Controller(config, state), "sparsity-controller")
-    register(Gatekeeper(config, state), "sparsity-gatekeeper")
+    register(gatekeeper, "sparsity-gatekeeper")
+    return speed, gatekeeper
 
 
 def _keep_compiled_kernels(config: pytest.Config, cache: Path) -> None:
@@ -115,18 +141,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         parametrize(metafunc, state_of(metafunc.config).settings)
     except SparsityError as error:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from error
+        # A UsageError would show a traceback here.
+        raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose marker asks for a target that is not here."""
-    marker = item.get_closest_marker("sparsity")
-    if marker is None or marker.kwargs.get("target") is None:
-        return
-    from pytest_sparsity.targets.requirements import missing
+    """Skip a test that asks, or whose class or module asks, for a target that is not here."""
+    asked = [marker.kwargs.get("target") for marker in item.iter_markers("sparsity")]
+    for target in dict.fromkeys(text for text in asked if text is not None):
+        from pytest_sparsity.targets.requirements import missing
 
-    if reason := missing(marker.kwargs["target"]):
-        pytest.skip(reason)
+        if reason := missing(target):
+            # Said by pytest's own marker, so that the summary names the test and not this line.
+            item.add_marker(pytest.mark.skip(reason=reason), append=False)
+            return
+
+
+def _is_ours(item: pytest.Function) -> bool:
+    ours = {"kernel_check", "paired_benchmark", "sparsity_session", "speed_gate"}
+    return not ours.isdisjoint(item.fixturenames)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -137,9 +171,7 @@ def pytest_runtest_makereport(
     report = yield
     if call.excinfo is not None and isinstance(call.excinfo.value, SparsityError):
         report.longrepr = f"{type(call.excinfo.value).__name__}: {call.excinfo.value}"
-    strict = state_of(item.config).settings.strict
-    ours = {"kernel_check", "paired_benchmark", "sparsity_session", "speed_gate"}
-    if strict and report.skipped and not ours.isdisjoint(item.fixturenames):
+    if report.skipped and _is_ours(item) and state_of(item.config).settings.strict:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"--sparsity-strict: {reason}"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.errors import SparsityError, blaming
-from pytest_sparsity.options import Settings
 
 if TYPE_CHECKING:
     from pytest_sparsity.benchmarking.gate.result import Measured
+    from pytest_sparsity.options import Settings
 
 _RECORDS = "records.jsonl"
 _FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
@@ -57,6 +57,7 @@ class SpeedController:
         from pytest_sparsity.files import check_writable
 
         path = folder / baseline.FILE
+        self._stored = baseline.read(path)
         if self._settings.updating:
             check_writable(folder)
         elif not path.exists() and not (folder / _RECORDS).exists():
@@ -64,7 +65,6 @@ class SpeedController:
                 f"{folder} holds no stored run (neither {path.name} nor {_RECORDS}), so nothing "
                 "would be compared; store one with --sparsity-update"
             )
-        self._stored = baseline.read(path)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Write what an item timed at once, so that Ctrl-C loses nothing."""

@@ -26,6 +26,7 @@ from pytest_sparsity.options import Settings
 from pytest_sparsity.state import GATED, TIMED
 from pytest_sparsity.sweep.bench import versions
 from pytest_sparsity.targets import HardwareTarget
+from pytest_sparsity.termination import interrupt_on_sigterm
 
 
 class Timing:
@@ -39,6 +40,7 @@ class Timing:
         named = settings.against is not None and not names_kernel(settings.against)
         self.revision = Revision(settings.against) if settings.against and named else None
         self.judge = Judge(settings, target, self.processes, self.versions, self.revision)
+        self._forget_sigterm = interrupt_on_sigterm()
 
     @contextmanager
     def device_to_itself(self) -> Iterator[None]:
@@ -52,6 +54,7 @@ class Timing:
         self.processes.close()
         if self.revision is not None:
             self.revision.close()
+        self._forget_sigterm()
 
 
 class SpeedGate:
@@ -110,11 +113,10 @@ class SpeedGate:
             self._timing.target,
             versions=self._timing.versions,
             test=self._item.nodeid,
-            partial=bool(judged.fault),
         )
         self._item.stash[TIMED] = {
             "measured": [m.to_json() for m in measured],
-            "store": judged.store and not judged.fault,
+            "store": judged.store,
             "registered": sorted(registry.registered()),
         }
         if judged.ruling is None and not judged.fault:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_sparsity.errors import SparsityWarning
-from pytest_sparsity.options import Settings
-from pytest_sparsity.progress import Progress, on_stream, silent
 
 if TYPE_CHECKING:
+    from pytest_sparsity.options import Settings
+    from pytest_sparsity.progress import Progress
     from pytest_sparsity.sweep.session import SweepSession
 
 
-@dataclass(eq=False)
 class State:
-    """Settings, and the sweep made from them when something first needs it."""
+    """Settings, and the sweep made from them, when something first needs them."""
 
-    config: pytest.Config
-    settings: Settings
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    @cached_property
+    def settings(self) -> Settings:
+        """All options, checked.
+
+        Raises:
+            SparsityError: an option has a value it cannot have.
+        """
+        from pytest_sparsity.options import read_settings
+
+        return read_settings(self.config)
 
     @cached_property
     def session(self) -> SweepSession:
@@ -43,6 +52,8 @@ class State:
     @property
     def progress(self) -> Progress:
         """Progress on the terminal; silent in xdist's workers and with ``-q``."""
+        from pytest_sparsity.progress import on_stream, silent
+
         if is_worker(self.config) or self.config.get_verbosity() < 0:
             return silent
         return on_stream(_Uncaptured(self.config))

@@ -186,28 +186,40 @@ def small_model() -> Callable[..., Any]:
     import transformers
 
     from pytest_sparsity.models import LanguageModel
-    from pytest_sparsity.models.backbone import find_sites
+    from pytest_sparsity.models.backbone import find_sites, use_linear_layers
     from pytest_sparsity.models.tiny import tensors_hash, tiny_tokenizer
 
     shape = {
         "vocab_size": 257,
         "hidden_size": 32,
-        "intermediate_size": 48,
         "num_hidden_layers": 3,
         "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
         "max_position_embeddings": 512,
         "pad_token_id": 256,
         "eos_token_id": 256,
         "bos_token_id": 256,
         "attn_implementation": "sdpa",
     }
-    windowed = {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"]}
-    own = {
-        "llama": (transformers.LlamaConfig, {}),
-        "qwen2": (transformers.Qwen2Config, {}),
-        "gemma3": (transformers.Gemma3TextConfig, {**windowed, "sliding_window": 200}),
+    wide = {"intermediate_size": 48}
+    grouped = {**wide, "num_key_value_heads": 1, "head_dim": 16}
+    windowed = {
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+        "sliding_window": 200,
+    }
+    own: dict[str, tuple[Any, dict[str, Any]]] = {
+        "llama": (transformers.LlamaConfig, grouped),
+        "mistral": (transformers.MistralConfig, grouped),
+        "qwen2": (transformers.Qwen2Config, grouped),
+        "qwen3": (transformers.Qwen3Config, grouped),
+        "gemma2": (
+            transformers.Gemma2Config,
+            {**grouped, **windowed, "attn_implementation": "eager"},
+        ),
+        "gemma3": (transformers.Gemma3TextConfig, {**grouped, **windowed}),
+        "arcee": (transformers.ArceeConfig, {**grouped, "hidden_act": "relu"}),
+        "opt": (transformers.OPTConfig, {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+        "gpt_neox": (transformers.GPTNeoXConfig, wide),
+        "gpt2": (transformers.GPT2Config, {"n_inner": 48}),
     }
 
     def make(family: str, **changes: Any) -> Any:
@@ -222,6 +234,7 @@ def small_model() -> Callable[..., Any]:
                     parameter.copy_(noise / parameter.shape[1] ** 0.5)
                 else:
                     parameter.copy_((not name.endswith("bias")) + 0.1 * noise)
+        use_linear_layers(model)
         model.eval().requires_grad_(False)
         return LanguageModel(
             name=f"small-{family}",

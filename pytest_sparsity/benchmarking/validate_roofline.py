@@ -1,17 +1,18 @@
 """``python -m pytest_sparsity.benchmarking.validate_roofline``: the roofline against the clock.
 
-Times the CPU's kernels of ``sparse_linear`` on one thread, with weights in no cache, and compares
-with what the model says.  Two numbers go into the model that are of this machine: the bandwidth
-at which one thread reads, and as overhead the time of each kernel on a layer that is next to
-nothing.  Both are measured in the same rounds as the kernels, so that all of them share what the
-machine gives at that time, and nothing is fitted to the times that are predicted.
+Times kernels of the CPU on one thread, with weights in no cache, and compares with what the model
+says: a layer in four shapes, an MLP, and a layer of 4 bits.  Two numbers go into the model that
+are of this machine: the bandwidth at which one thread reads, and as overhead the time of each
+kernel on a layer that is next to nothing.  Both are measured in the same rounds as the kernels,
+so that all of them share what the machine gives at that time, and nothing is fitted to the times
+that are predicted.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -23,7 +24,12 @@ from tabulate import tabulate
 from torch import Tensor
 
 from pytest_sparsity.benchmarking.cold import describe_noise, time_cold
-from pytest_sparsity.benchmarking.problems import linear_problem
+from pytest_sparsity.benchmarking.problems import (
+    Problem,
+    int4_problem,
+    linear_problem,
+    swiglu_problem,
+)
 from pytest_sparsity.kernels.dispatch import obstacle
 from pytest_sparsity.kernels.registry import kernel
 from pytest_sparsity.kernels.unchecked import unchecked
@@ -35,11 +41,20 @@ from pytest_sparsity.targets.roofline import Machine, plan
 Shape = tuple[int, int]
 Runs = dict[str, Callable[[], object]]
 
-KERNELS = ("sparse_linear/cpu", "sparse_linear/native")
-SHAPES: tuple[Shape, ...] = ((1024, 4096), (4096, 4096), (2048, 8192), (4096, 14336))
+BACKENDS = ("cpu", "native")
+SHAPES: Mapping[str, tuple[Shape, ...]] = {
+    "sparse_linear": ((1024, 4096), (4096, 4096), (2048, 8192), (4096, 14336)),
+    "sparse_swiglu": ((2048, 8192),),
+    "sparse_quantized_linear": ((4096, 14336),),
+}
+PROBLEMS: Mapping[str, Callable[..., Problem]] = {
+    "sparse_linear": linear_problem,
+    "sparse_swiglu": swiglu_problem,
+    "sparse_quantized_linear": int4_problem,
+}
 LEVELS = (0.0, 0.25, 0.5, 0.75, 0.9)
 NEXT_TO_NOTHING = (64, 128)
-DTYPE = "bfloat16"  # of linear_problem
+DTYPE = "bfloat16"  # of all of them
 FASTEST = 3  # of the rounds: their mean is compared
 READ = 32 << 20  # bytes, of the size of the layers: a longer run is interrupted more often
 
@@ -53,6 +68,11 @@ class Row:
     level: float
     predicted: float
     measured: float
+
+    @property
+    def op(self) -> str:
+        """The kernel's op."""
+        return self.kernel.partition("/")[0]
 
     @property
     def error(self) -> float:
@@ -97,13 +117,22 @@ class Validation:
         return median(abs(guess / real - 1) for guess, real in self.speedups.values())
 
     @property
+    def by_op(self) -> list[tuple[str, float, float]]:
+        """Op, median absolute error of its times, and of its speed-ups."""
+        ops = dict.fromkeys(row.op for row in self.rows)
+        times = {op: [abs(row.error) for row in self.rows if row.op == op] for op in ops}
+        pairs = self.speedups.items()
+        ratios = {op: [abs(a / b - 1) for row, (a, b) in pairs if row.op == op] for op in ops}
+        return [(op, median(times[op]), median(ratios[op])) for op in ops]
+
+    @property
     def below_floor(self) -> int:
         """Measured times that the model calls impossible."""
         return sum(row.error > 0 for row in self.rows)
 
 
 def validate(
-    shapes: Sequence[Shape] = SHAPES,
+    shapes: Mapping[str, Sequence[Shape]] = SHAPES,
     levels: Sequence[float] = LEVELS,
     rounds: int = 60,
     seed: int = 0,
@@ -111,7 +140,7 @@ def validate(
     """Time every kernel that runs here, and predict each time.
 
     Args:
-        shapes: channels and outputs.
+        shapes: op to channels and outputs, or neurons.
         levels: fractions inactive, 0 among them.
         rounds: timed runs of each; the mean of the three fastest is compared.
         seed: of the operands and of the order.
@@ -119,12 +148,16 @@ def validate(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        names = [name for name in KERNELS if obstacle(kernel(name), "cpu", DTYPE) is None]
+        names = [
+            name
+            for name in (f"{op}/{backend}" for op in shapes for backend in BACKENDS)
+            if obstacle(kernel(name), "cpu", DTYPE) is None
+        ]
         tiny = {name: _runs(name, NEXT_TO_NOTHING, (0.0,), seed)[0.0] for name in names}
         cases = {
             (name, shape, level): run
             for name in names
-            for shape in shapes
+            for shape in shapes[name.partition("/")[0]]
             for level, run in _runs(name, shape, levels, seed).items()
         }
         read = partial(reader(), np.ones(READ // 8, np.int64))
@@ -140,7 +173,7 @@ def validate(
     for case in cases:
         name, shape, level = case
         here = Machine(name, bandwidth, overhead=took[name])
-        line = plan("sparse_linear", shape, DTYPE, level, 1, here)
+        line = plan(name.partition("/")[0], shape, DTYPE, level, 1, here)
         rows.append(Row(name, shape, level, line.seconds, took[str(case)]))
     overheads = {name: took[name] for name in names}
     return Validation(tuple(rows), bandwidth, overheads, describe_noise(seconds))
@@ -149,7 +182,8 @@ def validate(
 def _runs(
     name: str, shape: Shape, levels: Sequence[float], seed: int
 ) -> dict[float, Callable[[], Tensor]]:
-    problem = linear_problem(*shape, tuple(level for level in levels if level), {}, "cpu", seed)
+    make = PROBLEMS[name.partition("/")[0]]
+    problem = make(*shape, tuple(level for level in levels if level), {}, "cpu", seed)
     direct = unchecked(kernel(name))
     return {level: partial(direct, **arguments(problem.at[level])) for level in levels}
 
@@ -186,6 +220,10 @@ def report(validation: Validation) -> str:
             f"{max(errors):+.1%}; {validation.below_floor} of {len(errors)} are below the floor",
             f"speed-ups over the same kernel at level 0: median absolute error "
             f"{validation.speedup_error:.1%}",
+            *(
+                f"{op}: times {times:.1%}, speed-ups {speedups:.1%}"
+                for op, times, speedups in validation.by_op
+            ),
         )
     )
 

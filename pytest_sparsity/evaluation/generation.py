@@ -40,17 +40,35 @@ def continue_greedily(
                     input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1
                 )
                 cache = output.past_key_values
-                best, tokens = output.logits[:, -1:].max(-1)
-                if bool(torch.isnan(best).any()):
-                    raise SparsityError(
-                        f"model {model.name} gives NaN logits while it generates text; the "
-                        "weights or the sparse plan are broken"
-                    )
+                tokens = likeliest(model, output.logits)
                 chosen.append(tokens)
         return [[int(token) for token in row] for row in torch.cat(chosen, 1)]
 
     batches = [prompts[i : i + _BATCH] for i in range(0, len(prompts), _BATCH)]
     return [p for paths in in_parallel(decode, batches, device=model.device) for p in paths]
+
+
+def likeliest(model: LanguageModel, logits: torch.Tensor) -> torch.Tensor:
+    """The likeliest next token of every sequence, int64 [B, 1], from logits [B, T, V]."""
+    best, tokens = logits[:, -1:].max(-1)
+    if bool(torch.isnan(best).any()):
+        raise SparsityError(
+            f"model {model.name} gives NaN logits while it generates text; the "
+            "weights or the sparse plan are broken"
+        )
+    return tokens
+
+
+def first_divergence(path: Sequence[int], dense: Sequence[int]) -> int | None:
+    """The first step, from 0, at which two paths differ; None when they never do.
+
+    A path that ends where the other goes on differs from it there.
+    """
+    steps = enumerate(zip(path, dense, strict=False))
+    return next(
+        (step for step, (a, b) in steps if a != b),
+        None if len(path) == len(dense) else min(len(path), len(dense)),
+    )
 
 
 def describe_paths(
@@ -74,9 +92,7 @@ def describe_paths(
             "dense_text": decode(list(dense)),
             "path": list(path),
             "tokens": len(path),
-            "first_divergence": next(
-                (step for step, (a, b) in enumerate(zip(path, dense, strict=True)) if a != b), None
-            ),
+            "first_divergence": first_divergence(path, dense),
         }
         for prompt, path, dense in zip(prompts, paths, dense_paths, strict=True)
     ]

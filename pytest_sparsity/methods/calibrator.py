@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-import warnings
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,14 +10,23 @@ from pathlib import Path
 
 import torch
 
-from pytest_sparsity.errors import SparsityWarning
-from pytest_sparsity.files import atomic_write, sha256_text
-from pytest_sparsity.methods.calibration import magnitude_quantiles
+from pytest_sparsity.files import sha256_text
+from pytest_sparsity.methods.calibration import (
+    ACTIVATED_MAGNITUDES,
+    MAGNITUDES,
+    Distribution,
+    exact_quantiles,
+)
 from pytest_sparsity.methods.prefill import PrefillPolicy
+from pytest_sparsity.methods.statistics import Cost, Summed, by_name, collect
+from pytest_sparsity.methods.stored import Quantile, Store
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.progress import Progress, silent
 
-_SCHEMA = 1
+#: What a method wants that does not say so.
+DEFAULT_WANTS = (MAGNITUDES.name,)
+
+_WITH_QUANTILES = (MAGNITUDES.name, ACTIVATED_MAGNITUDES.name)
 
 
 @dataclass(eq=False)
@@ -39,7 +46,8 @@ class Calibrator:
     prefill: PrefillPolicy
     cache: Path | None = None
     progress: Progress = silent
-    _known: dict[float, dict[str, float]] = field(default_factory=dict, repr=False)
+    _sums: dict[str, Summed] = field(default_factory=dict, repr=False)
+    _quantiles: dict[tuple[str, float], Quantile] = field(default_factory=dict, repr=False)
 
     @cached_property
     def hash(self) -> str:
@@ -49,59 +57,103 @@ class Calibrator:
             tokens, self.prefill.name, self.model.weights_hash, str(self.model.dtype)
         )[:16]
 
-    def quantiles(self, level: float) -> dict[str, float]:
-        """Site to the exact ``level`` quantile of its |x|, see :func:`magnitude_quantiles`."""
-        self.prepare([level])
-        return self._known[level]
+    @cached_property
+    def store(self) -> Store:
+        """Where results are kept; methods may keep what they derive from them there, too."""
+        folder = None
+        if self.cache is not None:
+            folder = self.cache / "calibrations" / f"{self.model.name}-{self.hash}"
+        return Store(folder, self.hash)
 
-    def prepare(self, levels: Iterable[float]) -> None:
-        """Find the quantiles of several levels in one pass over the text."""
-        wanted = [level for level in levels if level not in self._known]
-        for level in wanted:
-            if (found := self._read(level)) is not None:
-                self._known[level] = found
-        missing = [level for level in wanted if level not in self._known]
+    def quantiles(self, level: float) -> dict[str, float]:
+        """Site to the exact ``level`` quantile of its |x|, see :func:`exact_quantiles`."""
+        return self._quantile(MAGNITUDES.name, level).thresholds
+
+    def activated_quantiles(self, level: float) -> dict[str, float]:
+        """``"{layer}.act"`` to the exact ``level`` quantile of |act(W_gate x)|."""
+        return self._quantile(ACTIVATED_MAGNITUDES.name, level).thresholds
+
+    def distributions(self) -> dict[str, Distribution]:
+        """Site to the distribution of its |x|."""
+        summed = self.statistic(MAGNITUDES.name)
+        made = {
+            first: Distribution(summed.totals[first], self.model.dtype)
+            for first in dict.fromkeys(summed.same_as.values())
+        }
+        return {site: made[first] for site, first in summed.same_as.items()}
+
+    def statistic(self, name: str) -> Summed:
+        """The registered statistic ``name`` over the text, see :mod:`.statistics`.
+
+        Raises:
+            ValueError: no statistic has this name.
+        """
+        self.prepare(wants=[name])
+        return self._sums[name]
+
+    def prepare(self, levels: Iterable[float] = (), wants: Iterable[str] = DEFAULT_WANTS) -> None:
+        """Collect in one pass what is wanted and not known.
+
+        Quantiles of float32 activations take a second pass, for all levels at once.
+
+        Args:
+            levels: whose quantiles will be asked for, of the magnitudes that are wanted.
+            wants: names of statistics.
+
+        Raises:
+            ValueError: a statistic is not known.
+        """
+        chosen = [by_name(name) for name in dict.fromkeys(wants)]
+        for statistic in chosen:
+            if statistic.name not in self._sums and (found := self.store.sums(statistic)):
+                self._sums[statistic.name] = found
+        missing = [statistic for statistic in chosen if statistic.name not in self._sums]
+        if missing:
+            made = collect(self.model, self.tokens, self.prefill, missing, self.progress)
+            self._sums.update(made)
+            for statistic in missing:
+                self.store.keep_sums(statistic, made[statistic.name])
+        self._prepare_quantiles(
+            [(s.name, level) for s in chosen if s.name in _WITH_QUANTILES for level in levels]
+        )
+
+    def cost(self, wants: Iterable[str] = DEFAULT_WANTS, level: float | None = None) -> Cost:
+        """What the passes took in which ``wants`` and their quantiles of ``level`` were found.
+
+        A pass that collected several of them counts once.
+        """
+        names = list(wants)
+        costs = [self.statistic(name).cost for name in names]
+        if level is not None:
+            costs += [self._quantile(n, level).cost for n in names if n in _WITH_QUANTILES]
+        passes = {cost.made: cost for cost in costs}.values()
+        return Cost(
+            sum(cost.tokens for cost in passes),
+            round(sum(cost.seconds for cost in passes), 3),
+            max((cost.made for cost in passes), default=0.0),
+        )
+
+    def _quantile(self, name: str, level: float) -> Quantile:
+        self.prepare([level], [name])
+        return self._quantiles[name, level]
+
+    def _prepare_quantiles(self, wanted: Iterable[tuple[str, float]]) -> None:
+        missing = []
+        for name, level in dict.fromkeys(wanted):
+            if (name, level) in self._quantiles:
+                continue
+            if (found := self.store.quantile(name, level, self._sums[name])) is not None:
+                self._quantiles[name, level] = found
+            else:
+                missing.append((name, level))
         if not missing:
             return
-        measured = magnitude_quantiles(
-            self.model, self.tokens, missing, self.prefill, self.progress
-        )
-        self._known.update(measured)
-        for level, thresholds in measured.items():
-            if (path := self._path(level)) is not None:
-                content = {
-                    "schema": _SCHEMA,
-                    "calibration": self.hash,
-                    "level": level,
-                    "thresholds": thresholds,
-                }
-                atomic_write(path, json.dumps(content, indent=1))
-
-    def _path(self, level: float) -> Path | None:
-        if self.cache is None:
-            return None
-        return self.cache / "calibrations" / f"{self.model.name}-{self.hash}-{level!r}.json"
-
-    def _read(self, level: float) -> dict[str, float] | None:
-        path = self._path(level)
-        if path is None:
-            return None
-        try:
-            content = json.loads(path.read_text())
-            thresholds = {str(s): float(t) for s, t in content["thresholds"].items()}
-            if (
-                (content["schema"], content["calibration"], content["level"])
-                == (_SCHEMA, self.hash, level)
-                and thresholds.keys() == {site.name for site in self.model.sites}
-                and all(math.isfinite(t) and t >= 0 for t in thresholds.values())
-            ):
-                return thresholds
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            pass
-        warnings.warn(
-            SparsityWarning(f"calibration {path} is damaged or of another version: made again"),
-            stacklevel=2,
-        )
-        return None
+        counts = {name: self._sums[name] for name, _ in missing}
+        levels = {level for _, level in missing}
+        started = time.monotonic()
+        made = exact_quantiles(self.model, self.tokens, levels, self.prefill, counts, self.progress)
+        tokens = sum(map(len, self.tokens)) if self.model.dtype == torch.float32 else 0
+        cost = Cost(tokens, round(time.monotonic() - started, 3), time.time())
+        for name, level in missing:
+            self._quantiles[name, level] = Quantile(made[name][level], cost)
+            self.store.keep_quantile(name, level, self._quantiles[name, level])

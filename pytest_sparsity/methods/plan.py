@@ -43,6 +43,34 @@ class Threshold:
         return sparsify_activations(x, self.value).contiguous()  # hardshrink keeps strides
 
 
+#: What a :class:`NeuronSelector` may decide by: the neurons h themselves, which ``down`` reads;
+#: act(W_gate x), which is there before ``up`` is computed; or x, what the MLP reads.
+HIDDEN, GATE, INPUT = "hidden", "gate", "input"
+
+
+class NeuronSelector(Protocol):
+    """Chooses which neurons of one layer's MLP, down(act(gate x) * up x), are kept.
+
+    A neuron is row j of gate and up and column j of down.  One that is dropped has h_j = 0 in
+    the input of down, whatever gate and up give.
+
+    Attributes:
+        reads: ``HIDDEN``, ``GATE`` or ``INPUT``: what it decides by.
+        skips: the kinds of sites whose weights a dropped neuron saves.
+    """
+
+    @property
+    def reads(self) -> str:
+        """What it decides by."""
+
+    @property
+    def skips(self) -> tuple[str, ...]:
+        """The kinds of sites whose weights a dropped neuron saves."""
+
+    def keeps(self, read: torch.Tensor) -> torch.Tensor:
+        """Which neurons are kept, boolean [..., I], from what it reads, [..., K]."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How one model is sparsified.
@@ -54,6 +82,13 @@ class Plan:
         prefill: which leading positions stay dense.
         bias: site name to a constant output, shape [N], added by that site's layer (the
             folded W a of spontaneous neurons, arXiv 2512.12744); empty for none.
+        neurons: name of a ``down`` site to the selector of its layer's neurons; such a site
+            has no other selector.
+        targets: sparse site to the fraction that its input is to lose, where it is not
+            ``level``.
+        exact: whether every token drops exactly its target, and not only the average one.
+        cost: what making it took besides the calibration that methods share: ``tokens`` that
+            went through the model and ``seconds``.
     """
 
     method: str
@@ -61,3 +96,41 @@ class Plan:
     selectors: Mapping[str, Selector]
     prefill: PrefillPolicy = FIRST_TOKEN_DENSE
     bias: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    neurons: Mapping[str, NeuronSelector] = field(default_factory=dict)
+    targets: Mapping[str, float] = field(default_factory=dict)
+    exact: bool = False
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def sparse_sites(self) -> tuple[str, ...]:
+        """The sites whose input loses something."""
+        return (*self.selectors, *self.neurons)
+
+    @property
+    def skipped_sites(self) -> tuple[str, ...]:
+        """The sites of whose weights some are skipped."""
+        return tuple(saved for site in self.sparse_sites for saved in self.saved_by(site))
+
+    def saved_by(self, site: str) -> tuple[str, ...]:
+        """The sites whose weights are skipped where the input of ``site`` loses something."""
+        if site not in self.neurons:
+            return (site,)
+        layer = site.partition(".")[0]
+        return tuple(f"{layer}.{kind}" for kind in self.neurons[site].skips)
+
+    def target(self, site: str) -> float:
+        """Fraction that the input of a sparse site is to lose."""
+        return self.targets.get(site, self.level)
+
+    @property
+    def plateau(self) -> tuple[str, ...]:
+        """Sites whose target is below the rate of their natural zeros.
+
+        Their threshold is 0: nothing but exact zeros is dropped, so that all targets up to the
+        natural rate, more than half of the neurons after ReLU, are one plateau.
+        """
+        return tuple(
+            site
+            for site, selector in (*self.selectors.items(), *self.neurons.items())
+            if self.target(site) > 0 and getattr(selector, "value", None) == 0
+        )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from pytest_sparsity.methods.gated import activated_gate, activation_of
 from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import hidden_states
@@ -46,6 +47,15 @@ class DenseRows(threading.local):
     def end(self) -> None:
         """The forward pass is over: a layer called by itself has no first tokens."""
         self.rows, self.decoding = None, False
+
+    def sparse(self, x: torch.Tensor) -> torch.Tensor:
+        """The rows [R, K] of x [..., K] that are not kept dense."""
+        rows = x.reshape(-1, x.shape[-1])
+        if self.rows is None:
+            return rows
+        keep = torch.ones(len(rows), dtype=torch.bool, device=x.device)
+        keep[self.rows] = False
+        return rows[keep]
 
 
 def positions(given: dict[str, Any]) -> torch.Tensor:
@@ -87,42 +97,41 @@ def observe(
     prefill: PrefillPolicy,
     visit: Callable[[str, torch.Tensor], None],
     *,
-    share: bool = False,
-) -> Iterator[dict[str, str]]:
+    activated: bool = False,
+) -> Iterator[None]:
     """Call ``visit(site, x)`` with the inputs of the sites of every forward pass inside.
 
     ``x`` is [rows, K] without the rows that ``prefill`` keeps dense and without padding.
-    ``visit`` is called from the threads that run the model.  With ``share``, sites that
-    read the same tensor (q, k, v; gate, up) are visited once, under the first one's name.
-
-    Yields:
-        Site to the name under which it was visited; filled by the forward passes.
+    ``visit`` is called from the threads that run the model.  Sites that read the same tensor
+    (q, k, v; gate, up) are given the same ``x``, the same object.  With ``activated``,
+    act(W_gate x) is visited as well, as ``"{layer}.act"``, before the layer's ``down``.
     """
-    visited_as: dict[str, str] = {}
     dense = DenseRows(model.decoder, prefill)
     last = threading.local()
 
     def hook_of(name: str) -> Any:
         def hook(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             x = args[0]
-            if share and getattr(last, "x", None) is x:
-                visited_as[name] = last.name
-                return
-            last.x, last.name = x, name
-            visited_as[name] = name
-            rows = x.reshape(-1, x.shape[-1])
-            if dense.rows is not None:
-                keep = torch.ones(len(rows), dtype=torch.bool, device=x.device)
-                keep[dense.rows] = False
-                rows = rows[keep]
-            visit(name, rows)
+            if getattr(last, "x", None) is not x:
+                last.x, last.rows = x, dense.sparse(x)
+            visit(name, last.rows)
+
+        return hook
+
+    def activated_hook_of(name: str, act: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+        def hook(layer: nn.Module, args: Any, output: torch.Tensor) -> None:
+            visit(name, act(dense.sparse(output)))
 
         return hook
 
     handles = [model.decoder.register_forward_pre_hook(dense.begin, with_kwargs=True)]
-    handles += [s.module.register_forward_pre_hook(hook_of(s.name)) for s in model.sites]
+    for site in model.sites:
+        handles.append(site.module.register_forward_pre_hook(hook_of(site.name)))
+        if activated and site.kind == "gate":
+            hook = activated_hook_of(activated_gate(site.layer), activation_of(model, site))
+            handles.append(site.module.register_forward_hook(hook))
     try:
-        yield visited_as
+        yield
     finally:
         for handle in handles:
             handle.remove()
@@ -133,6 +142,8 @@ def observe_documents(
     prefill: PrefillPolicy,
     documents: Sequence[torch.Tensor],
     visit: Callable[[str, torch.Tensor], T],
+    *,
+    activated: bool = False,
 ) -> Iterator[dict[str, T]]:
     """Per document, in order: site to what ``visit(site, x)`` returned, see :func:`observe`.
 
@@ -150,5 +161,5 @@ def observe_documents(
     def keep(site: str, x: torch.Tensor) -> None:
         here.found[site] = visit(site, x)
 
-    with observe(model, prefill, keep):
+    with observe(model, prefill, keep, activated=activated):
         yield from in_parallel(run, documents, device=model.device)

@@ -6,13 +6,28 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.methods.calibrator import Calibrator
+from pytest_sparsity.methods.calibrator import DEFAULT_WANTS, Calibrator
+from pytest_sparsity.methods.cats import Cats
+from pytest_sparsity.methods.neurons.methods import (
+    RECALLS,
+    ColdOnly,
+    ColdSkip,
+    ColdSkipOracle,
+    HotOnly,
+    RandomNeurons,
+)
+from pytest_sparsity.methods.nm import GroupPattern
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.teal import Teal
+from pytest_sparsity.methods.teal_greedy import TealGreedy
+from pytest_sparsity.methods.topk import TopK
+from pytest_sparsity.methods.wina import Wina
 
 
 class Method(Protocol):
     """Chooses, per level, which activations to skip.
+
+    A method may have an attribute ``wants``, see :func:`wants_of`.
 
     Attributes:
         name: as in ``--sparsity-methods``.
@@ -27,7 +42,31 @@ class Method(Protocol):
         """The plan for ``level`` in [0, 1] of the calibrator's model."""
 
 
-BUNDLED: tuple[Method, ...] = (Teal(),)
+BUNDLED: tuple[Method, ...] = (
+    Teal(),
+    TealGreedy(),
+    Cats(),
+    Wina(),
+    TopK(),
+    GroupPattern(2, 4),
+    GroupPattern(8, 16),
+    ColdSkip(),
+    ColdSkipOracle(),
+    *map(ColdSkipOracle, RECALLS),
+    HotOnly(),
+    ColdOnly(),
+    RandomNeurons(),
+)
+
+
+def wants_of(method: Method) -> tuple[str, ...]:
+    """The statistics that a method asks its calibrator for, by its attribute ``wants``.
+
+    They are collected in one pass for all methods of a run; a method without the attribute
+    is taken to ask for quantiles of |x|.
+    """
+    found: tuple[str, ...] = getattr(method, "wants", DEFAULT_WANTS)
+    return found
 
 
 def by_name(added: Iterable[Method] = ()) -> dict[str, Method]:

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.models.language_model import KINDS, Site
+from pytest_sparsity.models.language_model import FUSED, KINDS, Site
 
 if TYPE_CHECKING:
     import torch
 
-#: One table per family of architectures: last part of a layer's name -> kind of site.
-#: A model is mapped by the first table that names every matrix in its decoder blocks.
+#: One table per family of architectures: the end of a layer's path in its block -> kind of site.
+#: A model is mapped by the table that names most matrices of its first decoder block, and has to
+#: be mapped by it wholly; tables may name layers that some of their models lack.
 LAYOUTS: tuple[Mapping[str, str], ...] = (
-    # Llama, Qwen 2 and 3, Gemma, Mistral
+    # Llama, Qwen 2 and 3, Gemma 1 to 3, Mistral; Arcee has no gate
     {
         "q_proj": "q",
         "k_proj": "k",
@@ -24,7 +25,53 @@ LAYOUTS: tuple[Mapping[str, str], ...] = (
         "up_proj": "up",
         "down_proj": "down",
     },
+    # OPT
+    {
+        "self_attn.q_proj": "q",
+        "self_attn.k_proj": "k",
+        "self_attn.v_proj": "v",
+        "self_attn.out_proj": "o",
+        "fc1": "up",
+        "fc2": "down",
+    },
+    # GPT-NeoX (Pythia): the rows of query_key_value are interleaved by heads
+    {
+        "attention.query_key_value": "qkv",
+        "attention.dense": "o",
+        "mlp.dense_h_to_4h": "up",
+        "mlp.dense_4h_to_h": "down",
+    },
+    # GPT-2
+    {
+        "attn.c_attn": "qkv",
+        "attn.c_proj": "o",
+        "mlp.c_fc": "up",
+        "mlp.c_proj": "down",
+    },
 )
+
+_ORDER = (*FUSED, *KINDS)
+
+
+def use_linear_layers(model: torch.nn.Module) -> None:
+    """Exchange the ``Conv1D`` layers of ``model`` (GPT-2), in place, by equal ``nn.Linear`` ones.
+
+    ``Conv1D`` computes x W + b with W [K, N].  The new layer's weight is [N, K], contiguous and
+    as frozen as the old one, so that everything that reads, changes or copies the weights of a
+    site needs to know one layout only.  The model can be saved no more: its tensors have
+    other shapes than its configuration says.
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Conv1D):
+                linear = torch.nn.Linear(layer.nx, layer.nf, device="meta").train(layer.training)
+                weight = layer.weight.detach().t().contiguous()
+                linear.weight = torch.nn.Parameter(weight, layer.weight.requires_grad)
+                linear.bias = layer.bias
+                setattr(parent, name, linear)
 
 
 def find_sites(model: torch.nn.Module) -> tuple[Site, ...]:
@@ -37,7 +84,7 @@ def find_sites(model: torch.nn.Module) -> tuple[Site, ...]:
             differ from each other.
     """
     path, blocks = _decoder_blocks(model)
-    layout = max(LAYOUTS, key=lambda candidate: len(_matrix_names(blocks[0]) & candidate.keys()))
+    layout = max(LAYOUTS, key=lambda candidate: _named(blocks[0], candidate))
     layers = [
         _linears(block, layout, f"{type(model).__name__} cannot be sparsified: {path}.{number}")
         for number, block in enumerate(blocks)
@@ -52,7 +99,7 @@ def find_sites(model: torch.nn.Module) -> tuple[Site, ...]:
     return tuple(
         Site(f"{number}.{kind}", number, kind, linears[kind])
         for number, linears in enumerate(layers)
-        for kind in KINDS
+        for kind in _ORDER
         if kind in linears
     )
 
@@ -68,7 +115,7 @@ def _decoder_blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
             return path, module
     raise SparsityError(
         f"{type(model).__name__} cannot be sparsified: it has no list of {count} decoder blocks; "
-        "use a decoder-only model such as Llama, Qwen, Gemma or Mistral"
+        "use a decoder-only model such as Llama, Qwen, Gemma, Mistral, OPT, GPT-NeoX or GPT-2"
     )
 
 
@@ -80,8 +127,14 @@ def _matrices(block: torch.nn.Module) -> Iterator[tuple[str, str]]:
             yield owner, leaf
 
 
-def _matrix_names(block: torch.nn.Module) -> set[str]:
-    return {owner.rpartition(".")[2] for owner, _ in _matrices(block)}
+def _kind(owner: str, layout: Mapping[str, str]) -> str | None:
+    """What ``layout`` calls the module ``owner`` of a block; None if it does not name it."""
+    return next((kind for end, kind in layout.items() if f".{owner}".endswith(f".{end}")), None)
+
+
+def _named(block: torch.nn.Module, layout: Mapping[str, str]) -> int:
+    """How many kinds of sites ``layout`` finds in ``block``."""
+    return len({_kind(owner, layout) for owner, _ in _matrices(block)} - {None})
 
 
 def _linears(
@@ -93,7 +146,7 @@ def _linears(
     found: dict[str, torch.nn.Linear] = {}
     for owner, leaf in _matrices(block):
         module = block.get_submodule(owner)
-        kind = layout.get(owner.rpartition(".")[2])
+        kind = _kind(owner, layout)
         if leaf != "weight" or not isinstance(module, torch.nn.Linear):
             fix = "only torch.nn.Linear layers can be; use a model that is built from them"
         elif kind is None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from pytest_sparsity.models.acquire import Member, Wheel
+
+_SHIPPED = Path(__file__).parent / "shipped"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,28 @@ class PackagedModel:
     tokens: str
     terms: Member
     notice: str = ""
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A model of this project's own, in the folder of its name under ``shipped``.
+
+    Attributes:
+        name: the name users give.
+        tokens: as of :class:`PackagedModel`.
+        licence: SPDX identifier.
+        notice: what a user must know.
+    """
+
+    name: str
+    tokens: str
+    licence: str = "Apache-2.0"
+    notice: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Holds configuration, weights, tokenizer and ``provenance.json``."""
+        return _SHIPPED / self.name
 
 
 @dataclass(frozen=True)
@@ -136,7 +161,7 @@ _MODELS = (
 )
 
 #: Known models by name.
-KNOWN: Mapping[str, PackagedModel | RandomModel] = MappingProxyType(
+KNOWN: Mapping[str, PackagedModel | ShippedModel | RandomModel] = MappingProxyType(
     {model.name: model for model in _MODELS}
 )
 

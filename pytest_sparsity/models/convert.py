@@ -22,7 +22,7 @@ from typing import Any
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.files import atomic_write, cannot_write, locked, sha256_file
-from pytest_sparsity.models.backbone import find_sites
+from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 from pytest_sparsity.models.folder import combined_hash, weight_files
 from pytest_sparsity.models.tokens import obey_gguf
 from pytest_sparsity.models.upstream import failures_as, quiet
@@ -179,12 +179,6 @@ def _convert(gguf: Path, folder: Path, task: Task) -> None:
         task.advance(note="weights")
         if info["missing_keys"]:
             raise ValueError(f"the file lacks the tensors {sorted(info['missing_keys'])[:3]}")
-    packed = [s.name for s in find_sites(model) if type(s.module) is not torch.nn.Linear]
-    if packed:
-        raise SparsityError(
-            f"{gguf.name} was not dequantised: site {packed[0]} is not a plain linear layer; "
-            "install another version of transformers"
-        )
     # transformers refuses to save a model that came from GGUF, dequantised or not, unless
     # it forgets where it came from.
     model.hf_quantizer, model.is_quantized = None, False
@@ -200,3 +194,10 @@ def _convert(gguf: Path, folder: Path, task: Task) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
     task.advance(note="saved")
+    use_linear_layers(model)  # not before it is saved
+    packed = [s.name for s in find_sites(model) if type(s.module) is not torch.nn.Linear]
+    if packed:
+        raise SparsityError(
+            f"{gguf.name} was not dequantised: site {packed[0]} is not a plain linear layer; "
+            "install another version of transformers"
+        )

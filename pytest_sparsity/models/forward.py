@@ -6,7 +6,9 @@ they are made a few rows at a time and never kept.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -22,6 +24,7 @@ def hidden_states(
     tokens: torch.Tensor,
     positions: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
+    prefix: Any = None,
 ) -> torch.Tensor:
     """Last hidden states, after the final norm: [T, H] of one sequence, [B, T, H] of several.
 
@@ -29,18 +32,28 @@ def hidden_states(
         model: dense or with a plan attached.
         tokens: int64 [T], or [B, T] without padding.
         positions: int64 [T], for packed sequences.
-        mask: additive attention mask [T, T] in the model's dtype, for packed sequences.
+        mask: additive attention mask [T, P + T] in the model's dtype, for packed sequences.
+        prefix: :func:`run_prefix` of P tokens that stand before all of them; left as it is.
     """
-    given = {}
+    given: dict[str, Any] = {"use_cache": prefix is not None}
     if positions is not None:
         given["position_ids"] = positions[None].to(model.device)
     if mask is not None:
         given["attention_mask"] = mask[None, None].to(model.device)
     with torch.inference_mode():
         ids = (tokens if tokens.dim() == 2 else tokens[None]).to(model.device)
-        output = model.decoder(input_ids=ids, use_cache=False, **given)
+        if prefix is not None:
+            given["past_key_values"] = copy.deepcopy(prefix)  # it grows by what comes after it
+        output = model.decoder(input_ids=ids, **given)
     hidden: torch.Tensor = output.last_hidden_state
     return hidden if tokens.dim() == 2 else hidden[0]
+
+
+def run_prefix(model: LanguageModel, tokens: torch.Tensor) -> Any:
+    """The cache of keys and values of one sequence, int64 [P], for what comes after it."""
+    with torch.inference_mode():
+        ids = tokens[None].to(model.device)
+        return model.decoder(input_ids=ids, use_cache=True).past_key_values
 
 
 def logits(model: LanguageModel, hidden: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 #: The kinds of sites, in the order in which a layer's sites are listed.
 KINDS = ("q", "k", "v", "o", "gate", "up", "down")
 
+#: Kinds whose layer computes several of ``KINDS`` with one matrix, because the model fuses them.
+#: They read one input, so they are one site: one threshold, one vector, one kernel call.
+FUSED: Mapping[str, tuple[str, ...]] = MappingProxyType({"qkv": ("q", "k", "v")})
+
 
 @dataclass(frozen=True)
 class Site:
@@ -23,7 +29,7 @@ class Site:
     Attributes:
         name: ``"{layer}.{kind}"``, for example ``"12.down"``.
         layer: index of the decoder block, from 0.
-        kind: one of ``KINDS``.
+        kind: one of ``KINDS`` or ``FUSED``.
         module: the linear layer, weight [N, K].
     """
 
@@ -31,6 +37,11 @@ class Site:
     layer: int
     kind: str
     module: nn.Linear
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The ``KINDS`` that the layer computes: more than one where the model fuses them."""
+        return FUSED.get(self.kind, (self.kind,))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,7 +80,11 @@ class LanguageModel:
     @cached_property
     def decoder(self) -> nn.Module:
         """Everything up to the last hidden states."""
-        return self.model.base_model
+        base: nn.Module = self.model.base_model
+        if base is self.model:  # transformers 4 looks for Gemma 3's under another name
+            base = self.model.get_submodule("model")
+        # OPT's causal model does not call its base model, but the decoder inside that.
+        return getattr(base, "decoder", base)
 
     @cached_property
     def head(self) -> nn.Module:

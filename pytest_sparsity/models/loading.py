@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.models.backbone import find_sites
-from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel
+from pytest_sparsity.models.backbone import find_sites, use_linear_layers
+from pytest_sparsity.models.catalog import KNOWN, RandomModel
 from pytest_sparsity.models.folder import weight_files
 from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.prepare import prepare_model
@@ -68,10 +68,11 @@ def load_model(
         assert prepared.weights_hash is not None
         model, tokenizer = _load_folder(prepared.folder, name, torch_dtype)
         weights_hash = prepared.weights_hash
-    if isinstance(known, PackagedModel):
+    if known is not None and not isinstance(known, RandomModel):
         check_tokens(tokenizer, known.tokens, name)
     # On, it would take spaces out of decoded text; which versions turn it on differs.
     tokenizer.clean_up_tokenization_spaces = False
+    use_linear_layers(model)
     model.to(target.device).eval().requires_grad_(False)
     return LanguageModel(
         name=prepared.name,
@@ -101,7 +102,7 @@ def _load_folder(
             config=config,
             state_dict=_read_tensors(folder, dtype),
             dtype=dtype,
-            attn_implementation="sdpa",
+            attn_implementation=_attention(model_class),
             output_loading_info=True,
             **local,
         )
@@ -111,6 +112,11 @@ def _load_folder(
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder, **local)
     return model, tokenizer
+
+
+def _attention(model_class: Any) -> str:
+    # Gemma 2 caps its attention scores, which the fused implementation cannot.
+    return "sdpa" if model_class._supports_sdpa else "eager"
 
 
 def _causal_class(config: Any, name: str) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.files import default_cache, sha256_file
 from pytest_sparsity.models.acquire import Member, assemble
-from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel
+from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel, ShippedModel
 from pytest_sparsity.models.convert import GgufSource, converted
 from pytest_sparsity.models.folder import check_folder, weight_files, weights_hash
 from pytest_sparsity.models.upstream import failures_as, quiet
@@ -52,6 +52,8 @@ def prepare_model(
     path = Path(name).expanduser()
     if isinstance(known, RandomModel):
         return PreparedModel(known.name, name, None, None)
+    if isinstance(known, ShippedModel):
+        return _prepared_folder(known.folder, known.name, name)
     if isinstance(known, PackagedModel):
         ready = converted(_packaged(known, cache, progress), cache, progress)
         return PreparedModel(known.name, name, ready.folder, ready.weights_hash)

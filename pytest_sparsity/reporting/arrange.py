@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
+from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.sweep.cell import SPON_SETTINGS, Configuration
 
 if TYPE_CHECKING:  # the real imports bring numpy and scipy
@@ -42,7 +43,7 @@ class Results:
         return _unique(configuration.model for configuration, _ in self._comparisons)
 
     def configurations(self, model: str) -> list[Configuration]:
-        """Dense first, then by method, level and SPON setting."""
+        """Dense first, then by weights, method, level and SPON setting."""
         found = (c for c, _ in self._comparisons if c.model == model)
         return sorted(_unique(found), key=_grid_order)
 
@@ -92,8 +93,10 @@ def mean_interval(intervals: Sequence[Interval]) -> Interval:
     )
 
 
-def _grid_order(configuration: Configuration) -> tuple[bool, str, float, int]:
+def _grid_order(configuration: Configuration) -> tuple[bool, str, bool, str, float, int]:
     return (
+        configuration.weights != LOADED,
+        configuration.weights,
         configuration.method != "dense",
         configuration.method,
         configuration.level,

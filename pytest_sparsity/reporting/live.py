@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 _AROUND = len("[999/999] ") + len("  eta 1:02:33")  # what progress_line adds
-_WORST_FIRST = ("fail", "inconclusive", "pass", "no budget", "reference")
+_WORST_FIRST = ("fail", "inconclusive", "refused", "pass", "no budget", "reference")
 _DETAILS = ("full", "short", "change", "bare")  # the first that fits is shown
+_SHARES = ("accuracy", "exact_match", "answer_greedy")  # of items right
+_NATS = ("answer_nll", "kl_reasoning", "kl_prose")
 _NAME = 24  # characters of a configuration's name that are always shown
 
 
@@ -73,9 +75,14 @@ def _metrics(comparisons: Sequence[Comparison], detail: str) -> Iterator[str]:
         if kind == "perplexity":
             text = "" if change is None else numbers.perplexity_change(change)
             yield f"{title} {_changed(numbers.perplexity(value.estimate), text, detail)}"
-        elif kind == "accuracy":
+        elif kind in _SHARES:
             text = "" if change is None else numbers.accuracy_change(change)
             yield f"{title} {_changed(numbers.figure(100 * value.estimate), text, detail)}"
+        elif kind in _NATS:
+            text = "" if change is None or change == value else numbers.nats_change(change)
+            yield f"{title} {_changed(numbers.nats(value.estimate), text, detail)}"
+        elif kind == "kl_ratio":
+            yield f"ratio {numbers.figure(value.estimate, 2)}"
         elif kind == "path":
             yield f"{title} {numbers.figure(value.estimate)} tokens"
         elif kind == "recovery":

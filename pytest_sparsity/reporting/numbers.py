@@ -60,6 +60,11 @@ def accuracy_change(change: Interval) -> str:
     return estimate_and_limits(change, scale=-100, sign="+")
 
 
+def nats_change(change: Interval) -> str:
+    """Signed increase in nats: ``+0.312 [+0.250, +0.380]``."""
+    return estimate_and_limits(change, digits=3, sign="+")
+
+
 def recovered(value: Interval) -> str:
     """Share of the loss won back: ``61 % [57, 64]``; ``n/a`` when too little was lost."""
     if not (math.isfinite(value.low) and math.isfinite(value.high)):

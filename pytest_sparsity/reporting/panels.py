@@ -19,6 +19,10 @@ LINEAR_UP_TO = 10.0
 """Percent of perplexity change up to which a logarithmic axis is linear."""
 
 
+#: Weights, method and SPON setting: what a line of the picture is about.
+Series = tuple[str, str, str]
+
+
 @dataclass(frozen=True)
 class Point:
     """A measured value in percent; ``limits`` of its bar are None where the data set none."""
@@ -36,7 +40,7 @@ class Panel:
         title: the corpus or task.
         remark: n, and what else a reader must know.
         unit: label of the vertical axis.
-        series: points by level, per (method, SPON setting) in grid order.
+        series: points by level, per (weights, method, SPON setting) in grid order.
         dense: the dense model's value, with its own interval if it has one.
         logarithmic: whether the axis is logarithmic beyond ``LINEAR_UP_TO``.
         limits: of the vertical axis; None leaves them to the drawing.
@@ -45,7 +49,7 @@ class Panel:
     title: str
     remark: str
     unit: str
-    series: Mapping[tuple[str, str], Sequence[Point]]
+    series: Mapping[Series, Sequence[Point]]
     dense: Point | None
     logarithmic: bool = False
     limits: tuple[float, float] | None = None
@@ -91,8 +95,8 @@ def accuracy_panels(results: Results, model: str) -> list[Panel]:
 
 
 def mean_accuracy_panel(results: Results, model: str) -> Panel | None:
-    """Mean over the tasks, of the configurations that have all; None with fewer than two."""
-    tasks = results.subjects(model, "accuracy")
+    """Mean over the tasks that are evidence, of configurations that have all; None below two."""
+    tasks = [t for t in results.subjects(model, "accuracy") if not _refused(results, model, t)]
     if len(tasks) < 2:
         return None
     found = [_measured(results, model, f"accuracy:{task}") for task in tasks]
@@ -102,6 +106,12 @@ def mean_accuracy_panel(results: Results, model: str) -> Panel | None:
         if all(configuration in each for each in found)
     }
     return _accuracy(model, f"mean of {len(tasks)} tasks", means)
+
+
+def _refused(results: Results, model: str, task: str) -> bool:
+    """Whether the task is no evidence, because the dense model is at chance there."""
+    dense = results.find(Configuration(model), f"accuracy:{task}")
+    return dense is not None and bool(dense.refused)
 
 
 def _perplexity(model: str, corpus: str, found: Mapping[Configuration, Comparison]) -> Panel | None:
@@ -167,10 +177,11 @@ def _measured(results: Results, model: str, metric: str) -> dict[Configuration, 
     }
 
 
-def _series(points: Mapping[Configuration, Point]) -> dict[tuple[str, str], list[Point]]:
-    series: dict[tuple[str, str], list[Point]] = {}
+def _series(points: Mapping[Configuration, Point]) -> dict[Series, list[Point]]:
+    series: dict[Series, list[Point]] = {}
     for configuration, point in points.items():
-        series.setdefault((configuration.method, configuration.spon), []).append(point)
+        key = (configuration.weights, configuration.method, configuration.spon)
+        series.setdefault(key, []).append(point)
     return series
 
 

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.reporting.arrange import Results
 from pytest_sparsity.reporting.panels import (
     LINEAR_UP_TO,
     Panel,
     Point,
+    Series,
     accuracy_panels,
     mean_accuracy_panel,
     perplexity_panels,
@@ -38,6 +40,8 @@ _LOOK = {
     MEAN_RESIDUAL: ("#0072B2", "s", " + mean residual"),
     TRAINED: ("#009E73", "^", " + SPON"),
 }
+#: Where there are several weights, colours tell them apart, and markers SPON settings.
+_WEIGHTS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#999999")
 _LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), "-.")  # one per method
 _BARS = "Bars: 95 % interval of the paired change against dense. Dotted: dense."
 _BAND = " Band: 95 % interval of dense's own accuracy."
@@ -147,28 +151,38 @@ def _unit(panel: Panel) -> str:
     return panel.unit + note
 
 
-def _looks(panels: Sequence[Panel]) -> dict[tuple[str, str], dict[str, Any]]:
+def _looks(panels: Sequence[Panel]) -> dict[Series, dict[str, Any]]:
     """Colour, marker, line, label and sideways shift per series, the same in every panel."""
     keys = list(dict.fromkeys(key for panel in panels for key in panel.series))
-    keys.sort(key=lambda key: (key[0], list(_LOOK).index(key[1])))
-    methods = sorted({method for method, _ in keys})
+    keys.sort(key=lambda key: (key[0] != LOADED, *key[:2], list(_LOOK).index(key[2])))
+    weights = list(dict.fromkeys(key[0] for key in keys))
+    methods = sorted({key[1] for key in keys})
     levels = sorted({p.level for panel in panels for line in panel.series.values() for p in line})
     gap = min([0.1, *(b - a for a, b in pairwise(levels))])
     looks = {}
-    for place, (method, spon) in enumerate(keys):
+    for place, (stored, method, spon) in enumerate(keys):
         colour, marker, suffix = _LOOK[spon]
-        looks[method, spon] = {
+        if len(weights) > 1:
+            colour = _WEIGHTS[weights.index(stored) % len(_WEIGHTS)]
+        looks[stored, method, spon] = {
             "color": colour,
             "marker": marker,
             "linestyle": _LINES[methods.index(method) % len(_LINES)],
-            "label": f"{method}{suffix}",
+            "label": _name(stored, method) + suffix,
             "shift": (place - (len(keys) - 1) / 2) * gap * 0.4 / len(keys),
         }
     return looks
 
 
+def _name(weights: str, method: str) -> str:
+    """Weights and method in a few words: ``teal``, ``int4, teal``, ``int4``."""
+    parts = [weights] if weights != LOADED else []
+    parts += [method] if method != "dense" else []
+    return ", ".join(parts)
+
+
 def _draw_panel(
-    axes: Axes, panel: Panel, looks: Mapping[tuple[str, str], Mapping[str, Any]]
+    axes: Axes, panel: Panel, looks: Mapping[Series, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Draw one panel; returns what the legend shows, by label."""
     axes.set_title(_shortened(panel.title), weight="bold")

@@ -121,7 +121,10 @@ def summary_markdown(
     if results.verdicts:
         parts.append(" ".join(map(escape, LEGEND)))
     if found := problems(results.verdicts):
-        parts += ["## Failing and inconclusive", _list(verdict.message for verdict in found)]
+        parts += [
+            "## Failing, inconclusive and refused",
+            _list(verdict.message for verdict in found),
+        ]
     parts += ["## How this was measured", *_origin(settings, origin)]
     return "\n\n".join(parts) + "\n"
 
@@ -129,7 +132,11 @@ def summary_markdown(
 def _headline(results: Results) -> str:
     if not results.verdicts:
         return "Nothing was measured."
-    counts = ", ".join(f"{number} {outcome}" for outcome, number in _counts(results).items())
+    counts = ", ".join(
+        f"{number} {outcome}"
+        for outcome, number in _counts(results).items()
+        if number or outcome != "refused"
+    )
     return f"Verdicts: {counts}."
 
 
@@ -169,6 +176,7 @@ def _metric(verdict: Verdict) -> dict[str, object]:
         "change": None if comparison.change is None else asdict(comparison.change),
         "p_value": comparison.p_value,
         "outcome": verdict.outcome.value,
+        "refused": comparison.refused or None,
         "budget": None if verdict.budget is None else _budget(verdict.budget),
     }
 

@@ -76,6 +76,8 @@ def tables(results: Results, model: str) -> list[Table]:
     found = [
         *(_perplexity(results, model, corpus) for corpus in results.subjects(model, "perplexity")),
         _accuracy(results, model),
+        _answers(results, model),
+        _divergence(results, model),
         _agreement(results, model),
         _verdicts(results, model),
     ]
@@ -112,11 +114,12 @@ def terminal_tables(
 
 
 def problems(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Failing verdicts, then inconclusive ones."""
+    """Failing verdicts, then inconclusive ones, then tasks that are no evidence."""
     from pytest_sparsity.sweep.verdict import Outcome
 
     found = list(verdicts)
-    return [v for o in (Outcome.FAIL, Outcome.INCONCLUSIVE) for v in found if v.outcome is o]
+    wanted = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.REFUSED)
+    return [v for outcome in wanted for v in found if v.outcome is outcome]
 
 
 def escape(text: str) -> str:
@@ -151,6 +154,31 @@ def _accuracy(results: Results, model: str) -> Table:
     return _mixed("Accuracy in percent, change in points", results, rows, columns)
 
 
+def _answers(results: Results, model: str) -> Table:
+    """Answers generated, and answers after a reference chain of thought."""
+    columns: list[tuple[str, str, Write]] = []
+    for task in results.subjects(model, "exact_match"):
+        columns.append((f"{task}, generated", f"exact_match:{task}", _accuracy_and_change))
+        columns.append((f"{task}, tokens like dense", f"path:{task}", _tokens))
+    for task in results.subjects(model, "answer_greedy"):
+        columns.append((f"{task}, after the chain", f"answer_greedy:{task}", _accuracy_and_change))
+        columns.append((f"{task}, nats per token", f"answer_nll:{task}", _nats_and_change))
+    rows = results.configurations(model)
+    return _mixed("Answers right in percent, change in points", results, rows, columns)
+
+
+def _divergence(results: Results, model: str) -> Table:
+    columns: list[tuple[str, str, Write]] = []
+    for task in results.subjects(model, "kl_reasoning"):
+        columns.append((f"{task}, reasoning", f"kl_reasoning:{task}", _nats))
+        columns.append((f"{task}, prose", f"kl_prose:{task}", _nats))
+        columns.append((f"{task}, ratio", f"kl_ratio:{task}", _ratio))
+    rows = [c for c in results.configurations(model) if not c.is_reference]
+    return _mixed(
+        "KL from dense, nats per token, on reasoning and on prose", results, rows, columns
+    )
+
+
 def _agreement(results: Results, model: str) -> Table:
     dense = results.find(Configuration(model), _PATH)
     total = "" if dense is None else f" of {round(dense.value.estimate, 1):g}"
@@ -158,7 +186,7 @@ def _agreement(results: Results, model: str) -> Table:
         *((f"top-1, {c}", f"agreement:{c}", _share) for c in results.subjects(model, "agreement")),
         (f"greedy tokens{total}", _PATH, lambda c: numbers.estimate_and_limits(c.value)),
     ]
-    rows = [c for c in results.configurations(model) if c.method != "dense"]
+    rows = [c for c in results.configurations(model) if not c.is_reference]
     return _mixed("Same tokens as dense: next token, and mean greedy run", results, rows, columns)
 
 
@@ -188,7 +216,7 @@ def _mixed(
 def _verdicts(results: Results, model: str) -> Table:
     from pytest_sparsity.sweep.verdict import Outcome
 
-    rows = [c for c in results.configurations(model) if c.method != "dense"]
+    rows = [c for c in results.configurations(model) if not c.is_reference]
     counts = [results.counts(row) for row in rows]
     return _table(
         "Verdicts",
@@ -197,6 +225,7 @@ def _verdicts(results: Results, model: str) -> Table:
             Column(o.value, tuple(str(count[o.value]) for count in counts))
             for o in Outcome
             if o is not Outcome.REFERENCE
+            and (o is not Outcome.REFUSED or any(count[o.value] for count in counts))
         ),
     )
 
@@ -238,6 +267,25 @@ def _accuracy_and_change(comparison: Comparison) -> str:
         return value
     star = " *" if numbers.significant(comparison) else ""
     return f"{value}  {numbers.accuracy_change(comparison.change)}{star}"
+
+
+def _tokens(comparison: Comparison) -> str:
+    return numbers.estimate_and_limits(comparison.value)
+
+
+def _nats(comparison: Comparison) -> str:
+    return numbers.estimate_and_limits(comparison.value, digits=3)
+
+
+def _nats_and_change(comparison: Comparison) -> str:
+    value = numbers.nats(comparison.value.estimate)
+    return (
+        value if comparison.change is None else f"{value}  {numbers.nats_change(comparison.change)}"
+    )
+
+
+def _ratio(comparison: Comparison) -> str:
+    return numbers.estimate_and_limits(comparison.value, digits=2)
 
 
 def _total(columns: Sequence[Column]) -> int:

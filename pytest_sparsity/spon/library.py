@@ -43,7 +43,11 @@ class VectorLibrary:
     progress: Progress = silent
 
     def get(
-        self, model: LanguageModel, plan: Plan, streams: Mapping[str, torch.Tensor]
+        self,
+        model: LanguageModel,
+        plan: Plan,
+        streams: Mapping[str, torch.Tensor],
+        teacher: LanguageModel | None = None,
     ) -> SpontaneousVectors:
         """The trained vectors for ``plan`` on ``model``.
 
@@ -51,19 +55,22 @@ class VectorLibrary:
             model: dense.
             plan: without vectors.
             streams: training text by source, int64 [T] each.
+            teacher: the model as it was loaded, if the weights of ``model`` were compressed.
 
         Raises:
             MissingVectors: none fit and ``when`` is ``never``.
             SparsityError: training failed, or vectors cannot be written.
         """
         name = file_name(model.name, plan.method, plan.level)
-        if self.when != "all" and (found := self._fitting(SHIPPED / name, model, plan)):
+        learnt = (teacher or model).weights_hash
+        if self.when != "all" and (found := self._fitting(SHIPPED / name, model, plan, learnt)):
             return found
         text = sha256_text(*(f"{s}:{t.tolist()}" for s, t in streams.items()))
-        kept = sha256_text(model.weights_hash, plan.prefill.name, repr(self.recipe), text)[:8]
+        of = [model.weights_hash] if learnt == model.weights_hash else [model.weights_hash, learnt]
+        kept = sha256_text(*of, plan.prefill.name, repr(self.recipe), text)[:8]
         path = self.cache / "vectors" / kept / name
         if self.when == "never":
-            if found := self._fitting(path, model, plan):
+            if found := self._fitting(path, model, plan, learnt):
                 return found
             raise MissingVectors(
                 f"no trained spontaneous vectors fit {model.name} at {plan.method} "
@@ -71,16 +78,20 @@ class VectorLibrary:
                 "--sparsity-train missing, or leave trained out of --sparsity-spon"
             )
         with locked(path.with_suffix(".lock")):
-            if found := self._fitting(path, model, plan):
+            if found := self._fitting(path, model, plan, learnt):
                 return found
-            trained = train(model, plan, list(streams.values()), self.recipe, self.progress)
+            trained = train(
+                model, plan, list(streams.values()), self.recipe, self.progress, teacher
+            )
             source = {"text": list(streams), "text_hash": text[:16]}
             vectors = replace(trained, provenance={**trained.provenance, **source})
             vectors.save(path)
             # What is used is what is stored: float16, as the next run will read it.
             return SpontaneousVectors.load(path)
 
-    def _fitting(self, path: Path, model: LanguageModel, plan: Plan) -> SpontaneousVectors | None:
+    def _fitting(
+        self, path: Path, model: LanguageModel, plan: Plan, teacher: str
+    ) -> SpontaneousVectors | None:
         if not path.exists():
             return None
         try:
@@ -88,9 +99,12 @@ class VectorLibrary:
         except SparsityError as error:
             warnings.warn(SparsityWarning(str(error)), stacklevel=2)
             return None
-        own, recipe = found.provenance, asdict(self.recipe)
+        # Vectors of before weights were compressed do not name their teacher: the model itself.
+        own = {"teacher": found.provenance.get("weights"), **found.provenance}
+        recipe = asdict(self.recipe)
         wanted = {
             "weights": model.weights_hash,
+            "teacher": teacher,
             "method": plan.method,
             "level": plan.level,
             "prefill": plan.prefill.name,

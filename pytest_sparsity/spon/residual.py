@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from pytest_sparsity.methods.plan import Plan
-from pytest_sparsity.methods.positions import observe_documents
 from pytest_sparsity.methods.prefill import all_dense
+from pytest_sparsity.methods.reads import Kept, observe_kept
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.progress import Progress, silent
 from pytest_sparsity.spon.vectors import SpontaneousVectors
@@ -35,24 +35,23 @@ def mean_residual(
     Raises:
         SparsityError: the policy keeps every token dense.
     """
-    sums = {s.name: torch.zeros(s.module.in_features) for s in model.sites}
+    sparse = set(plan.sparse_sites)
+    sums = {s.name: torch.zeros(s.module.in_features) for s in model.sites if s.name in sparse}
     rows = dict.fromkeys(sums, 0)
 
-    def residual(site: str, x: torch.Tensor) -> tuple[torch.Tensor, int]:
-        kept = plan.selectors[site](x) if site in plan.selectors else x
-        return (x.float() - kept.float()).sum(0).cpu(), len(x)
+    def residual(site: str, found: Kept) -> tuple[torch.Tensor, int]:
+        return (found.x.float() - found.kept.float()).sum(0).cpu(), len(found.x)
 
     label = f"mean residual {plan.method} {plan.level:.2f}"
     with progress(label, len(tokens), "document") as task:
-        for found in observe_documents(model, plan.prefill, tokens, residual):
-            for site in plan.selectors:
-                lost, count = found[site]
+        for found in observe_kept(model, plan, tokens, residual):
+            for site, (lost, count) in found.items():
                 sums[site] += lost
                 rows[site] += count
             task.advance()
-    if not all(rows[site] for site in plan.selectors):
+    if not all(rows.values()):
         raise all_dense(plan.prefill, "calibration text")
-    a = {site: sums[site] / rows[site] for site in plan.selectors}
+    a = {site: sums[site] / rows[site] for site in sums}
     provenance = {
         "setting": "mean_residual",
         "weights": model.weights_hash,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,11 +13,12 @@ import torch
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
-from pytest_sparsity.methods.positions import observe_documents
 from pytest_sparsity.methods.prefill import all_dense
+from pytest_sparsity.methods.reads import Kept, observe_kept
 from pytest_sparsity.models import KINDS, LanguageModel, Site
 from pytest_sparsity.models.divergence import kl_gradient
 from pytest_sparsity.models.parallel import in_parallel
+from pytest_sparsity.models.weights import plain_weight
 from pytest_sparsity.progress import Progress, silent
 from pytest_sparsity.spon.vectors import SpontaneousVectors
 
@@ -31,13 +32,13 @@ class Recipe:
         sequences: sequences per step.
         length: tokens per sequence.
         rate: Adam's step size, in units of the mean magnitude that sparsification takes
-            from each site's input, E|x - S(x)|.
+            from each site's input, E|x - S(x)|, and what compression of weights is worth.
         warmup: steps of linear warm-up; a cosine to zero follows.
         held_out: training sequences kept apart for early stopping.
         check_every: steps between two looks at the held-out divergence.
         patience: looks without improvement after which training stops; before that, each
             sends it back to the best vectors, at half the rate.
-        sites: kinds of sites that get a vector.
+        sites: kinds of sites that get a vector; a fused site does if all its parts do.
         layers: first and last layer that get vectors, inclusive; None for all.
         seed: of the choice of sequences.
     """
@@ -57,7 +58,7 @@ class Recipe:
     def chooses(self, site: Site) -> bool:
         """Whether ``site`` gets a vector."""
         inside = self.layers is None or self.layers[0] <= site.layer <= self.layers[1]
-        return inside and site.kind in self.sites
+        return inside and set(site.parts) <= set(self.sites)
 
 
 def train(
@@ -66,12 +67,14 @@ def train(
     streams: Sequence[torch.Tensor],
     recipe: Recipe,
     progress: Progress = silent,
+    teacher: LanguageModel | None = None,
 ) -> SpontaneousVectors:
     """Minimise E[KL(softmax z_dense || softmax z_sparse(a))] over the vectors a.
 
-    The teacher is ``model`` itself, dense; the student is a twin over the same weights
-    with ``plan`` attached and W a folded into its biases, exactly as it will run.  The
-    vectors with the lowest held-out divergence are returned: zero if none was better.
+    The teacher is ``model`` itself, dense, unless its weights were compressed and the vectors
+    are to make up for that, too; the student is a twin of ``model`` with ``plan`` attached and
+    W a folded into its biases, exactly as it will run.  The vectors with the lowest held-out
+    divergence are returned: zero if none was better.
 
     Args:
         model: dense.
@@ -80,6 +83,7 @@ def train(
             from the sources in turn.
         recipe: how.
         progress: told one unit per step, with the loss.
+        teacher: the model as it was loaded, dense; ``model`` by default.
 
     Returns:
         Vectors whose provenance holds the recipe, the loss curve and the cost.
@@ -88,15 +92,17 @@ def train(
         SparsityError: a stream is too short, the recipe chooses no site of the plan, the
             plan's policy keeps every token dense, or the loss is not finite.
     """
-    chosen = [s for s in model.sites if s.name in plan.selectors and recipe.chooses(s)]
+    sparse = set(plan.sparse_sites)
+    chosen = [s for s in model.sites if s.name in sparse and recipe.chooses(s)]
     if not chosen:
         raise SparsityError(
             f"--sparsity-spon-sites and --sparsity-spon-layers leave no site of {model.name} "
             "to train; name at least one kind of site and a layer that exists"
         )
     draw = _Sequences(streams, recipe, model.bos)
-    scale = _lost_magnitude(model, plan, draw.held_out)
-    weights = [site.module.weight.detach().float() for site in chosen]
+    teacher = teacher or model
+    scale = _lost_magnitude(model, plan, draw.held_out, _changed(model, teacher))
+    weights = [plain_weight(site, model.name).float() for site in chosen]
     a = [torch.zeros(w.shape[1], device=w.device, requires_grad=True) for w in weights]
     optimiser = torch.optim.Adam(
         [
@@ -120,7 +126,7 @@ def train(
         biases = [layer.bias for layer in layers]
         for bias in biases:
             bias.requires_grad_()
-        student = _Student(model, twin, biases)
+        student = _Student(teacher, twin, biases)
 
         def fold() -> None:
             with torch.no_grad():
@@ -173,6 +179,7 @@ def train(
     provenance: dict[str, Any] = {
         "setting": "trained",
         "weights": model.weights_hash,
+        "teacher": teacher.weights_hash,
         "model": model.name,
         "dtype": str(model.dtype).removeprefix("torch."),
         "method": plan.method,
@@ -267,8 +274,24 @@ def _schedule(step: int, recipe: Recipe) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - recipe.warmup) / rest))
 
 
-def _lost_magnitude(model: LanguageModel, plan: Plan, batch: torch.Tensor) -> dict[str, float]:
+def _changed(model: LanguageModel, teacher: LanguageModel) -> dict[str, float]:
+    """Site to ||W - W'|| / ||W||: how far its weights are from the teacher's."""
+    if model is teacher:
+        return {}
+    found = {}
+    for site, original in zip(model.sites, teacher.sites, strict=True):
+        own, loaded = site.module.weight.float(), original.module.weight.float()
+        found[site.name] = float((own - loaded).norm() / loaded.norm().clamp_min(1e-30))
+    return found
+
+
+def _lost_magnitude(
+    model: LanguageModel, plan: Plan, batch: torch.Tensor, changed: Mapping[str, float]
+) -> dict[str, float]:
     """Mean magnitude of what sparsification takes from every site, E|x - S(x)|, on ``batch``.
+
+    A weight that is off by a share of its size loses about that share of its input, which
+    adds up with the rest as independent errors do; it is all there is at level 0.
 
     It is the size of what a vector has to make up for, at every site and level; the mean
     and not the root mean square, or a few outlying channels would set the pace of all.
@@ -277,14 +300,17 @@ def _lost_magnitude(model: LanguageModel, plan: Plan, batch: torch.Tensor) -> di
         model: dense.
         plan: whose selectors define S.
         batch: int64 [B, T].
+        changed: site to the relative change of its weights; empty for none.
     """
 
-    def lost(site: str, x: torch.Tensor) -> tuple[float, int]:
-        kept = plan.selectors[site](x) if site in plan.selectors else x
-        return float((x.float() - kept.float()).abs().sum()), x.numel()
+    def lost(site: str, found: Kept) -> tuple[float, int]:
+        x = found.x.float()
+        dropped = float((x - found.kept.float()).abs().sum())
+        share = changed.get(site, 0.0)
+        return math.hypot(dropped, share * float(x.abs().sum())), x.numel()
 
-    totals = dict.fromkeys((site.name for site in model.sites), (0.0, 0))
-    for found in observe_documents(model, plan.prefill, batch.unbind(), lost):
+    totals = dict.fromkeys(plan.sparse_sites, (0.0, 0))
+    for found in observe_kept(model, plan, batch.unbind(), lost):
         for site, (total, count) in found.items():
             totals[site] = (totals[site][0] + total, totals[site][1] + count)
     if not all(count for _, count in totals.values()):

@@ -14,6 +14,7 @@ import torch
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.files import atomic_write
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.weights import plain_weight
 
 _FORMAT = "pytest-sparsity spontaneous vectors 1"
 
@@ -35,7 +36,7 @@ class SpontaneousVectors:
         """Site name to W a, float32 [N]: what the site's layer adds to its bias.
 
         Raises:
-            SparsityError: the vectors belong to another model.
+            SparsityError: the vectors belong to another model, or a weight is packed.
         """
         layers = {site.name: site.module for site in model.sites}
         for site, a in self.a.items():
@@ -47,8 +48,9 @@ class SpontaneousVectors:
                     "--sparsity-train all"
                 )
         return {
-            site: layers[site].weight.detach().float() @ a.to(model.device)
-            for site, a in self.a.items()
+            site.name: plain_weight(site, model.name).float() @ self.a[site.name].to(model.device)
+            for site in model.sites
+            if site.name in self.a
         }
 
     @property

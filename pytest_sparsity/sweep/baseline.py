@@ -10,8 +10,8 @@ from typing import Any
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.files import atomic_write, locked
-from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell
-from pytest_sparsity.sweep.record import SCHEMA, ForeignRecord, Record
+from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, Cell
+from pytest_sparsity.sweep.record import SCHEMA, ForeignRecord, Record, right_field
 
 FILE = "records.jsonl"
 
@@ -108,9 +108,12 @@ def _check_values(record: Record) -> None:
         elif record.cell.kind == GENERATION:
             numbers = [unit["tokens"], unit["first_divergence"] or 0]
             good = unit["tokens"] > 0
+        elif record.cell.kind == DIVERGENCE:
+            numbers = [unit["reasoning"]["kl"], unit["tokens"]]
+            good = unit["tokens"] > 0
         else:
             numbers = []
-            good = isinstance(unit["right"], bool) and isinstance(unit["right_normalised"], bool)
+            good = isinstance(unit[right_field(record.measured)], bool)
         if not (good and isinstance(unit["id"], str) and all(map(math.isfinite, numbers))):
             raise ValueError(f"unit {_name(unit)} has an impossible value")
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
 from collections.abc import Iterable, Mapping
-from functools import cache, cached_property
+from dataclasses import replace
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pytest_sparsity.compression.compress import Compressed, compress, compressed_hash
+from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.errors import SparsityError, blaming
+from pytest_sparsity.evaluation.asked import asked_task
 from pytest_sparsity.evaluation.corpora import Corpus, assert_disjoint, corpus
 from pytest_sparsity.evaluation.generation import continue_greedily
+from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.evaluation.perplexity import Window, dense_states, windows
-from pytest_sparsity.evaluation.tasks import Task, task
-from pytest_sparsity.files import default_cache, sha256_text
+from pytest_sparsity.evaluation.probes import Probe, States, probe_states
+from pytest_sparsity.evaluation.tasks import Task
+from pytest_sparsity.files import default_cache
 from pytest_sparsity.methods.attach import Attached, sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import PrefillPolicy
-from pytest_sparsity.methods.registry import Method, by_name
+from pytest_sparsity.methods.registry import Method, by_name, wants_of
 from pytest_sparsity.models import LanguageModel, load_model
 from pytest_sparsity.models.forward import check_head
 from pytest_sparsity.options import Settings
@@ -31,6 +36,7 @@ from pytest_sparsity.spon.residual import mean_residual
 from pytest_sparsity.spon.training import Recipe
 from pytest_sparsity.spon.vectors import SpontaneousVectors
 from pytest_sparsity.sweep.cell import (
+    DIVERGENCE,
     GENERATION,
     MEAN_RESIDUAL,
     OFF,
@@ -39,6 +45,8 @@ from pytest_sparsity.sweep.cell import (
     Cell,
     Configuration,
 )
+from pytest_sparsity.sweep.grid import task_names
+from pytest_sparsity.sweep.sources import code_hash, foreign_source
 from pytest_sparsity.targets import HardwareTarget, resolve_target
 
 
@@ -68,6 +76,7 @@ class Bench:
                 self.method(name)
         self._attached: tuple[Configuration, LanguageModel, Attached] | None = None
         self._states: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
+        self._probe_states: dict[tuple[str, str], dict[str, States]] = {}
         self._models: dict[str, LanguageModel] = {}
 
     def method(self, name: str) -> Method:
@@ -108,10 +117,29 @@ class Bench:
         return self._models
 
     def model(self, name: str) -> LanguageModel:
-        """The dense model with this short name."""
+        """The dense model with this short name, as it was loaded."""
         if name not in self._models:
             self.load_all()
         return self._models[name]
+
+    def weighted_model(self, model: str, weights: str) -> LanguageModel:
+        """The dense model with this short name, its weights compressed as ``weights`` says.
+
+        Raises:
+            SparsityError: they cannot be.
+        """
+        return self.model(model) if weights == LOADED else self._compressed(model, weights).model
+
+    def compressed(self, configuration: Configuration) -> Compressed:
+        """The model of a configuration with its weights compressed, and what that took."""
+        return self._compressed(configuration.model, configuration.weights)
+
+    # One at a time: each is as large as the model, and cells come in the order of their weights.
+    @lru_cache(maxsize=1)  # noqa: B019
+    def _compressed(self, model: str, weights: str) -> Compressed:
+        with blaming("--sparsity-weights"):
+            tokens = self.calibration_tokens(model)
+            return compress(self.model(model), weights, tokens, self.cache, self.progress)
 
     @cached_property
     def calibration_corpus(self) -> Corpus:
@@ -129,10 +157,10 @@ class Bench:
             return corpus(name, "evaluation")
 
     @cache  # noqa: B019
-    def task(self, name: str) -> Task:
+    def task(self, name: str) -> Task | HarnessTask:
         """A task, its items and choices shuffled by the seed."""
         with blaming("--sparsity-tasks"):
-            return task(
+            return asked_task(
                 name,
                 seed=self.settings.seed,
                 data=self.settings.data,  # type: ignore[arg-type]
@@ -166,17 +194,66 @@ class Bench:
         return found
 
     @cache  # noqa: B019
-    def calibrator(self, model: str) -> Calibrator:
-        """Calibration of a model, its thresholds for all levels of the settings in one pass."""
+    def calibration_tokens(self, model: str) -> list[torch.Tensor]:
+        """The documents that thresholds and weights are calibrated on, int64 [T] each."""
         sizes = self.settings.sizes
         text = self._windows(model, self.calibration_corpus, sizes.window)[: sizes.calibration]
-        return Calibrator(
-            self.model(model),
-            [window.tokens for window in text],
-            self.prefill,
-            self.cache,
-            self.progress,
-        )
+        return [window.tokens for window in text]
+
+    def calibrator(self, model: str, weights: str = LOADED) -> Calibrator:
+        """Calibration of a model with these weights, all levels of the settings in one pass."""
+        if weights == LOADED:
+            return self._calibrator(model)
+        return self._compressed_calibrator(model, weights)
+
+    @cache  # noqa: B019
+    def _calibrator(self, model: str) -> Calibrator:
+        return self._calibrate(self.model(model))
+
+    @lru_cache(maxsize=1)  # noqa: B019 - it holds the model
+    def _compressed_calibrator(self, model: str, weights: str) -> Calibrator:
+        return self._calibrate(self.weighted_model(model, weights))
+
+    def prepared(self, model: str, weights: str = LOADED) -> Calibrator:
+        """The calibrator, with what all methods of the settings want at all their levels.
+
+        That is one pass over the text (and one to resolve quantiles of float32).
+        """
+        calibrator = self.calibrator(model, weights)
+        wants = (name for method in self.settings.methods for name in wants_of(self.method(method)))
+        calibrator.prepare(self.settings.levels, wants)
+        return calibrator
+
+    def preparation(self, configuration: Configuration) -> dict[str, Any]:
+        """What a sparse configuration took before it could be measured, as tokens and seconds.
+
+        ``calibration`` is shared with other configurations; ``method`` is what the method did
+        beyond it, and ``spon`` the training of vectors.  All are those of the run that made
+        them, also where they come from the cache.
+        """
+        wants = wants_of(self.method(configuration.method))
+        calibrator = self.prepared(configuration.model, configuration.weights)
+        cost = calibrator.cost(wants, configuration.level)
+        found: dict[str, Any] = {
+            "calibration": {"tokens": cost.tokens, "seconds": cost.seconds},
+        }
+        if plan_cost := self.plan(configuration.without_spon).cost:
+            found["method"] = dict(plan_cost)
+        if configuration.spon == TRAINED:
+            own = self.vectors(configuration).provenance
+            found["spon"] = {"tokens": own.get("training_tokens"), "seconds": own.get("seconds")}
+        return found
+
+    def _calibrate(self, model: LanguageModel) -> Calibrator:
+        tokens = self.calibration_tokens(model.name)
+        return Calibrator(model, tokens, self.prefill, self.cache, self.progress)
+
+    @cache  # noqa: B019
+    def _hashes(self, model: str, weights: str) -> tuple[str, str]:
+        """Hashes of the weights and of their calibration, without compressing anything."""
+        loaded, tokens = self.model(model), self.calibration_tokens(model)
+        named = replace(loaded, weights_hash=compressed_hash(loaded, weights, tokens))
+        return named.weights_hash, self._calibrate(named).hash
 
     @cache  # noqa: B019
     def plan(self, configuration: Configuration) -> Plan:
@@ -185,14 +262,12 @@ class Bench:
         Raises:
             MissingVectors: it needs trained vectors, and none fit.
         """
-        calibrator = self.calibrator(configuration.model)
-        if configuration.level in self.settings.levels:
-            calibrator.prepare(self.settings.levels)
+        calibrator = self.prepared(configuration.model, configuration.weights)
         plan = self.method(configuration.method).plan(calibrator, configuration.level)
         if configuration.spon == OFF:
             return plan
-        bias = self.vectors(configuration).fold(self.model(configuration.model))
-        return Plan(plan.method, plan.level, plan.selectors, plan.prefill, bias)
+        bias = self.vectors(configuration).fold(calibrator.model)
+        return replace(plan, bias=bias)
 
     @cache  # noqa: B019
     def vectors(self, configuration: Configuration) -> SpontaneousVectors:
@@ -201,11 +276,13 @@ class Bench:
         Raises:
             MissingVectors: it needs trained vectors, and none fit.
         """
-        model, plan = self.model(configuration.model), self.plan(configuration.without_spon)
-        calibrator = self.calibrator(configuration.model)
+        plan = self.plan(configuration.without_spon)
+        calibrator = self.calibrator(configuration.model, configuration.weights)
         if configuration.spon == MEAN_RESIDUAL:
-            return mean_residual(model, plan, calibrator.tokens, self.progress)
-        return self.library.get(model, plan, self.training_streams(configuration.model))
+            return mean_residual(calibrator.model, plan, calibrator.tokens, self.progress)
+        streams = self.training_streams(configuration.model)
+        teacher = self.model(configuration.model)
+        return self.library.get(calibrator.model, plan, streams, teacher)
 
     @cached_property
     def library(self) -> VectorLibrary:
@@ -234,7 +311,8 @@ class Bench:
     def attached(self, configuration: Configuration) -> tuple[LanguageModel, Attached]:
         """A twin of the model with the configuration's plan; the last one is kept attached."""
         if self._attached is None or self._attached[0] != configuration:
-            twin = self.model(configuration.model).twin()
+            self._attached = None  # before another model is made: each may be as large
+            twin = self.weighted_model(configuration.model, configuration.weights).twin()
             self._attached = (configuration, twin, sparsify(twin, self.plan(configuration)))
         return self._attached[1:]
 
@@ -244,6 +322,13 @@ class Bench:
         """Hidden states of the dense model on ``documents``, kept for the next cell."""
         known = self._states.setdefault((model, corpus_name), {})
         known.update(dense_states(self.model(model), [w for w in documents if w.id not in known]))
+        return known
+
+    def probe_states(self, model: str, task: str, probes: list[Probe]) -> dict[str, States]:
+        """Hidden states of the dense model on the ``probes`` of a task, kept for the next cell."""
+        known = self._probe_states.setdefault((model, task), {})
+        fresh = [probe for probe in probes if probe.id not in known]
+        known.update(probe_states(self.model(model), fresh))
         return known
 
     @cache  # noqa: B019
@@ -256,21 +341,22 @@ class Bench:
         """Everything that makes two records of ``cell`` comparable."""
         configuration, settings = cell.configuration, self.settings
         model = self.model(configuration.model)
+        weights, calibration = self._hashes(configuration.model, configuration.weights)
         key: dict[str, Any] = {
-            "weights": model.weights_hash,
+            "weights": weights,
             "dtype": str(model.dtype).removeprefix("torch."),
             "target": self.target.fingerprint,
             "seed": settings.seed,
             "data": self._data(cell),
             "versions": versions(),
-            "code": _code_hash(),
+            "code": code_hash(),
         }
         if configuration.method != "dense":
             method = self.method(configuration.method)
             key["method"] = dict(method.parameters)
-            if (source := _foreign_source(method)) is not None:
+            if (source := foreign_source(method)) is not None:
                 key["method_source"] = source
-            key["calibration"] = self.calibrator(configuration.model).hash
+            key["calibration"] = calibration
             key["prefill"] = self.prefill.name
             key["spon"] = configuration.spon
             if configuration.spon == TRAINED:
@@ -281,7 +367,7 @@ class Bench:
         """Every corpus and task in use: split, licence and hash."""
         texts = [self.calibration_corpus, *map(self.evaluation_corpus, self.settings.corpora)]
         found = {f"{t.name} ({t.split})": f"{t.licence}; {t.hash[:16]}" for t in texts}
-        for asked in map(self.task, self.settings.tasks):
+        for asked in map(self.task, task_names(self.settings)):
             found[asked.name] = f"{asked.licence}; {asked.hash[:16]}"
         return found
 
@@ -293,24 +379,10 @@ class Bench:
             first = self.evaluation_corpus(self.settings.corpora[0])
             return {"corpus": first.hash, "prompts": sizes.prompts, "new_tokens": sizes.new_tokens}
         # The items of a draw are packed together, which shows in the last bits.
-        return {"task": self.task(cell.subject).hash, "draw": sizes.items}
-
-
-@cache
-def _code_hash() -> str:
-    """Identifies the code that numbers depend on, so that a changed method is measured anew."""
-    package = Path(__file__).parents[1]
-    folders = ("evaluation", "kernels", "methods", "models", "spon")
-    files = sorted(file for folder in folders for file in (package / folder).rglob("*.py"))
-    return sha256_text(*(file.read_text(encoding="utf-8") for file in files))[:16]
-
-
-def _foreign_source(method: Method) -> str | None:
-    """Identifies the file of a method that is not ours: what it says may change as well."""
-    file = inspect.getsourcefile(type(method))
-    if file is None or Path(__file__).parents[1] in Path(file).resolve().parents:
-        return None
-    return sha256_text(Path(file).read_text(encoding="utf-8"))[:16]
+        data = {"task": self.task(cell.subject).hash, "draw": sizes.items}
+        if cell.kind == DIVERGENCE:  # the prose that reasoning is compared with
+            data["corpus"] = self.evaluation_corpus(self.settings.corpora[0]).hash
+        return data
 
 
 @cache

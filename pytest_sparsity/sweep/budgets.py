@@ -1,4 +1,4 @@
-"""Budgets: how much damage is allowed, per model, method, level, SPON setting and metric."""
+"""Budgets: how much damage is allowed, per model, weights, method, level, SPON and metric."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_sparsity.compression.names import LOADED, canonical
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.sweep.cell import OFF, SPON_SETTINGS, Cell, Configuration
 from pytest_sparsity.sweep.comparison import evaluation_of
@@ -19,8 +20,11 @@ else:
     import tomli as tomllib
 
 SCHEMA = 1
-METRICS = ("perplexity", "kl", "agreement", "accuracy", "path", "recovery")
-_FIELDS = {"model", "method", "level", "spon", "metric", "max", "min"}
+METRICS = (
+    *("perplexity", "kl", "agreement", "accuracy", "exact_match", "path", "recovery"),
+    *("answer_greedy", "answer_nll", "chain_nll", "kl_reasoning", "kl_prose"),
+)
+_FIELDS = {"model", "weights", "method", "level", "spon", "metric", "max", "min"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def check_swept(path: Path, cells: Iterable[Cell]) -> None:
             raise SparsityError(
                 f"--sparsity-thresholds {path}: {budget.configuration.id} is not swept, so its "
                 f"budget for {budget.metric} would never be checked; add its level to "
-                "--sparsity-levels (and its method and SPON setting), or remove the entry"
+                "--sparsity-levels (and its weights, method and SPON setting), or remove the entry"
             )
         recovery_of_nothing = budget.is_minimum and budget.configuration.spon == OFF
         if (
@@ -156,7 +160,8 @@ def _budget(path: Path, number: int, entry: dict[str, Any]) -> Budget:
         raise bad(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(_FIELDS))}")
     if missing := sorted({"model", "method", "level", "spon", "metric"} - set(entry)):
         raise bad(f"{missing[0]!r} is missing")
-    for key in ("model", "method", "spon", "metric"):
+    entry = {"weights": LOADED, **entry}
+    for key in ("model", "weights", "method", "spon", "metric"):
         if not isinstance(entry[key], str):
             raise bad(f"{key} must be text, not {entry[key]!r}")
     level = number_of("level")
@@ -172,5 +177,9 @@ def _budget(path: Path, number: int, entry: dict[str, Any]) -> Budget:
         raise bad(f"{name} is limited by {side!r}, not {other!r}")
     if side not in entry:
         raise bad(f"{side!r} is missing")
-    configuration = Configuration(entry["model"], entry["method"], level, entry["spon"])
+    try:
+        weights = canonical(entry["weights"])
+    except SparsityError as error:
+        raise bad(str(error)) from error
+    configuration = Configuration(entry["model"], entry["method"], level, entry["spon"], weights)
     return Budget(configuration, entry["metric"], number_of(side), side == "min", path.name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from pytest_sparsity.compression.names import LOADED
+
 OFF = "off"
 TRAINED = "trained"
 MEAN_RESIDUAL = "mean_residual"
@@ -11,37 +13,55 @@ SPON_SETTINGS = (OFF, MEAN_RESIDUAL, TRAINED)
 
 PERPLEXITY = "perplexity"
 TASK = "task"
+EXACT_MATCH = "exact_match"
+ANSWER_LIKELIHOOD = "answer_likelihood"
+DIVERGENCE = "divergence"
 GENERATION = "generation"
+#: Evaluations of a task, ``KIND:TASK``.
+TASK_KINDS = (TASK, EXACT_MATCH, ANSWER_LIKELIHOOD, DIVERGENCE)
 
 
 @dataclass(frozen=True, order=True)
 class Configuration:
-    """A model and how it is sparsified.
+    """A model, how its weights are compressed and how its activations are sparsified.
 
     Attributes:
         model: short name of the model.
         method: ``dense`` or the name of a method.
         level: target fraction of zeroed activations; 0 for dense.
         spon: one of ``SPON_SETTINGS``.
+        weights: ``loaded`` or the name of a compression.
     """
 
     model: str
     method: str = "dense"
     level: float = 0.0
     spon: str = OFF
+    weights: str = LOADED
 
     @property
     def id(self) -> str:
-        """Readable name, for test ids: ``smollm2-135m-teal-0.50-spon``."""
+        """Readable name, for test ids: ``smollm2-135m-int4-teal-0.50-spon``."""
+        model = self.model if self.weights == LOADED else f"{self.model}-{self.weights}"
         if self.method == "dense":
-            return f"{self.model}-dense"
+            return f"{model}-dense"
         setting = {OFF: "", TRAINED: "-spon"}.get(self.spon, f"-{self.spon}")
-        return f"{self.model}-{self.method}-{level_text(self.level)}{setting}"
+        return f"{model}-{self.method}-{level_text(self.level)}{setting}"
 
     @property
     def dense(self) -> Configuration:
-        """The same model, dense."""
+        """The same model as it was loaded, dense: what all others are compared with."""
         return Configuration(self.model)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is the model as it was loaded, dense."""
+        return self.method == "dense" and self.weights == LOADED
+
+    @property
+    def weights_only(self) -> Configuration:
+        """The same model with the same weights, its activations dense."""
+        return Configuration(self.model, weights=self.weights)
 
     @property
     def without_spon(self) -> Configuration:
@@ -55,7 +75,8 @@ class Cell:
 
     Attributes:
         configuration: what is evaluated.
-        evaluation: ``perplexity:CORPUS``, ``task:NAME`` or ``generation``.
+        evaluation: ``perplexity:CORPUS``, ``KIND:TASK`` with one of ``TASK_KINDS``, or
+            ``generation``.
     """
 
     configuration: Configuration
@@ -68,7 +89,7 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """``perplexity``, ``task`` or ``generation``."""
+        """``perplexity``, one of ``TASK_KINDS`` or ``generation``."""
         return self.evaluation.partition(":")[0]
 
     @property
@@ -78,8 +99,13 @@ class Cell:
 
     @property
     def dense(self) -> Cell:
-        """The same evaluation of the dense model."""
+        """The same evaluation of the dense model as it was loaded."""
         return replace(self, configuration=self.configuration.dense)
+
+    @property
+    def weights_only(self) -> Cell:
+        """The same evaluation with the same weights and dense activations."""
+        return replace(self, configuration=self.configuration.weights_only)
 
     @property
     def without_spon(self) -> Cell:

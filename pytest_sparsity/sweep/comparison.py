@@ -4,56 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from pytest_sparsity.stats import (
-    Interval,
-    mcnemar,
-    paired_mean,
-    paired_proportion,
-    paired_ratio,
-    proportion,
+from pytest_sparsity.stats import Interval, paired_mean, paired_ratio
+from pytest_sparsity.sweep.cell import (
+    ANSWER_LIKELIHOOD,
+    DIVERGENCE,
+    EXACT_MATCH,
+    GENERATION,
+    OFF,
+    PERPLEXITY,
+    TASK,
 )
-from pytest_sparsity.sweep.cell import GENERATION, OFF, PERPLEXITY, TASK, Cell
+from pytest_sparsity.sweep.metric import Comparison, paired
 from pytest_sparsity.sweep.record import Record
+from pytest_sparsity.sweep.task_metrics import task_metrics
 
+__all__ = ["Comparison", "compare", "evaluation_of", "perplexity_change"]
 
-@dataclass(frozen=True)
-class Comparison:
-    """One metric of one cell.
-
-    Attributes:
-        cell: what was measured.
-        metric: its name, see the table below.
-        value: the metric itself.
-        change: the damage against dense on the same documents or items, positive when
-            worse; None for the dense model itself.
-        p_value: exact McNemar test, for accuracies.
-        chance: accuracy of guessing, for accuracies.
-
-    ==================== ============================= =================================
-    metric               value                         change
-    ==================== ============================= =================================
-    perplexity:CORPUS    exp(mean NLL per token)       relative: 0.03 is +3 %
-    kl:CORPUS            KL(dense || sparse), nats     the same
-    agreement:CORPUS     share of tokens whose most    1 - value
-                         likely next token is dense's
-    recovery:CORPUS      share of the method's loss    none: it is a gain, not a damage
-                         in log-perplexity that SPON
-                         wins back
-    accuracy:TASK        share of items right          drop, in share: 0.02 is 2 points
-    path:generation      greedy tokens before the      share of tokens off the path
-                         first one off dense's path
-    ==================== ============================= =================================
-    """
-
-    cell: Cell
-    metric: str
-    value: Interval
-    change: Interval | None = None
-    p_value: float | None = None
-    chance: float | None = None
+PATH = f"path:{GENERATION}"
+_EVALUATION_OF = {
+    "accuracy": TASK,
+    "exact_match": EXACT_MATCH,
+    "path": EXACT_MATCH,
+    "answer_greedy": ANSWER_LIKELIHOOD,
+    "answer_nll": ANSWER_LIKELIHOOD,
+    "chain_nll": ANSWER_LIKELIHOOD,
+    "kl_reasoning": DIVERGENCE,
+    "kl_prose": DIVERGENCE,
+    "kl_ratio": DIVERGENCE,
+}
 
 
 def compare(
@@ -72,14 +53,15 @@ def compare(
         return _perplexity(record, dense, without_spon, seed)
     if kind == GENERATION:
         return _path(record, seed)
-    return _accuracy(record, dense)
+    return task_metrics(record, dense, seed)
 
 
 def evaluation_of(metric: str) -> str:
     """The evaluation that measures ``metric``: ``task:sva`` for ``accuracy:sva``."""
     name, _, subject = metric.partition(":")
-    kind = {"accuracy": f"{TASK}:", "path": ""}.get(name, f"{PERPLEXITY}:")
-    return f"{kind}{subject}"
+    if metric == PATH:
+        return GENERATION
+    return f"{_EVALUATION_OF.get(name, PERPLEXITY)}:{subject}"
 
 
 def perplexity_change(record: Record, base: Record, *, seed: int) -> Interval:
@@ -88,20 +70,13 @@ def perplexity_change(record: Record, base: Record, *, seed: int) -> Interval:
     Paired: exp(mean difference of NLL per token) - 1 over the documents both have, with a
     bootstrap over documents.
     """
-    pairs = _paired(record, base)
+    pairs = paired(record, base)
     difference = paired_mean(
         [_nll(after) - _nll(before) for after, before in pairs],
         [float(after["tokens"]) for after, _ in pairs],
         seed=seed,
     )
     return _through(math.expm1, difference)
-
-
-def _paired(*records: Record) -> list[tuple[dict[str, Any], ...]]:
-    """The documents or items that all records have, by id."""
-    by_id = [{unit["id"]: unit for unit in record.units} for record in records]
-    common = [i for i in by_id[0] if all(i in other for other in by_id[1:])]
-    return [tuple(units[i] for units in by_id) for i in common]
 
 
 def _nll(document: dict[str, Any]) -> float:
@@ -127,7 +102,7 @@ def _perplexity(
         Comparison(cell, f"agreement:{corpus}", agreement, _through(lambda x: 1 - x, agreement)),
     ]
     if cell.configuration.spon != OFF and without_spon is not None:
-        triples = _paired(record, dense, without_spon)
+        triples = paired(record, dense, without_spon)
         recovered = paired_ratio(
             [_nll(off) - _nll(on) for on, _, off in triples],
             [_nll(off) - _nll(reference) for _, reference, off in triples],
@@ -135,23 +110,6 @@ def _perplexity(
         )
         found.append(Comparison(cell, f"recovery:{corpus}", recovered))
     return found
-
-
-def _accuracy(record: Record, dense: Record) -> list[Comparison]:
-    def right(item: dict[str, Any]) -> bool:
-        return bool(
-            item["right" if record.measured["normalisation"] == "sum" else "right_normalised"]
-        )
-
-    metric = f"accuracy:{record.cell.subject}"
-    own = [right(item) for item in record.units]
-    value, chance = proportion(sum(own), len(own)), float(record.measured["chance"])
-    if record.cell == dense.cell:
-        return [Comparison(record.cell, metric, value, chance=chance)]
-    pairs = _paired(dense, record)
-    before, after = [right(d) for d, _ in pairs], [right(s) for _, s in pairs]
-    drop, p_value = paired_proportion(before, after), mcnemar(before, after)
-    return [Comparison(record.cell, metric, value, drop, p_value, chance)]
 
 
 def _path(record: Record, seed: int) -> list[Comparison]:
@@ -162,11 +120,11 @@ def _path(record: Record, seed: int) -> list[Comparison]:
     ]
     value = paired_mean(steps, seed=seed)
     change = None
-    if record.cell.configuration.method != "dense":
+    if not record.cell.configuration.is_reference:
         change = paired_mean(
             [1 - step / p["tokens"] for step, p in zip(steps, prompts, strict=True)], seed=seed
         )
-    return [Comparison(record.cell, "path:generation", value, change)]
+    return [Comparison(record.cell, PATH, value, change)]
 
 
 def _through(function: Callable[[float], float], interval: Interval) -> Interval:

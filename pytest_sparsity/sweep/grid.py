@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pytest_sparsity.compression.names import LOADED
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.evaluation.tasks import kind_of
+from pytest_sparsity.methods.levels import ONLY_LEVELS, offers
 from pytest_sparsity.options import Settings
-from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, TASK, Cell, Configuration
+from pytest_sparsity.sweep.cell import (
+    ANSWER_LIKELIHOOD,
+    DIVERGENCE,
+    EXACT_MATCH,
+    GENERATION,
+    PERPLEXITY,
+    TASK,
+    TASK_KINDS,
+    Cell,
+    Configuration,
+)
 
 DEFAULT_LEVEL = 0.5
 
 
 def configurations(settings: Settings, models: Iterable[str]) -> list[Configuration]:
-    """Every configuration: per model dense first, then by method, level and SPON setting.
+    """Every configuration: per model dense first, then by weights, method, level and SPON.
+
+    The model as it was loaded is always there, dense: it is what all others are compared with.
 
     Args:
         settings: the grid.
@@ -20,34 +36,76 @@ def configurations(settings: Settings, models: Iterable[str]) -> list[Configurat
     found: list[Configuration] = []
     for model in models:
         found.append(Configuration(model))
-        found += [
-            Configuration(model, method, level, spon)
-            for method in settings.methods
-            for level in settings.levels
-            for spon in settings.spon
-        ]
+        for weights in settings.weights:
+            if weights != LOADED:
+                found.append(Configuration(model, weights=weights))
+            found += [
+                Configuration(model, method, level, spon, weights)
+                for method in settings.methods
+                for level in levels_of(settings, method)
+                for spon in settings.spon
+            ]
+    return found
+
+
+def levels_of(settings: Settings, method: str) -> list[float]:
+    """The levels of the settings at which ``method`` is defined.
+
+    Raises:
+        SparsityError: there is none, so that the method would be left out in silence.
+    """
+    found = [level for level in settings.levels if offers(method, level)]
+    if not found:
+        only = ", ".join(f"{level:g}" for level in ONLY_LEVELS[method])
+        raise SparsityError(
+            f"method {method!r} is defined at level {only} only; add that to --sparsity-levels, or "
+            "leave the method out of --sparsity-methods"
+        )
     return found
 
 
 def default_configuration(settings: Settings, model: str) -> Configuration:
     """The one configuration that tests run at without ``--sparsity-sweep``.
 
-    The first method without spontaneous neurons, at level 0.5 or, if the settings leave
-    that out, their first level.
+    The first weights and the first method without spontaneous neurons, at level 0.5 or, if
+    the settings leave that out, their first level.
     """
+    weights = settings.weights[0]
     if not settings.methods:
-        return Configuration(model)
-    level = DEFAULT_LEVEL if DEFAULT_LEVEL in settings.levels else settings.levels[0]
-    return Configuration(model, settings.methods[0], level)
+        return Configuration(model, weights=weights)
+    levels = levels_of(settings, settings.methods[0])
+    level = DEFAULT_LEVEL if DEFAULT_LEVEL in levels else levels[0]
+    return Configuration(model, settings.methods[0], level, weights=weights)
 
 
 def evaluations(settings: Settings) -> list[str]:
     """Every evaluation of a configuration."""
     return [
         *(f"{PERPLEXITY}:{name}" for name in settings.corpora),
-        *(f"{TASK}:{name}" for name in settings.tasks),
+        *dict.fromkeys(e for name in settings.tasks for e in task_evaluations(name)),
         GENERATION,
     ]
+
+
+def task_evaluations(asked: str) -> list[str]:
+    """The evaluations that an entry of ``--sparsity-tasks`` asks for.
+
+    ``KIND:TASK`` is that evaluation alone.  A task by itself is measured in every way that is
+    made for it: one with reference chains of thought by generating, by the likelihood of the
+    answer after the chain, and by divergence.
+    """
+    kind, _, subject = asked.partition(":")
+    if subject and kind in TASK_KINDS:
+        return [asked]
+    chained = kind_of(asked) == "chain"
+    kinds = (EXACT_MATCH, ANSWER_LIKELIHOOD, DIVERGENCE) if chained else (TASK,)
+    return [f"{kind}:{asked}" for kind in kinds]
+
+
+def task_names(settings: Settings) -> list[str]:
+    """The tasks of the settings, each once, whatever they are evaluated by."""
+    asked = (each for name in settings.tasks for each in task_evaluations(name))
+    return list(dict.fromkeys(each.partition(":")[2] for each in asked))
 
 
 def cells(settings: Settings, models: Iterable[str]) -> list[Cell]:

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pytest_sparsity.benchmarking.memory import peak_bytes
-from pytest_sparsity.evaluation.choice import score_items
+from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.evaluation.generation import continue_greedily, describe_paths
 from pytest_sparsity.evaluation.perplexity import score_documents
 from pytest_sparsity.methods.attach import Attached, weighted_sparsity
@@ -16,6 +16,7 @@ from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell
 from pytest_sparsity.sweep.record import Record
+from pytest_sparsity.sweep.task_cells import measure_task, task_tokens
 
 Counts = dict[str, tuple[int, int]]
 
@@ -35,13 +36,13 @@ def measure(
     Raises:
         SparsityError: the model gives NaN, or a task is too long for it.
     """
-    started = time.monotonic()
     have = known.units if known is not None else []
     configuration = cell.configuration
     if configuration.method == "dense":
-        model, attached = bench.model(configuration.model), None
+        model, attached = bench.weighted_model(configuration.model, configuration.weights), None
     else:
         model, attached = bench.attached(configuration)
+    started = time.monotonic()  # what it took to make the model is with what made it
     if cell.kind == PERPLEXITY:
         measured = _perplexity(bench, cell, draws, have, model, attached)
         if attached is not None:
@@ -52,8 +53,12 @@ def measure(
         measured = _generation(bench, cell, model)
         tokens = sum(p["tokens"] for p in measured["prompts"])
     else:
-        measured = _task(bench, cell, draws, have, model)
-        tokens = sum(sum(i["tokens"]) for i in measured["items"][len(have) :])
+        measured = measure_task(bench, cell, draws, have, model)
+        tokens = task_tokens(cell.kind, measured["items"][len(have) :])
+    if attached is not None:
+        measured["preparation"] = bench.preparation(configuration)
+    if configuration.weights != LOADED:
+        measured["compression"] = bench.compressed(configuration).provenance
     cost = {"seconds": round(time.monotonic() - started, 3), "tokens": tokens}
     if known is not None:
         cost = {name: round(value + known.cost[name], 3) for name, value in cost.items()}
@@ -85,8 +90,9 @@ def _perplexity(
     chosen = bench.windows(name, cell.subject)[: bench.settings.sizes.documents * draws]
     fresh = chosen[len(have) :]
     reference = None
-    if attached is not None:
+    if not cell.configuration.is_reference:
         reference = bench.dense_states(name, cell.subject, fresh)
+    if attached is not None:
         attached.achieved.reset()
         attached.counting = True
     try:
@@ -98,28 +104,19 @@ def _perplexity(
 
 
 def _achieved(attached: Attached, before: Counts) -> dict[str, Any]:
-    """Zeroed and seen activations per site, and the fraction of weights they skip."""
+    """What is skipped: per site (skipped, seen), and the fraction of the model's weights.
+
+    ``plateau`` names sites whose target is below their rate of natural zeros, where lower
+    targets change nothing.
+    """
     counts = {
         site: (zeros + before.get(site, (0, 0))[0], seen + before.get(site, (0, 0))[1])
         for site, (zeros, seen) in attached.achieved.counts.items()
     }
-    return {"weighted": weighted_sparsity(counts, attached.achieved.weights), "counts": counts}
-
-
-def _task(
-    bench: Bench, cell: Cell, draws: int, have: Sequence[dict[str, Any]], model: LanguageModel
-) -> dict[str, Any]:
-    task = bench.task(cell.subject)
-    sizes, items = bench.settings.sizes, list(have)
-    # Each draw is packed by itself: what an item scores must not depend on how many draws
-    # were asked for at once.
-    for start in range(len(items), min(sizes.items * draws, len(task.items)), sizes.items):
-        items += score_items(model, task, task.items[start : start + sizes.items])
     return {
-        "items": items,
-        "normalisation": task.normalisation,
-        "chance": task.chance,
-        "family": task.family,
+        "weighted": weighted_sparsity(counts, attached.achieved.weights),
+        "counts": counts,
+        "plateau": list(attached.plan.plateau),
     }
 
 
@@ -128,6 +125,6 @@ def _generation(bench: Bench, cell: Cell, model: LanguageModel) -> dict[str, Any
     new_tokens = bench.settings.sizes.new_tokens
     dense = bench.dense_paths(cell.configuration.model)
     paths = dense
-    if cell.configuration.method != "dense":
+    if not cell.configuration.is_reference:
         paths = continue_greedily(model, prompts, new_tokens)
     return {"prompts": describe_paths(model, prompts, paths, dense)}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.files import atomic_write
 from pytest_sparsity.sweep import budgets
 from pytest_sparsity.sweep.budgets import METRICS, SCHEMA
@@ -22,8 +23,14 @@ ABSOLUTE: Mapping[str, float] = {
     "kl": 0.01,
     "agreement": 0.01,
     "accuracy": 0.02,
+    "exact_match": 0.02,
     "path": 0.05,
     "recovery": 0.02,
+    "answer_greedy": 0.02,
+    "answer_nll": 0.01,
+    "chain_nll": 0.01,
+    "kl_reasoning": 0.01,
+    "kl_prose": 0.01,
 }
 assert set(ABSOLUTE) == set(METRICS)
 
@@ -78,7 +85,8 @@ def propose(
         f'{RELATIVE:.0%} of the estimate and by an absolute part per metric"',
         *(f"{name}_margin = {value}" for name, value in ABSOLUTE.items()),
         'max = "perplexity: relative increase; kl: nats per token; agreement: share of tokens '
-        'lost; accuracy: drop as a share; path: share of greedy tokens off the dense path"',
+        "lost; accuracy, exact_match, answer_greedy: drop as a share; path: share of greedy tokens "
+        'off the dense path; answer_nll, chain_nll, kl_reasoning, kl_prose: nats per token"',
         'min = "recovery: share of the loss that spontaneous neurons win back"',
         f"target = {_text(target)}",
         f"profile = {_text(settings['profile'])}",
@@ -108,6 +116,7 @@ def _entries(verdicts: Iterable[Verdict]) -> list[str]:
             f"n = {measured.n}",
             "[[budget]]",
             f"model = {_text(configuration.model)}",
+            *_weights(configuration),
             f"method = {_text(configuration.method)}",
             f"level = {configuration.level!r}",
             f"spon = {_text(configuration.spon)}",
@@ -115,6 +124,12 @@ def _entries(verdicts: Iterable[Verdict]) -> list[str]:
             f"{side} = {value!r}",
         ]
     return lines
+
+
+def _weights(configuration: Configuration) -> list[str]:
+    if configuration.weights == LOADED:  # the default
+        return []
+    return [f"weights = {_text(configuration.weights)}"]
 
 
 def _text(value: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.files import sha256_text
 from pytest_sparsity.sweep.cell import Cell, Configuration
 
@@ -26,7 +27,8 @@ class Record:
         key: everything that makes two numbers comparable: hashes of weights, data,
             calibration and vectors, method parameters, prefill policy, dtype, seed,
             target, versions.
-        measured: per-document or per-item values, see the modules in ``evaluation/``.
+        measured: per-document or per-item values, see the modules in ``evaluation/``; with
+            compressed weights also the ``provenance`` of those, as ``compression``.
         cost: ``seconds``, ``tokens`` and ``peak_bytes`` of the process.
         when: ISO time, UTC.
     """
@@ -61,6 +63,7 @@ class Record:
                 "method": configuration.method,
                 "level": configuration.level,
                 "spon": configuration.spon,
+                "weights": configuration.weights,
                 "evaluation": self.cell.evaluation,
             },
             "key": dict(self.key),
@@ -85,7 +88,11 @@ class Record:
         try:
             names = content["cell"]
             configuration = Configuration(
-                names["model"], names["method"], names["level"], names["spon"]
+                names["model"],
+                names["method"],
+                names["level"],
+                names["spon"],
+                names.get("weights", LOADED),  # records of before weights were compressed
             )
             found = cls(
                 Cell(configuration, names["evaluation"]),
@@ -104,3 +111,13 @@ class Record:
 def record_id(cell: Cell, key: Mapping[str, Any]) -> str:
     """Identifies a cell measured under ``key``: 16 hex digits."""
     return sha256_text(cell.id, json.dumps(dict(key), sort_keys=True))[:16]
+
+
+def right_field(measured: Mapping[str, Any]) -> str:
+    """The field that says whether an item of a task is right, by what is fixed for the task."""
+    return "right" if measured["normalisation"] == "sum" else "right_normalised"
+
+
+def is_right(measured: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    """Whether an item of a task counts as right."""
+    return bool(item[right_field(measured)])

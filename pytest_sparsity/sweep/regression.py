@@ -13,9 +13,9 @@ from typing import Any
 
 from pytest_sparsity.benchmarking.gate.rules import Decision
 from pytest_sparsity.stats import Interval, mcnemar, paired_mean, paired_proportion
-from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell
+from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, Cell
 from pytest_sparsity.sweep.comparison import perplexity_change
-from pytest_sparsity.sweep.record import Record
+from pytest_sparsity.sweep.record import Record, is_right
 
 #: Relative increase of perplexity that is no regression: above what another rounding does to a
 #: dense model, and half of the smallest loss that is worth a failing test, 1 %.  Measured on
@@ -30,6 +30,10 @@ PERPLEXITY_TOLERANCE = 0.005
 #: with not one answer changed the interval still reaches 2 to 3 points, which is inconclusive.
 #: The same share of greedy tokens may leave the dense model's path.
 ACCURACY_TOLERANCE = 0.01
+
+#: Nats per token by which a model may be further from the dense one on reasoning: as much as it
+#: takes to raise perplexity by 1 %.
+DIVERGENCE_TOLERANCE = 0.01
 
 #: What must be equal in the keys of two records, and what it means when it is not.  Everything
 #: else may differ, because it is what the gate is there to judge: kernels and other code, method
@@ -165,13 +169,23 @@ def _change(
         change = perplexity_change(now, before, seed=seed)
         text = f"perplexity {_interval(change)} % over {_count(now, change.n)}"
         return change, PERPLEXITY_TOLERANCE, f"{text}, {_tolerated(PERPLEXITY_TOLERANCE)} %", None
+    if now.cell.kind == DIVERGENCE:
+        tokens = [float(a["tokens"]) for a, _ in pairs]
+        further = [a["reasoning"]["kl"] - b["reasoning"]["kl"] for a, b in pairs]
+        change = paired_mean(further, tokens, seed=seed)
+        text = (
+            f"divergence on reasoning {change.estimate:+.4f} [{change.low:+.4f}, "
+            f"{change.high:+.4f}] nats per token over {_count(now, change.n)}, "
+            f"tolerated {DIVERGENCE_TOLERANCE:g} nats"
+        )
+        return change, DIVERGENCE_TOLERANCE, text, None
     if now.cell.kind == GENERATION:
         change = paired_mean([_off_path(a) - _off_path(b) for a, b in pairs], seed=seed)
         text = f"greedy tokens off the dense path {_interval(change)} points"
         p_value = None
     else:
-        field = "right" if before.measured["normalisation"] == "sum" else "right_normalised"
-        was, is_now = [bool(b[field]) for _, b in pairs], [bool(a[field]) for a, _ in pairs]
+        was = [is_right(before.measured, b) for _, b in pairs]
+        is_now = [is_right(before.measured, a) for a, _ in pairs]
         change, p_value = paired_proportion(was, is_now), mcnemar(was, is_now)
         lost = sum(b and not a for b, a in zip(was, is_now, strict=True))
         won = sum(a and not b for b, a in zip(was, is_now, strict=True))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 
 from pytest_sparsity.evaluation.perplexity import score_documents
-from pytest_sparsity.methods.attach import AchievedSparsity, count_zeroed, sparsify
+from pytest_sparsity.methods.attach import AchievedSparsity, sparsify
 from pytest_sparsity.methods.plan import Plan, Threshold
-from pytest_sparsity.methods.positions import observe
+from pytest_sparsity.methods.reads import Kept, observe_kept
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.models.forward import hidden_states, run_documents
+from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.sweep.budgets import Budget
 from pytest_sparsity.sweep.cell import PERPLEXITY, Cell, Configuration
 from pytest_sparsity.sweep.comparison import compare, perplexity_change
+from pytest_sparsity.sweep.grid import levels_of
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.session import SweepSession
 from pytest_sparsity.sweep.verdict import Verdict, judge
@@ -98,10 +100,12 @@ def better_when_sparser(session: SweepSession, model: str) -> list[str]:
 
 
 def _ladders(session: SweepSession, model: str) -> Iterator[list[Configuration]]:
-    """Per method, its configurations without SPON by rising level, from dense."""
-    for method in session.settings.methods:
-        levels = sorted(session.settings.levels)
-        yield [Configuration(model), *(Configuration(model, method, level) for level in levels)]
+    """Per weights and method, its configurations without SPON by rising level, from dense."""
+    for weights in session.settings.weights:
+        for method in session.settings.methods:
+            levels = sorted(levels_of(session.settings, method))
+            dense = Configuration(model, weights=weights)
+            yield [dense, *(replace(dense, method=method, level=level) for level in levels)]
 
 
 def sparse_configurations(session: SweepSession, model: str) -> list[Configuration]:
@@ -109,29 +113,66 @@ def sparse_configurations(session: SweepSession, model: str) -> list[Configurati
     return [c for ladder in _ladders(session, model) for c in ladder[1:]]
 
 
-def dropped_when_dense(session: SweepSession, configuration: Configuration) -> float:
-    """Fraction of weights that a configuration's selectors skip on the dense activations.
+@dataclass(frozen=True)
+class Dropped:
+    """What a plan dropped, as fractions of the model's weights.
+
+    Attributes:
+        achieved: really dropped.
+        asked: what the method was to drop: the targets of its sites, weighted by the weights
+            that each saves, or the natural zeros where there are more of them.
+        over: how much more it may be: natural zeros among what an exact count keeps.
+        exact: whether the method drops exact counts.
+    """
+
+    achieved: float
+    asked: float
+    over: float
+    exact: bool
+
+    def within(self, points: float) -> bool:
+        """Whether ``achieved`` is what was asked for, or within ``points`` for thresholds."""
+        room = 1e-9 if self.exact else points
+        return self.asked - room <= self.achieved <= self.asked + self.over + room
+
+
+def dropped_when_dense(session: SweepSession, configuration: Configuration) -> Dropped:
+    """What a configuration's selectors drop of the dense activations.
 
     It is measured on held-out text of the first evaluation corpus, and says whether the
     calibration holds there.  In the sparse model itself activations are smaller than in
     the dense one, since every layer's input has lost something, so that thresholds from
     dense activations drop more than they were asked to (see :func:`dropped_when_sparse`).
+
+    A threshold's target below the rate of natural zeros, as after ReLU, is a plateau: the
+    zeros are dropped, all of them, and that is what is asked.
     """
     bench = session.bench
-    model, plan = bench.model(configuration.model), bench.plan(configuration)
+    plan = bench.plan(configuration)
+    model = bench.weighted_model(configuration.model, configuration.weights)
     documents = bench.windows(model.name, session.settings.corpora[0])
-    counts = AchievedSparsity(model.sites)
+    first = documents[: session.settings.sizes.documents]
+    totals = {site: torch.zeros(3, dtype=torch.int64) for site in plan.sparse_sites}
 
-    def visit(site: str, x: torch.Tensor) -> None:
-        counts.add(site, *count_zeroed(plan.selectors[site](x)))
+    def visit(site: str, found: Kept) -> torch.Tensor:
+        zeros = found.read.numel() - int(torch.count_nonzero(found.read))
+        return torch.tensor([found.dropped, found.x.numel(), zeros])
 
-    with observe(model, plan.prefill, visit):
-        first = documents[: session.settings.sizes.documents]
-        run_documents(model, [document.tokens for document in first])
-    return counts.weighted
+    for found in observe_kept(model, plan, [document.tokens for document in first], visit):
+        for site, counted in found.items():
+            totals[site] += counted
+    achieved, asked, over = (AchievedSparsity(model.sites, plan.skipped_sites) for _ in range(3))
+    for site, counts in totals.items():
+        dropped, seen, zeros = map(int, counts)
+        target = round(plan.target(site) * seen)
+        for saved in plan.saved_by(site):
+            achieved.add(saved, dropped, seen)
+            asked.add(saved, target if plan.exact else max(target, zeros), seen)
+            over.add(saved, zeros if plan.exact and site in plan.selectors else 0, seen)
+    return Dropped(achieved.weighted, asked.weighted, over.weighted, plan.exact)
 
 
 def dropped_when_sparse(session: SweepSession, configuration: Configuration) -> float:
-    """Fraction of weights that a configuration really skips, on the first corpus."""
+    """Fraction of the model's weights that a configuration really skips, on the first corpus."""
     cell = Cell(configuration, f"{PERPLEXITY}:{session.settings.corpora[0]}")
     return float(session.record(cell).measured["achieved"]["weighted"])

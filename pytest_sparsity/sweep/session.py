@@ -78,12 +78,16 @@ class SweepSession:
     def judge(self, cell: Cell) -> list[Verdict]:
         """Verdicts over every metric of ``cell``.
 
-        While one is inconclusive, more data are drawn, up to the profile's cap.
+        While one is inconclusive, more data are drawn, up to the profile's cap; and of the dense
+        model while it refuses the task.
         """
         verdicts: list[Verdict] = []
         for draws in range(1, self.settings.sizes.draws + 1):
             verdicts = self._judged(self.compare(cell, draws))
-            if all(verdict.outcome is not Outcome.INCONCLUSIVE for verdict in verdicts):
+            if self._refused(verdicts) and not cell.configuration.is_reference:
+                self.judge(cell.dense)  # draws as many items as it may before the refusal stands
+                verdicts = self._judged(self.compare(cell, draws))
+            if not self._undecided(cell, verdicts):
                 break
         return verdicts
 
@@ -124,6 +128,16 @@ class SweepSession:
             if record is not None and "achieved" in record.measured:
                 found[cell.configuration] = float(record.measured["achieved"]["weighted"])
         return found
+
+    @staticmethod
+    def _refused(verdicts: Sequence[Verdict]) -> bool:
+        return any(verdict.outcome is Outcome.REFUSED for verdict in verdicts)
+
+    def _undecided(self, cell: Cell, verdicts: Sequence[Verdict]) -> bool:
+        """Whether more data about ``cell`` could change what is said about it."""
+        if cell.configuration.is_reference and self._refused(verdicts):
+            return True
+        return any(verdict.outcome is Outcome.INCONCLUSIVE for verdict in verdicts)
 
     def _judged(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
         return [judge(c, self.budgets.find(c.cell.configuration, c.metric)) for c in comparisons]

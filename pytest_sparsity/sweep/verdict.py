@@ -10,12 +10,16 @@ from pytest_sparsity.sweep.comparison import Comparison
 
 
 class Outcome(str, Enum):
-    """What the data say about a budget; dense is what others are compared with."""
+    """What the data say about a budget; dense is what others are compared with.
+
+    Refused is a task on which the dense model does not show what a sparse one could lose.
+    """
 
     PASS = "pass"
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
     NO_BUDGET = "no budget"
+    REFUSED = "refused"
     REFERENCE = "reference"
 
 
@@ -45,6 +49,8 @@ class Verdict:
         )
         if comparison.p_value is not None:
             text += f", McNemar p = {comparison.p_value:.2g}"
+        if comparison.refused:
+            return f"{text}: {self.outcome.value} as evidence, {comparison.refused}"
         if comparison.change is None and comparison.chance is not None:
             return f"{text}: {self.outcome.value}, chance is {comparison.chance:.4f}"
         if budget is None:
@@ -56,13 +62,14 @@ def judge(comparison: Comparison, budget: Budget | None) -> Verdict:
     """Hold a metric against its budget by its whole interval.
 
     Fail when the whole interval is on the wrong side of the limit, pass when it is on the
-    right side, otherwise inconclusive.  The dense model has no budget, but an accuracy
-    that is not above chance is no evidence of anything, so it is inconclusive.
+    right side, otherwise inconclusive.  The dense model has no budget, but where its answers
+    are not better than guesses, the task is refused for it and for all others.
     """
+    if comparison.refused:
+        return Verdict(comparison, Outcome.REFUSED)
     if comparison.change is None and comparison.chance is not None:
-        above = comparison.value.low > comparison.chance
-        return Verdict(comparison, Outcome.PASS if above else Outcome.INCONCLUSIVE)
-    if comparison.cell.configuration.method == "dense":
+        return Verdict(comparison, Outcome.PASS)
+    if comparison.cell.configuration.is_reference:
         return Verdict(comparison, Outcome.REFERENCE)
     if budget is None:
         return Verdict(comparison, Outcome.NO_BUDGET)

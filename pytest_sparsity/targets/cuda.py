@@ -19,7 +19,9 @@ def _target(index: int) -> HardwareTarget:
     import torch
 
     properties = torch.cuda.get_device_properties(index)
-    cache = getattr(properties, "L2_cache_size", 0)  # since torch 2.6
+    amd = torch.version.hip is not None
+    # Of an MI300X torch reports one die's of eight, and nothing of the cache behind them.
+    cache = 0 if amd else getattr(properties, "L2_cache_size", 0)  # since torch 2.6
     return HardwareTarget(
         kind="cuda",
         name=properties.name,
@@ -31,5 +33,5 @@ def _target(index: int) -> HardwareTarget:
         index=index,
         caches=(Cache(2, cache, 1),) if cache else (),
         # ROCm's devices call themselves cuda too, and number their generations otherwise.
-        capability=None if torch.version.hip else (properties.major, properties.minor),
+        capability=None if amd else (properties.major, properties.minor),
     )

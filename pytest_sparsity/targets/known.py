@@ -1,9 +1,9 @@
 """Accelerators and processors that a user may not have at hand: published figures and sources.
 
-Bandwidths are peaks by the datasheet: a copy on an H100 or H200 reaches nine tenths of them, and
-the processor cores of Apple's larger chips about half of what they share with the GPU.  Times
-computed from them are what no kernel goes below, not what to expect.  What the maker does not
-publish, and nobody has read off a device in public, is None rather than a guess.
+Bandwidths are peaks of datasheets, which nothing reaches; the processor cores of Apple's larger
+chips share theirs with the GPU.  Times computed from them are what no kernel goes below, not what
+to expect.  What the maker does not publish, and nobody has read off a device in public, is None
+rather than a guess.  docs/targets.md says where each figure was looked up a second time.
 """
 
 from __future__ import annotations
@@ -57,8 +57,11 @@ class Known:
     overhead: Figure | None
 
     def matches(self, name: str) -> bool:
-        """Whether a device that reports this name is one of these."""
-        return re.search(self.pattern, name) is not None
+        """Whether a device that reports this name is one of these; a slice of one (MIG) is not."""
+        return re.search(self.pattern, name) is not None and not _SLICE.search(name)
+
+
+_SLICE = re.compile(r"\bMIG\b")  # has a part of the memory's bandwidth
 
 
 _AMPERE = Source(
@@ -77,9 +80,15 @@ _HOPPER = Source(
 )
 _H100 = Source("NVIDIA H100, specifications", "https://www.nvidia.com/en-us/data-center/h100/")
 _H200 = Source("NVIDIA H200, specifications", "https://www.nvidia.com/en-us/data-center/h200/")
-_H200_DEVICE = Source(
-    "read off an NVIDIA H200 by torch.cuda.get_device_properties, 2026-10-28",
-    "https://docs.pytorch.org/docs/stable/generated/torch.cuda.get_device_properties.html",
+_H200_SM = Source(
+    "H200 hardware architecture: 132 multiprocessors, six stacks of HBM3e",
+    "https://ai-hpc.github.io/ai-hardware-engineer-roadmap/Phase%205%20-%20Advanced%20Topics%20"
+    "and%20Specialization/1.%20GPU%20Infrastructure/Nvidia%20GPU/HPC%20Setup/"
+    "8x-H200-Training-Inference/01-Hardware-Architecture",
+)
+_H200_L2 = Source(  # the 50 MB of an H100 belong to ten; not read off a device
+    "H200: twelve memory controllers, as the full GH100, which has 60 MB",
+    "https://github.com/accel-sim/accel-sim-framework/issues/534",
 )
 _L4 = Source("NVIDIA L4, specifications", "https://www.nvidia.com/en-us/data-center/l4/")
 _L4_DEVICE = Source(
@@ -100,7 +109,7 @@ _GA102 = Source(
     "https://www.nvidia.com/content/PDF/nvidia-ampere-ga-102-gpu-architecture-whitepaper-v2.pdf",
 )
 _GRAPHS = Source(
-    "Getting Started with CUDA Graphs, NVIDIA technical blog: 3.4 us per kernel of 2.9 us",
+    "Getting Started with CUDA Graphs, NVIDIA technical blog: 3.4 us per kernel of 2.9 us, V100",
     "https://developer.nvidia.com/blog/cuda-graphs/",
 )
 _MI300X = Source(
@@ -112,8 +121,8 @@ _ROCM = Source(
     "https://rocm.docs.amd.com/en/latest/reference/gpu-specs.html",
 )
 _M1 = Source(
-    "AnandTech: The 2020 Mac Mini Unleashed: Putting Apple Silicon M1 To The Test",
-    "https://www.anandtech.com/show/16252/mac-mini-apple-m1-tested",
+    "Wikipedia: Apple M1 (128 bits of LPDDR4X-4266; Apple gives no bandwidth)",
+    "https://en.wikipedia.org/wiki/Apple_M1",
 )
 _M1_PRO = Source(
     "Apple Newsroom: Introducing M1 Pro and M1 Max",
@@ -140,7 +149,7 @@ _M4 = Source(
     "https://www.apple.com/newsroom/2024/10/apple-introduces-m4-pro-and-m4-max/",
 )
 _GENOA = Source(
-    "AMD EPYC 9654, specifications",
+    "AMD EPYC 9654, specifications: 12 channels of DDR5-4800",
     "https://www.amd.com/en/products/processors/server/epyc/"
     "4th-generation-9004-and-8004-series/amd-epyc-9654.html",
 )
@@ -182,7 +191,11 @@ def _nvidia(
 
 
 def _apple(name: str, bandwidth: float, memory: float, cores: int, source: Source) -> Known:
-    """GB/s that processor and GPU share, GB at most, cores of the processor at most."""
+    """GB/s that processor and GPU share, GB at most, cores of the processor at most.
+
+    A chip is sold in several sizes under one name, and these are the figures of the largest: an
+    M3 Max of 14 cores has 300 GB/s, an M4 Max of 14 cores 410 GB/s.
+    """
     return Known(
         f"apple-{name.lower().replace(' ', '-')}",
         f"Apple {name} (CPU)",
@@ -232,7 +245,7 @@ KNOWN: tuple[Known, ...] = (
     ),
     _nvidia(
         *("h200", "NVIDIA H200", r"\bH200\b"),
-        *((4800, _H200), (141, _H200), (132, _H200_DEVICE), (60, _H200_DEVICE)),
+        *((4800, _H200), (141, _H200), (132, _H200_SM), (60, _H200_L2)),
     ),
     _nvidia(
         *("l4", "NVIDIA L4", r"\bL4$"),
@@ -265,7 +278,7 @@ KNOWN: tuple[Known, ...] = (
         Figure(256 * _MIB, _ROCM),
         None,
     ),
-    _apple("M1", 68.25, 16, 8, _M1),
+    _apple("M1", 68.3, 16, 8, _M1),
     _apple("M1 Pro", 200, 32, 10, _M1_PRO),
     _apple("M1 Max", 400, 64, 10, _M1_PRO),
     _apple("M2", 100, 24, 8, _M2),
@@ -277,7 +290,7 @@ KNOWN: tuple[Known, ...] = (
     _apple("M4", 120, 32, 10, _M4),
     _apple("M4 Pro", 273, 64, 14, _M4),
     _apple("M4 Max", 546, 128, 16, _M4),
-    _server("epyc-9654", "AMD EPYC 9654 (Zen 4)", r"EPYC 9654\b", 460.8, 96, 384, _GENOA),
+    _server("epyc-9654", "AMD EPYC 9654 (Zen 4)", r"EPYC 9654P?\b", 460.8, 96, 384, _GENOA),
     _server("epyc-9755", "AMD EPYC 9755 (Zen 5)", r"EPYC 9755\b", 614.4, 128, 512, _TURIN),
     _server(
         "xeon-8480", "Intel Xeon Platinum 8480+", r"Platinum 8480\+", 307.2, 56, 105, _SAPPHIRE

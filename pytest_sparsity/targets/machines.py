@@ -10,10 +10,10 @@ from pytest_sparsity.targets.resolve import is_target, resolve_target
 from pytest_sparsity.targets.roofline import Machine
 
 
-def machine(name: str, threads: int | None = None) -> Machine:
-    """The machine of this name: ``h200``, ``apple-m3-max``, or ``cpu``, ``cuda:0`` and ``auto``.
+def machines(name: str, threads: int | None = None) -> tuple[Machine, ...]:
+    """The machines of this name: ``h200``, ``apple-m3-max``, or ``cpu``, ``cuda:0`` and ``auto``.
 
-    A name that several known ones share, such as ``h100``, is the first of them.
+    More than one only for a family: ``h100`` is SXM and PCIe.
 
     Args:
         name: what the user calls it.
@@ -23,11 +23,11 @@ def machine(name: str, threads: int | None = None) -> Machine:
         SparsityError: there is no such machine, and neither such a device here.
     """
     if is_known(name):
-        return of_known(known(name)[0])
+        return tuple(map(of_known, known(name)))
     if is_target(name):
-        return of_target(resolve_target(name), threads)
+        return (of_target(resolve_target(name, "--target"), threads),)
     raise SparsityError(
-        f"target {name!r} is not known; use auto, cpu or cuda:INDEX for this machine, or one of "
+        f"--target {name!r} is not known; use auto, cpu or cuda:INDEX for this machine, or one of "
         f"{', '.join(row.key for row in KNOWN)}"
     )
 
@@ -50,9 +50,13 @@ def of_target(target: HardwareTarget, threads: int | None = None) -> Machine:
     """
     if target.kind == "cuda":
         row = next((row for row in KNOWN if row.matches(target.name)), None)
-        overhead = row.overhead.value if row and row.overhead else 0.0
-        source = "a copy on the device, measured"
-        return Machine(target.name, target.bandwidth, target.cache_bytes or None, overhead, source)
+        return Machine(
+            name=target.name,
+            bandwidth=target.bandwidth,
+            cache=target.cache_bytes or (row.cache.value if row and row.cache else None),
+            overhead=row.overhead.value if row and row.overhead else 0.0,
+            source="a copy on the device, measured",
+        )
     count = min(threads or target.cores, target.cores)
     cache = target.caches[-1].size if target.caches and count == 1 else target.cache_bytes
     return Machine(

@@ -14,20 +14,19 @@ def is_target(name: str) -> re.Match[str] | None:
     return re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", name)
 
 
-def resolve_target(name: str = "auto") -> HardwareTarget:
+def resolve_target(name: str = "auto", option: str = "--sparsity-target") -> HardwareTarget:
     """The target a user named.
 
     Args:
         name: ``"auto"`` (the first GPU, else the CPU), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        option: where the user named it, for complaints.
 
     Raises:
         SparsityError: the name is none of these, or this machine has no such device.
     """
     wanted = is_target(name)
     if wanted is None:
-        raise SparsityError(
-            f"--sparsity-target {name!r} is not a target; use auto, cpu, cuda or cuda:INDEX"
-        )
+        raise SparsityError(f"{option} {name!r} is not a target; use auto, cpu, cuda or cuda:INDEX")
     if name == "cpu":
         return host_target()
     devices = cuda_targets()
@@ -37,7 +36,7 @@ def resolve_target(name: str = "auto") -> HardwareTarget:
     if index >= len(devices):
         found = f"torch sees {len(devices)} CUDA device(s)" if devices else "torch sees no GPU"
         raise SparsityError(
-            f"--sparsity-target {name}: {found}; use cpu or auto, or install a CUDA build of torch "
+            f"{option} {name}: {found}; use cpu or auto, or install a CUDA build of torch "
             "and check that nvidia-smi lists the device"
         )
     return devices[index]

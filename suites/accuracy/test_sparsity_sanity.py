@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from pytest_sparsity import LanguageModel, Outcome, SweepSession, sanity
 
-POINTS = 0.02  # achieved sparsity may differ this much from the target
+POINTS = 0.02  # what thresholds achieve may differ this much from the target
 
 
 def test_level_zero_is_dense(dense_model: LanguageModel, sparsity_session: SweepSession) -> None:
@@ -29,9 +27,9 @@ def test_more_sparsity_is_not_better(
 
 
 def test_achieved_sparsity(dense_model: LanguageModel, sparsity_session: SweepSession) -> None:
-    """On held-out text the thresholds drop the fraction asked for, and the model as much."""
+    """On held-out text a method drops what it was asked to, and the sparse model as much."""
     for configuration in sanity.sparse_configurations(sparsity_session, dense_model.name):
-        calibrated = sanity.dropped_when_dense(sparsity_session, configuration)
-        assert calibrated == pytest.approx(configuration.level, abs=POINTS), configuration.id
+        dropped = sanity.dropped_when_dense(sparsity_session, configuration)
+        assert dropped.within(POINTS), f"{configuration.id}: {dropped}"
         achieved = sanity.dropped_when_sparse(sparsity_session, configuration)
-        assert achieved >= configuration.level - POINTS, configuration.id
+        assert achieved >= dropped.asked - POINTS, configuration.id

@@ -63,6 +63,15 @@ def report_kernels(
     return _reporter(request.node, "kernels", performance_file)
 
 
+@pytest.fixture
+def report_plugin(
+    request: pytest.FixtureRequest,
+    performance_file: Callable[[str, str, Mapping[str, Any]], None],
+) -> Report:
+    """Like report_cost, for the plugin itself."""
+    return _reporter(request.node, "plugin", performance_file)
+
+
 def _reporter(
     node: pytest.Item,
     subject: str,

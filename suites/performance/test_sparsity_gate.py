@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_sparsity import SpeedGate
+from pytest_sparsity import SparsityError, SpeedGate
+from pytest_sparsity.kernels.registry import kernel as kernel_of
 from pytest_sparsity.kernels.registry import registered
 from pytest_sparsity.options import read_settings
+from pytest_sparsity.reference.ops import OPS
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test of each kernel; against another kernel, of those of its op."""
     against = read_settings(metafunc.config).against or ""
-    op, _, _ = against.partition("/")
-    ids = [
-        kernel.id
-        for kernel in registered().values()
-        if against not in registered() or (kernel.op == op and kernel.id != against)
-    ]
+    op, slash, _ = against.partition("/")
+    ids = list(registered())
+    if slash and op in OPS:
+        try:
+            other = kernel_of(against)
+        except SparsityError as error:
+            raise pytest.Collector.CollectError(f"--sparsity-against: {error}") from None
+        ids = [id for id in ids if id.startswith(f"{op}/") and id != other.id]
     metafunc.parametrize("kernel", ids)
 
 

@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_sparsity.benchmarking.validate_roofline import Row, Validation, main, report, validate
+from pytest_sparsity.benchmarking.validate_roofline import (
+    SHAPES,
+    Row,
+    Validation,
+    main,
+    report,
+    validate,
+)
 
 
 def test_errors_are_relative_to_what_was_measured() -> None:
@@ -22,14 +29,22 @@ def test_errors_are_relative_to_what_was_measured() -> None:
     assert "one thread reads 30.0 GB/s; overheads k 5.0 us; quiet" in text
     assert "times: median absolute error 10.0%, from -10.0% to +30.0%; 1 of 3 are below" in text
     assert "speed-ups over the same kernel at level 0: median absolute error 20.4%" in text
+    assert text.endswith("\nk: times 10.0%, speed-ups 20.4%")
 
 
 def test_a_small_validation() -> None:
     """A prediction is the overhead and the bytes, and uses no measurement of its own case."""
-    made = validate(shapes=((64, 256),), levels=(0.0, 0.5), rounds=10)
-    assert made.rows
+    shapes = dict.fromkeys(SHAPES, ((64, 256),))
+    made = validate(shapes, levels=(0.0, 0.5), rounds=10)
+    assert {row.op for row in made.rows} == set(SHAPES)
+    weights = {
+        "sparse_linear": lambda s: (1 - s) * 64 * 256 * 2,
+        "sparse_swiglu": lambda s: (3 - 2 * s) * 64 * 256 * 2,
+        "sparse_quantized_linear": lambda s: (1 - s) * 64 * (256 / 2 + 256 / 64 * 2),
+    }
     for row in made.rows:
-        moved = (1 - row.level) * 64 * 256 * 2 + (64 + 256) * 2
+        outputs = 64 if row.op == "sparse_swiglu" else 256
+        moved = weights[row.op](row.level) + (64 + outputs) * 2
         assert row.predicted == pytest.approx(made.overheads[row.kernel] + moved / made.bandwidth)
         assert row.measured > 0
     assert {row.level for row in made.rows} == {0.0, 0.5}

@@ -242,7 +242,7 @@ def test_workers_end_with_the_parent(how: signal.Signals, tmp_path: Path) -> Non
     worker = int(note.read_text())
     assert alive(worker)
     parent.send_signal(how)
-    parent.wait(timeout=20)
+    parent.wait(timeout=90)
     while alive(worker):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.evaluation import choice as choice_module
+from pytest_sparsity.evaluation import scoring
 from pytest_sparsity.evaluation.choice import score_items
 from pytest_sparsity.evaluation.corpora import Document
 from pytest_sparsity.evaluation.generation import continue_greedily, describe_paths
@@ -80,10 +80,10 @@ def test_packed_scores_are_those_of_plain_sequences(
 ) -> None:
     model = small_model(family)
     groups = [
-        [choice_module._encode(model, item.context, answer).tokens for answer in item.choices]
+        [scoring.encode(model, item.context, answer).tokens for answer in item.choices]
         for item in QUIZ.items
     ]
-    packs = list(pack(groups, choice_module._PACK))
+    packs = list(pack(groups, scoring._PACK))
     assert len(packs) > 1
     assert max(members for _, members in packs) > 2
     if family == "gemma3":  # packs are longer than the window, sequences are not
@@ -109,7 +109,7 @@ def test_half_of_an_item_is_half_of_its_sequence_and_not_of_its_pack(small_model
         Item(f"i{n}", f"{n}: {'tell me ' * n}the answer is", (" yes", " nay"), 0) for n in range(9)
     ]
     with sparsify(model, plan_of(model, "half")):
-        results = score_items(model, task_of(*items), items)
+        results = score_items(model, task_of(*items), items, share=False)
         for item, result in zip(items, results, strict=True):
             assert result["scores"] == pytest.approx(plain_scores(model, item), rel=1e-5, abs=1e-4)
 
@@ -119,9 +119,9 @@ def test_lengths_and_both_answers(small_model: Any, monkeypatch: pytest.MonkeyPa
     item = Item("one", "Say:", (" aé", " bbbb"), 1)
     scores = {" aé": -6.0, " bbbb": -8.0}
     monkeypatch.setattr(
-        choice_module,
+        scoring,
         "_score_pack",
-        lambda *_: [[choice_module._Score(scores[c], False) for c in item.choices]],
+        lambda *_: [[scoring.Score(scores[c], False) for c in item.choices]],
     )
     found = {}
     for normalisation in ("sum", "token", "char"):
@@ -385,3 +385,38 @@ def test_numbers_do_not_depend_on_the_number_of_workers(
                 )
             )
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("policy", [None, "first:1", "first:60", "none"])
+def test_running_the_shots_once_changes_nothing(
+    family: str, policy: str | None, small_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model(family)
+    if policy is not None:
+        sparsify(model, plan_of(model, policy))
+    shots = "Q: is water wet? A: yes\n" * 3
+    items = [
+        Item(f"i{n}", f"{shots}Q: is {n} {'very ' * (n % 5)}odd? A:", (" yes", " no"), n % 2)
+        for n in range(16)
+    ]
+    begun = []
+    real = scoring.run_prefix
+    monkeypatch.setattr(
+        scoring, "run_prefix", lambda m, tokens: begun.append(len(tokens)) or real(m, tokens)
+    )
+    shared = score_items(model, task_of(*items), items)
+    assert begun == [len(shots) + len("Q: is ") + int(model.bos is not None)]
+    whole = score_items(model, task_of(*items), items, share=False)
+    assert len(begun) == 1
+    for item, a, b in zip(items, shared, whole, strict=True):
+        assert a["scores"] == pytest.approx(b["scores"], rel=1e-5, abs=1e-4)
+        assert a["scores"] == pytest.approx(plain_scores(model, item), rel=1e-5, abs=1e-4)
+
+
+def test_a_text_that_is_in_the_common_beginning_is_scored(small_model: Any) -> None:
+    # Both items have one context, and all of it but its last token is run once.
+    model = small_model("llama")
+    items = [Item(f"i{n}", "the very same question:", (" yes", f" {n}"), 0) for n in range(3)]
+    for item, found in zip(items, score_items(model, task_of(*items), items), strict=True):
+        assert found["scores"] == pytest.approx(plain_scores(model, item), rel=1e-5, abs=1e-4)

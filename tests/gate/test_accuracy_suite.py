@@ -154,7 +154,7 @@ def test_damaged_baseline_is_refused_at_once(finished, baseline, assert_refused)
 
 def test_a_run_is_not_compared_with_itself(finished, assert_refused):
     result = finished.here(*GATE, f"--sparsity-baseline={finished.report}")
-    assert_refused(result, "--sparsity-baseline", "would be compared with itself")
+    assert_refused(result, "--sparsity-baseline", "this run reports there")
 
 
 def test_update_stores_the_run(finished, tmp_path):
@@ -173,11 +173,12 @@ def test_more_is_drawn_to_match_the_stored_run(finished, baseline):
     budget = finished.pytester.path / "tight.toml"
     budget.write_text(
         'schema = 1\n[[budget]]\nmodel = "tiny-random"\nmethod = "teal"\nlevel = 0.5\n'
-        'spon = "off"\nmetric = "accuracy:sva"\nmax = 0.0\n'
+        'spon = "off"\nmetric = "kl:austen"\nmax = 0.288\n'
     )
     finished.here(*options, f"--sparsity-thresholds={budget}")
     result = finished.here(*GATE, f"--sparsity-baseline={deep}")
     assert result.ret == 0
     reasons = json.loads((finished.report / "gate.json").read_text())["decisions"]
-    (task,) = (r["reason"] for r in reasons if r["id"] == "tiny-random-teal-0.50-task:sva")
-    assert task == "equal to the last bit (48 items)"
+    cell = "tiny-random-teal-0.50-perplexity:austen"
+    (reason,) = (r["reason"] for r in reasons if r["id"] == cell)
+    assert reason == "equal to the last bit (24 documents)"

@@ -48,8 +48,16 @@ def gate() -> ModuleType:
         (5, {"not comparable": 4}, True, 3),
         (0, {"not comparable": 4}, False, 3),
         (3, {"ok": 4}, False, 3),
+        (-9, {"ok": 4}, False, 3),
+        (-9, None, False, 3),
         (4, {}, False, 2),
         (2, {"ok": 1}, False, 130),
+        (-15, {"ok": 1}, False, 130),
+        (0, None, True, 0),
+        (1, None, False, 1),
+        (2, None, False, 130),
+        (4, None, False, 2),
+        (5, None, False, 3),
     ],
 )
 def test_exit_status(gate, status, counts, strict, code):

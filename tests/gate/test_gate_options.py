@@ -26,6 +26,30 @@ SWEEP = ("--sparsity-sweep", "--sparsity-suite=kernels")
             ["--sparsity-update", "--sparsity-gate=fail", "--sparsity-baseline=b"],
             ["--sparsity-update", "it would replace", "--sparsity-update-new-only"],
         ),
+        (
+            ["--sparsity-update", "--sparsity-update-new-only", "--sparsity-baseline=b"],
+            ["--sparsity-update and --sparsity-update-new-only: give one of them"],
+        ),
+        (
+            ["--sparsity-update", "--sparsity-thresholds=t.toml"],
+            ["--sparsity-update: only a sweep measures budgets", "add --sparsity-sweep"],
+        ),
+        (
+            [
+                *("--sparsity-update-new-only", "--sparsity-baseline=b"),
+                *("--sparsity-gate=fail", "--sparsity-against=main"),
+            ],
+            ["--sparsity-update-new-only: times of a run with --sparsity-against are not stored"],
+        ),
+        (
+            ["--sparsity-update", "--sparsity-baseline=sparsity-report"],
+            ["--sparsity-baseline", "this run reports there"],
+        ),
+        (
+            ["--sparsity-gate=fail", "--sparsity-baseline=nowhere"],
+            ["nowhere holds no stored run", "store one with --sparsity-update"],
+        ),
+        (["--sparsity-gate=fail", f"--sparsity-baseline={'x' * 300}"], ["cannot be read"]),
         (["--sparsity-against=main"], ["--sparsity-against 'main'", "--sparsity-gate=fail"]),
         (
             ["--sparsity-gate=fail", "--sparsity-against=--upload-pack=x"],
@@ -56,11 +80,25 @@ def test_a_damaged_baseline_is_refused_before_work(
     assert (pytester.path / "stored" / "speed.json").read_text() == '{"schema": 7}'
 
 
+@pytest.mark.parametrize("content", ["", '{"cell"', "{}\n", '{"schema": 99}\n', "\0\n"])
+def test_damaged_records_are_refused_before_work(
+    pytester: pytest.Pytester, assert_refused: Any, content: str
+) -> None:
+    pytester.makepyfile("def test_nothing(): ...")
+    path = pytester.mkdir("stored") / "records.jsonl"
+    path.write_text(content)
+    for option in ("--sparsity-gate=fail", "--sparsity-update"):
+        result = pytester.runpytest_inprocess(option, "--sparsity-baseline=stored")
+        assert_refused(result, "--sparsity-baseline", "records.jsonl")
+        assert path.read_text() == content
+
+
 def test_settings_of_the_gate(pytester: pytest.Pytester) -> None:
     from pytest_sparsity.options import read_settings, to_json
 
     given = ["--sparsity-gate=warn", "--sparsity-against=v1", "--sparsity-tolerance=0.05"]
-    config = pytester.parseconfig(*given, "--sparsity-update", "--sparsity-thresholds=x.toml")
+    update = ("--sparsity-sweep", "--sparsity-update", "--sparsity-thresholds=x.toml")
+    config = pytester.parseconfig(*given, *update)
     settings = read_settings(config)
     assert (settings.gate, settings.against, settings.tolerance) == ("warn", "v1", 0.05)
     assert settings.updating
@@ -69,6 +107,6 @@ def test_settings_of_the_gate(pytester: pytest.Pytester) -> None:
     plain = read_settings(pytester.parseconfig("--sparsity-thresholds=x.toml"))
     assert plain.overrides == plain.thresholds
     (pytester.path / "x.toml").touch()
-    new_only = ("--sparsity-thresholds=x.toml", "--sparsity-update-new-only")
+    new_only = ("--sparsity-sweep", "--sparsity-thresholds=x.toml", "--sparsity-update-new-only")
     kept = read_settings(pytester.parseconfig(*new_only))
     assert kept.overrides == kept.thresholds

@@ -1,23 +1,32 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 import warnings
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy
 import pytest
 import torch
 
 from pytest_sparsity.errors import SparsityError, SparsityWarning
 from pytest_sparsity.methods import calibrator as calibrator_module
-from pytest_sparsity.methods.calibration import magnitude_quantiles
+from pytest_sparsity.methods import statistics
+from pytest_sparsity.methods.calibration import (
+    MAGNITUDES,
+    Distribution,
+    exact_quantiles,
+    magnitude_quantiles,
+)
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.plan import Threshold
 from pytest_sparsity.methods.positions import observe
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
-from pytest_sparsity.methods.registry import BUNDLED, by_name
+from pytest_sparsity.methods.registry import BUNDLED, by_name, wants_of
 from pytest_sparsity.methods.teal import Teal
 from pytest_sparsity.models import load_model, parallel
 
@@ -161,19 +170,68 @@ def test_thresholds_do_not_depend_on_the_number_of_workers(
     assert found[0] == found[1]
 
 
+# --- distributions
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_distribution_has_the_exact_quantiles_or_nearly(dtype: str) -> None:
+    model = load_model("tiny-random", dtype=dtype)
+    texts = documents(40, 25)
+    calibrator = make(model, tokens=texts)
+    distributions = calibrator.distributions()
+    for level in (0.0, 0.1, 0.5, 0.9, 1.0):
+        exact = calibrator.quantiles(level)
+        for site, x in inputs_of_sites(model, texts, FIRST_TOKEN_DENSE).items():
+            found = distributions[site].quantile(level)
+            # float32 is counted in buckets that are 1/128 wide, and interpolated inside.
+            assert found == pytest.approx(exact[site], rel=1 / 128 if dtype == "float32" else 0)
+            dropped = float((x.abs() <= found).float().mean()) if level else 0.0
+            assert dropped == pytest.approx(level, abs=0.02), (site, level)
+    assert distributions["0.q"].total == (39 + 24) * 64
+    assert distributions["0.q"].zeros == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_distribution_knows_its_zeros(dtype: torch.dtype) -> None:
+    x = torch.tensor([[0.0, -0.0, 0.0, 1.0, -2.0, 3.0, -4.0, 0.5]], dtype=dtype)
+    counts = MAGNITUDES.counter(None)("0.down", x)  # type: ignore[arg-type]
+    found = Distribution(counts, dtype)
+    assert (found.zeros, found.total) == (3 / 8, 8)
+    assert [found.quantile(level) for level in (0.0, 0.1, 0.375)] == [0.0, 0.0, 0.0]
+    assert found.quantile(0.5) == pytest.approx(0.5, rel=1 / 128)
+    assert found.quantile(1.0) == pytest.approx(4.0, rel=1 / 128)
+
+
+def test_a_skewed_distribution_needs_the_quantile_of_magnitudes() -> None:
+    """TEAL's published icdf(0.5 + p/2) drops three quarters where half was asked for."""
+    x = torch.rand(4000, generator=torch.Generator().manual_seed(0)).square()[None]  # one-sided
+    found = Distribution(MAGNITUDES.counter(None)("0.down", x), x.dtype)  # type: ignore[arg-type]
+    assert float((x <= found.quantile(0.5)).float().mean()) == pytest.approx(0.5, abs=0.01)
+    symmetric = float(x.quantile(0.5 + 0.5 / 2))
+    assert float((x <= symmetric).float().mean()) == pytest.approx(0.75, abs=0.01)
+
+
 # --- the calibrator
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
-    """The levels of every pass over the text that is really made."""
-    made: list[list[float]] = []
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What every pass over the text that is really made collects."""
+    made: list[list[str]] = []
 
-    def counted(model: Any, tokens: Any, levels: list[float], *rest: Any) -> Any:
-        made.append(list(levels))
-        return magnitude_quantiles(model, tokens, levels, *rest)
+    def collected(model: Any, tokens: Any, prefill: Any, wanted: list[Any], *rest: Any) -> Any:
+        made.append([statistic.name for statistic in wanted])
+        return statistics.collect(model, tokens, prefill, wanted, *rest)
 
-    monkeypatch.setattr(calibrator_module, "magnitude_quantiles", counted)
+    def resolved(
+        model: Any, tokens: Any, levels: Any, prefill: Any, counts: Any, *rest: Any
+    ) -> Any:
+        if model.dtype == torch.float32:
+            made.append([f"{name} {level}" for name in counts for level in sorted(levels)])
+        return exact_quantiles(model, tokens, levels, prefill, counts, *rest)
+
+    monkeypatch.setattr(calibrator_module, "collect", collected)
+    monkeypatch.setattr(calibrator_module, "exact_quantiles", resolved)
     return made
 
 
@@ -182,24 +240,54 @@ def make(model: Any, cache: Path | None = None, **changes: Any) -> Calibrator:
     return Calibrator(model, cache=cache, **given)
 
 
-def test_levels_are_prepared_in_one_pass(tiny: Any, passes: list[list[float]]) -> None:
-    calibrator = make(tiny)
-    calibrator.prepare([0.25, 0.5])
-    calibrator.prepare([0.5, 0.25])
-    assert calibrator.quantiles(0.25) != calibrator.quantiles(0.5)
-    assert passes == [[0.25, 0.5]]
+def test_everything_is_prepared_in_one_pass_and_one_for_float32(
+    tiny: Any, passes: list[list[str]]
+) -> None:
+    wants = ["magnitudes", "activated_magnitudes"]
+    for model in (tiny, load_model("tiny-random", dtype="bfloat16")):
+        calibrator = make(model)
+        calibrator.prepare([0.25, 0.5], wants)
+        calibrator.prepare([0.5, 0.25], iter(wants))
+        assert calibrator.quantiles(0.25) != calibrator.quantiles(0.5)
+        assert list(calibrator.activated_quantiles(0.5)) == ["0.act", "1.act", "2.act"]
+        calibrator.distributions()
+    exactly = [f"{name} {level}" for name in wants for level in (0.25, 0.5)]
+    assert passes == [wants, exactly, wants]
 
 
-def test_the_cache_is_used_again(tiny: Any, passes: list[list[float]], tmp_path: Path) -> None:
-    first = make(tiny, tmp_path).quantiles(0.5)
+def test_a_second_level_of_sixteen_bits_needs_no_pass(passes: list[list[str]]) -> None:
+    calibrator = make(load_model("tiny-random", dtype="bfloat16"))
+    for level in (0.25, 0.5, 0.75):
+        calibrator.quantiles(level)
+    assert passes == [["magnitudes"]]
+
+
+def test_the_cache_is_used_again(tiny: Any, passes: list[list[str]], tmp_path: Path) -> None:
+    one = make(tiny, tmp_path)
+    first, counts, cost = one.quantiles(0.5), one.statistic("magnitudes"), one.cost(level=0.5)
     again = make(tiny, tmp_path)
     again.prepare([0.25, 0.5])
     assert again.quantiles(0.5) == first
-    assert passes == [[0.5], [0.25]]
+    assert passes == [["magnitudes"], ["magnitudes 0.5"], ["magnitudes 0.25"]]
+    found = again.statistic("magnitudes")
+    assert (found.rows, found.same_as, found.cost) == (counts.rows, counts.same_as, counts.cost)
+    assert all(torch.equal(found.totals[s.name], counts.totals[s.name]) for s in tiny.sites)
+    assert again.cost(level=0.5) == cost
+
+
+def test_the_cost_counts_a_pass_once(tiny: Any) -> None:
+    calibrator = make(tiny)
+    wants = ("magnitudes", "activated_magnitudes")
+    calibrator.prepare([0.5], wants)
+    assert calibrator.cost(wants).tokens == calibrator.cost(wants[:1]).tokens == 24
+    both = calibrator.cost(wants, 0.5)
+    assert both.tokens == 48
+    assert both.seconds > 0
+    assert calibrator.cost(()).tokens == 0
 
 
 def test_other_text_policy_or_weights_are_another_calibration(
-    tiny: Any, small_model: Any, tmp_path: Path, passes: list[list[float]]
+    tiny: Any, small_model: Any, tmp_path: Path, passes: list[list[str]]
 ) -> None:
     others = [
         make(tiny, tmp_path),
@@ -211,7 +299,8 @@ def test_other_text_policy_or_weights_are_another_calibration(
     ]
     for other in others:
         other.quantiles(0.5)
-    assert len({other.hash for other in others}) == len(others) == len(passes)
+    assert len({other.hash for other in others}) == len(others)
+    assert passes.count(["magnitudes"]) == len(others)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +312,9 @@ def test_other_text_policy_or_weights_are_another_calibration(
         lambda content: "\x00\xff",
         lambda content: json.dumps({**content, "schema": 0}),
         lambda content: json.dumps({**content, "calibration": "0" * 16}),
-        lambda content: json.dumps({**content, "level": 0.4}),
+        lambda content: json.dumps({**content, "variant": 0.4}),
+        lambda content: json.dumps({**content, "name": "activated_magnitudes"}),
+        lambda content: json.dumps({**content, "cost": {}}),
         lambda content: json.dumps({**content, "thresholds": {"0.q": 1.0}}),
         lambda content: json.dumps({**content, "thresholds": None}),
         lambda content: json.dumps(
@@ -232,24 +323,57 @@ def test_other_text_policy_or_weights_are_another_calibration(
         lambda content: json.dumps({**content, "thresholds": {**content["thresholds"], "0.q": -1}}),
     ],
 )
-def test_a_damaged_cache_file_is_made_again(
-    tiny: Any, tmp_path: Path, damage: Any, passes: list[list[float]]
-) -> None:
+def test_damaged_thresholds_are_made_again(tiny: Any, tmp_path: Path, damage: Any) -> None:
     first = make(tiny, tmp_path).quantiles(0.5)
-    (path,) = (tmp_path / "calibrations").iterdir()
-    whole = path.read_text()
-    path.write_text(damage(json.loads(whole)), encoding="latin-1")
+    (path,) = (tmp_path / "calibrations").rglob("magnitudes-0.5.json")
+    path.write_text(damage(json.loads(path.read_text())), encoding="latin-1")
+    assert_made_again(path, lambda: make(tiny, tmp_path).quantiles(0.5) == first)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:100],
+        lambda content: content[:-100],
+        lambda content: content[:2000] + b"\xff" + content[2001:],
+        lambda content: b"[1, 2]",
+        lambda content: resaved(content, schema=0),
+        lambda content: resaved(content, calibration="0" * 16),
+        lambda content: resaved(content, variant=0),
+        lambda content: resaved(content, places=["9.q"]),
+    ],
+)
+def test_damaged_statistics_are_made_again(tiny: Any, tmp_path: Path, damage: Any) -> None:
+    first = make(tiny, tmp_path).statistic("magnitudes").totals["2.down"]
+    (path,) = (tmp_path / "calibrations").rglob("magnitudes.npz")
+    path.write_bytes(damage(path.read_bytes()))
+    assert_made_again(
+        path,
+        lambda: torch.equal(make(tiny, tmp_path).statistic("magnitudes").totals["2.down"], first),
+    )
+
+
+def resaved(content: bytes, **changes: Any) -> bytes:
+    """The file of a statistic with another head."""
+    with numpy.load(io.BytesIO(content)) as arrays:
+        held = dict(arrays)
+    held["head"] = numpy.array(json.dumps({**json.loads(str(held["head"])), **changes}))
+    stream = io.BytesIO()
+    numpy.savez_compressed(stream, **held)
+    return stream.getvalue()
+
+
+def assert_made_again(path: Path, same: Callable[[], bool]) -> None:
+    """It is said once that the file is damaged, and then it is whole."""
     with pytest.warns(SparsityWarning) as caught:
-        assert make(tiny, tmp_path).quantiles(0.5) == first
+        assert same()
     assert [str(warning.message) for warning in caught] == [
         f"calibration {path} is damaged or of another version: made again"
     ]
-    assert path.read_text() == whole
-    assert len(passes) == 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        make(tiny, tmp_path).quantiles(0.5)
-    assert len(passes) == 2
+        assert same()
 
 
 def test_a_cache_that_cannot_be_written_is_one_clear_sentence(tiny: Any, tmp_path: Path) -> None:
@@ -307,5 +431,18 @@ def test_added_methods_stand_beside_the_bundled_ones() -> None:
         name = "mine"
 
     mine = Mine()
-    assert by_name([mine]) == {"teal": BUNDLED[0], "mine": mine}
-    assert list(by_name()) == ["teal"]
+    assert by_name([mine]) == {**{m.name: m for m in BUNDLED}, "mine": mine}
+    assert list(by_name())[:4] == ["teal", "teal_greedy", "cats", "wina"]
+
+
+def test_a_method_that_does_not_say_what_it_wants_gets_quantiles() -> None:
+    class Mine:
+        name = "mine"
+        parameters: ClassVar[dict[str, object]] = {}
+
+        def plan(self, calibrator: Calibrator, level: float) -> Any:
+            raise NotImplementedError
+
+    assert wants_of(Mine()) == ("magnitudes",)
+    assert wants_of(by_name()["topk"]) == ()
+    assert wants_of(by_name()["cats"]) == ("activated_magnitudes",)

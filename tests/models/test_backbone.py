@@ -49,10 +49,10 @@ def test_every_linear_layer_of_the_blocks_is_a_site(name: str) -> None:
     assert (sites[0].module.bias is not None) == (name == "qwen2")
 
 
-def test_a_model_without_linear_layers_is_one_clear_sentence() -> None:
+def test_a_layer_of_another_class_is_one_clear_sentence() -> None:
     model = build(transformers.GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=32))
     with pytest.raises(SparsityError) as caught:
-        find_sites(model)
+        find_sites(model)  # its Conv1D layers have not been exchanged
     assert str(caught.value) == (
         "GPT2LMHeadModel cannot be sparsified: transformer.h.0.attn.c_attn (Conv1D) is not mapped: "
         "only torch.nn.Linear layers can be; use a model that is built from them"
@@ -60,19 +60,18 @@ def test_a_model_without_linear_layers_is_one_clear_sentence() -> None:
 
 
 def test_an_unknown_family_says_where_to_add_it() -> None:
-    config = transformers.OPTConfig(
-        hidden_size=16,
-        ffn_dim=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        vocab_size=32,
-        word_embed_proj_dim=16,
-    )
+    config = transformers.BloomConfig(hidden_size=16, n_layer=2, n_head=2, vocab_size=32)
     with pytest.raises(SparsityError) as caught:
         find_sites(build(config))
     message = str(caught.value)
-    assert message.startswith("OPTForCausalLM cannot be sparsified: model.decoder.layers.0.")
+    assert message.startswith("BloomForCausalLM cannot be sparsified: transformer.h.0.")
     assert "(Linear) is not mapped: no layout names it; add its family to LAYOUTS" in message
+
+
+def test_a_family_is_not_mapped_in_part() -> None:
+    config = transformers.PhiConfig(**{**SMALL, "num_hidden_layers": 2})
+    with pytest.raises(SparsityError, match=r"PhiForCausalLM .* \(Linear\) is not mapped"):
+        find_sites(build(config))
 
 
 def test_experts_are_not_taken_for_a_dense_model() -> None:

@@ -111,18 +111,18 @@ def test_truncated_weights(sweep, assert_refused, model_folder):
 
 
 def test_model_that_cannot_be_mapped(sweep, assert_refused, tmp_path):
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import BloomConfig, BloomForCausalLM
 
     from pytest_sparsity.models.tiny import tiny_tokenizer
 
-    folder = tmp_path / "gpt2"
-    config = GPT2Config(
-        vocab_size=257, n_embd=16, n_layer=2, n_head=2, bos_token_id=256, eos_token_id=256
+    folder = tmp_path / "bloom"
+    config = BloomConfig(
+        vocab_size=257, hidden_size=16, n_layer=2, n_head=2, bos_token_id=256, eos_token_id=256
     )
-    GPT2LMHeadModel(config).save_pretrained(folder)
+    BloomForCausalLM(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     result = sweep.here(SWEEP, f"--sparsity-model={folder}")
-    assert_refused(result, "GPT2LMHeadModel cannot be sparsified", "c_attn", "use a model")
+    assert_refused(result, "BloomForCausalLM cannot be sparsified", "h.0")
 
 
 def test_weights_with_nan(sweep, assert_refused, model_folder):

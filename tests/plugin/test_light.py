@@ -33,5 +33,10 @@ def test_nothing_heavy_in_a_session_without_us(pytester):
         "spon",
         "reporting",
         "controller",
+        "gatekeeper",
+        "options",
+        "progress",
+        "speed_controller",
+        "targets",
     ):
         assert f"'pytest_sparsity.{part}" not in result.stdout.str()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pytest_sparsity import options
+from pytest_sparsity import option_table, options
 
 
 def test_help_has_every_option_in_one_group(pytester):
@@ -15,9 +15,9 @@ def test_help_has_every_option_in_one_group(pytester):
     start = text.index("sparse language models and kernels (pytest-sparsity):")
     body = text[start:].split("\n\n")[0]
     names = re.findall(r"^  --sparsity-([a-z-]+)", body, flags=re.MULTILINE)
-    assert names == [option.name for option in options._OPTIONS]
+    assert names == [option.name for option in option_table.OPTIONS]
     assert len(re.findall(r"^  --sparsity-", text, flags=re.MULTILINE)) == len(names)
-    for option in options._OPTIONS:
+    for option in option_table.OPTIONS:
         described = re.sub(r"\s+", " ", body.partition(f"--sparsity-{option.name}")[2])
         assert option.help.split(";")[0][:40] in described
         if option.ini:

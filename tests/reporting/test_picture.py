@@ -38,11 +38,11 @@ def test_perplexity_in_percent_per_series(fake) -> None:
     assert [panel.title for panel in panels] == ["austen", "factbook"]
     assert panels[0].remark == "dense 42.0, n = 64 documents"
     assert list(panels[0].series) == [
-        ("teal", "off"),
-        ("teal", "mean_residual"),
-        ("teal", "trained"),
+        ("loaded", "teal", "off"),
+        ("loaded", "teal", "mean_residual"),
+        ("loaded", "teal", "trained"),
     ]
-    last = panels[0].series["teal", "off"][-1]
+    last = panels[0].series["loaded", "teal", "off"][-1]
     assert last.level == 0.5
     assert last.value == pytest.approx(82.0)
     assert last.limits == pytest.approx((72.8, 91.2))
@@ -51,7 +51,7 @@ def test_perplexity_in_percent_per_series(fake) -> None:
 def test_bars_of_accuracy_show_the_paired_change(fake) -> None:
     results = Results(fake.verdicts(fake.grid(levels=(0.5,), spon=("off",)), tasks=("sva",)), {})
     (panel,) = accuracy_panels(results, MODEL)
-    (point,) = panel.series["teal", "off"]
+    (point,) = panel.series["loaded", "teal", "off"]
     assert point.value == pytest.approx(63.8)
     assert point.limits == pytest.approx((59.8, 67.8)), "4 points, not the 6 of the value itself"
     assert panel.dense is not None
@@ -66,7 +66,7 @@ def test_uneven_limits_of_a_drop_are_turned_round(fake) -> None:
         comparison=replace(results[2].comparison, change=drop, value=Interval(0.64, 0, 1, 200)),
     )
     (panel,) = accuracy_panels(Results(results, {}), MODEL)
-    assert panel.series["teal", "off"][0].limits == pytest.approx((63, 70))
+    assert panel.series["loaded", "teal", "off"][0].limits == pytest.approx((63, 70))
 
 
 def test_mean_needs_every_task(fake) -> None:
@@ -78,7 +78,7 @@ def test_mean_needs_every_task(fake) -> None:
     panel = mean_accuracy_panel(Results(verdicts, {}), MODEL)
     assert panel is not None
     assert panel.remark == "n = 400"
-    assert [point.level for point in panel.series["teal", "off"]] == [0.25]
+    assert [point.level for point in panel.series["loaded", "teal", "off"]] == [0.25]
 
 
 def test_one_task_has_no_mean(fake) -> None:
@@ -162,7 +162,7 @@ def test_unlimited_and_unknown_values(fake) -> None:
     endless = [without_limits(verdict) for verdict in verdicts]
     assert draw(Results(endless, {}), MODEL)["png"] != draw(Results(verdicts, {}), MODEL)["png"]
     (panel,) = perplexity_panels(Results(endless, {}), MODEL)
-    assert [point.limits for point in panel.series["teal", "off"]] == [None, None]
+    assert [point.limits for point in panel.series["loaded", "teal", "off"]] == [None, None]
     unknown = [
         replace(v, comparison=replace(v.comparison, value=Interval(math.nan, -1, 1, 3)))
         for v in verdicts

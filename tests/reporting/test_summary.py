@@ -17,6 +17,7 @@ from pytest_sparsity.reporting.summary import (
     write_summary,
 )
 from pytest_sparsity.stats import Interval
+from pytest_sparsity.sweep.verdict import judge
 
 SETTINGS = {"seed": 7, "levels": (0.25, 0.5), "cache": Path("some/where")}
 ORIGIN = Origin(
@@ -46,6 +47,7 @@ def test_json_holds_every_verdict(fake) -> None:
         "method": "teal",
         "level": 0.5,
         "spon": "off",
+        "weights": "loaded",
         "achieved": 0.498,
     }
     (entry,) = (
@@ -82,7 +84,7 @@ def test_markdown(fake) -> None:
         "Verdicts: 0 pass, 1 fail, 1 inconclusive, 3 no budget, 3 reference.\n",
         "\n![Perplexity and accuracy of tiny against level](accuracy-tiny.png)\n",
         "\n### Perplexity on austen, n = 64 documents\n",
-        "\n## Failing and inconclusive\n\n- tiny-teal-0.50: perplexity:austen +0.8200",
+        "\n## Failing, inconclusive and refused\n\n- tiny-teal-0.50: perplexity:austen +0.8200",
         "- Target: cpu: 2 cores\n- Versions: torch 2.13\n- Data, austen: public domain, 3f2a\n",
         "- Setting levels: [0.25, 0.5]\n",
         "```sh\npytest --sparsity-sweep --sparsity-seed 7\n```\n",
@@ -145,3 +147,21 @@ def test_a_place_that_cannot_be_written_is_one_clear_sentence(fake, tmp_path: Pa
         SparsityError, match=f"cannot write .*file{os.sep}summary.md.*--sparsity-report"
     ):
         write_summary(tmp_path / "file", fake.verdicts(fake.grid(levels=())), {}, SETTINGS)
+
+
+def test_a_task_at_chance_is_told_with_its_reason(fake) -> None:
+    reason = "dense is right on 10 of 20, chance is 0.5 (exact binomial p = 0.59)"
+    verdicts = [
+        judge(replace(v.comparison, refused=reason), None)
+        if v.comparison.metric.startswith("accuracy")
+        else v
+        for v in fake.verdicts(fake.grid("tiny", levels=(0.5,)), tasks=("sva",))
+    ]
+    results = Results(verdicts, {})
+    content = json.loads(summary_json(results, SETTINGS, ORIGIN))
+    told = [m["refused"] for m in content["metrics"] if m["metric"] == "accuracy:sva"]
+    assert set(told) == {reason}
+    assert content["counts"]["refused"] == len(told)
+    text = summary_markdown(results, SETTINGS, ORIGIN, {})
+    assert f"{len(told)} refused" in text
+    assert f"refused as evidence, {reason}" in text

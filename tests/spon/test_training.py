@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from pytest_sparsity.compression.compress import compress
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibration import magnitude_quantiles
@@ -430,3 +431,36 @@ def test_the_rate_rises_and_falls(steps: int, warmup: int) -> None:
         assert rates[warmup] == 1
         assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
         assert math.isclose(rates[-1], 0, abs_tol=1e-12)
+
+
+# --- compressed weights
+
+
+def test_vectors_make_up_for_compressed_weights(skewed: Any) -> None:
+    """At level 0 nothing else is lost; the teacher is the model as it was loaded."""
+    compressed = compress(skewed, "magnitude-0.5").model
+    plan = plan_of(compressed, 0.0)
+    found = train(compressed, plan, STREAMS, replace(QUICK, steps=16), teacher=skewed)
+    assert (found.provenance["weights"], found.provenance["teacher"]) == (
+        compressed.weights_hash,
+        skewed.weights_hash,
+    )
+    losses = [loss for _, loss in found.provenance["held_out_loss"]]
+    assert min(losses) < 0.95 * losses[0]
+    alone = train(compressed, plan, STREAMS, QUICK)
+    assert alone.provenance["teacher"] == compressed.weights_hash
+    assert not any(vector.any() for vector in alone.a.values())  # nothing is lost
+
+
+def test_the_pace_adds_up_what_both_take(skewed: Any) -> None:
+    compressed = compress(skewed, "magnitude-0.5").model
+    batch = STREAMS[0][:64].view(2, 32)
+    plan, dense = plan_of(compressed, 0.6), plan_of(compressed, 0.0)
+    changed = training._changed(compressed, skewed)
+    assert 0.2 < changed["1.down"] < 0.5
+    by_level = training._lost_magnitude(compressed, plan, batch, {})
+    by_weights = training._lost_magnitude(compressed, dense, batch, changed)
+    both = training._lost_magnitude(compressed, plan, batch, changed)
+    assert training._changed(skewed, skewed) == {}
+    for site, lost in both.items():
+        assert max(by_level[site], by_weights[site]) < lost < by_level[site] + by_weights[site]

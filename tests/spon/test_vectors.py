@@ -234,7 +234,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     """Recipes of the trainings that take place; each gives other vectors."""
     made: list[Recipe] = []
 
-    def train(model: Any, plan: Plan, streams: Any, recipe: Recipe, progress: Any) -> Any:
+    def train(
+        model: Any, plan: Plan, streams: Any, recipe: Recipe, progress: Any, teacher: Any = None
+    ) -> Any:
         made.append(recipe)
         return trained(model, plan, recipe, scale=0.1 * len(made))
 

@@ -47,6 +47,16 @@ def test_later_files_override_entry_by_entry(tmp_path, configurations):
     assert len(list(found)) == 2
 
 
+def test_weights(tmp_path, configurations):
+    path = write(tmp_path / "a.toml", {})
+    path.write_text(path.read_text() + 'weights = "wanda-0.50"\n')
+    (found,) = budgets.load(path)
+    assert found.configuration == replace(configurations[1], weights="wanda-0.5")
+    path.write_text(path.read_text().replace("wanda-0.50", "int3"))
+    with pytest.raises(SparsityError, match=r"budget 1: weights 'int3' are not known; use loaded"):
+        budgets.load(path)
+
+
 def test_recovery_is_a_minimum(tmp_path, configurations):
     entry = {"spon": "mean_residual", "metric": "recovery:austen", "side": "min", "limit": 0.45}
     (found,) = budgets.load(write(tmp_path / "a.toml", entry))
@@ -127,8 +137,8 @@ def test_without_budget(comparison):
 
 def test_dense_accuracy_must_be_above_chance(comparison, configurations):
     dense = configurations[0]
-    for low, outcome in ((0.51, Outcome.PASS), (0.5, Outcome.INCONCLUSIVE)):
-        one = replace(comparison("accuracy:sva", None, dense, value=(0.6, low, 0.7)), chance=0.5)
+    for refused, outcome in (("", Outcome.PASS), ("it is at chance", Outcome.REFUSED)):
+        one = replace(comparison("accuracy:sva", None, dense), chance=0.5, refused=refused)
         assert judge(one, None).outcome is outcome
 
 
@@ -159,11 +169,12 @@ def test_proposed_limit_of_a_gain(comparison, configurations):
 def test_a_proposal_is_a_thresholds_file_that_passes(tmp_path, comparison, configurations):
     one = comparison()
     gain = comparison("recovery:austen", None, configurations[2], value=(0.6, 0.5, 0.7))
-    verdicts = [Verdict(c, Outcome.NO_BUDGET) for c in (one, gain)]
+    weights = comparison(configuration=replace(configurations[1], weights="wanda-2:4"))
+    verdicts = [Verdict(c, Outcome.NO_BUDGET) for c in (one, gain, weights)]
     path = tmp_path / "new" / "budgets.toml"
     propose(path, verdicts, {"profile": 'a "quoted" \\ name', "seed": 3}, "a cpu")
     found = budgets.load(path)
-    for c in (one, gain):
+    for c in (one, gain, weights):
         budget = found.find(c.cell.configuration, c.metric)
         assert judge(c, budget).outcome is Outcome.PASS
     assert "# measured +0.1000 [+0.0500, +0.1500], n = 12" in path.read_text()

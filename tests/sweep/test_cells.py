@@ -18,6 +18,9 @@ from pytest_sparsity.sweep.cell import Cell, Configuration, level_text
         (Configuration("m", "teal", 0.5, "trained"), "m-teal-0.50-spon"),
         (Configuration("m", "teal", 0.125, "mean_residual"), "m-teal-0.125-mean_residual"),
         (Configuration("m", "teal", 1, "off"), "m-teal-1.00"),
+        (Configuration("m", weights="int4"), "m-int4-dense"),
+        (Configuration("m", "teal", 0.5, "trained", "int4"), "m-int4-teal-0.50-spon"),
+        (Configuration("m", "teal", 0.5, weights="wanda-2:4"), "m-wanda-2:4-teal-0.50"),
     ],
 )
 def test_configuration_id(configuration, id):
@@ -49,6 +52,24 @@ def test_parts_of_a_cell():
     assert cell.without_spon.configuration == Configuration("m", "teal", 0.5)
     generation = Cell(Configuration("m"), "generation")
     assert (generation.kind, generation.subject) == ("generation", "")
+
+
+def test_what_a_cell_with_compressed_weights_is_compared_with():
+    cell = Cell(Configuration("m", "teal", 0.5, "trained", "int4"), "generation")
+    assert cell.dense.configuration == Configuration("m")
+    assert cell.weights_only.configuration == Configuration("m", weights="int4")
+    assert cell.without_spon.configuration == Configuration("m", "teal", 0.5, weights="int4")
+    found = [c.configuration.is_reference for c in (cell, cell.dense, cell.weights_only)]
+    assert found == [False, True, False]
+
+
+def test_grid_of_weights(settings):
+    settings = replace(settings, weights=("int4", "loaded"), levels=(0.5,))
+    assert [c.id for c in grid.configurations(settings, ["m"])] == [
+        *("m-dense", "m-int4-dense", "m-int4-teal-0.50", "m-int4-teal-0.50-spon"),
+        *("m-teal-0.50", "m-teal-0.50-spon"),
+    ]
+    assert grid.default_configuration(settings, "m").id == "m-int4-teal-0.50"
 
 
 def test_grid_order(settings):

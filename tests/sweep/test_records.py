@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,19 @@ def test_round_trip(record):
     content = json.loads(line)
     assert (content["schema"], content["id"]) == (1, one.id)
     assert list(content) == sorted(content)
+
+
+def test_weights(record, configurations):
+    compressed = replace(configurations[1], weights="int4")
+    one = record(compressed)
+    assert Record.from_json(one.to_json()) == one
+    assert one.id != record(configurations[1]).id
+
+
+def test_records_of_before_weights_were_compressed(record):
+    content = json.loads(record().to_json())
+    assert content["cell"].pop("weights") == "loaded"
+    assert Record.from_json(json.dumps(content)) == record()
 
 
 def test_numbers_survive_to_the_last_bit(record):

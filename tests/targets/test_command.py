@@ -17,7 +17,7 @@ HOST = HardwareTarget("cpu", "some CPU", (), 4, 64 << 30, False, caches=(Cache(3
 
 @pytest.fixture
 def _host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machines, "resolve_target", lambda name: HOST)
+    monkeypatch.setattr(machines, "resolve_target", lambda name, option: HOST)
     monkeypatch.setattr(bandwidth, "default_cache", lambda: tmp_path)
     monkeypatch.setattr(bandwidth, "read_bandwidth", lambda threads, size: 2e10 * threads)
 
@@ -60,15 +60,15 @@ def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("_host")
 def test_a_thread_has_the_cache_around_it_and_all_have_all() -> None:
-    assert machines.machine("cpu", 1).cache == 32 << 20
-    assert machines.machine("cpu").cache == 64 << 20
+    (one,), (both,) = machines.machines("cpu", 1), machines.machines("cpu")
+    assert (one.cache, both.cache) == (32 << 20, 64 << 20)
 
 
 def test_a_layer_in_the_cache_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--shape=576x1536", "--target=h200"]) == 0
     output = capsys.readouterr().out
     assert "in cache" in output
-    assert "all weights of this layer fit into its cache" in output
+    assert "NVIDIA H200: this layer fits into its cache of 60 MiB." in output
     assert main(["--shape=576x1536", "--target=h200", "--cold"]) == 0
     assert "in cache" not in capsys.readouterr().out
 
@@ -77,7 +77,15 @@ def test_break_even_of_a_weak_kernel(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["--target=mi300x", "--levels=0.5", "--relative=0.5", "--shape=8192x28672"]) == 0
     assert "50%\n" in capsys.readouterr().out
     assert main(["--target=h100", "--levels=0.5", "--extra-us=1000"]) == 0
-    assert "never\n" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "never\n" in output
+    assert "100% of the dense one's bandwidth that takes 1000 us besides" in output
+
+
+def test_a_family_is_planned_for_as_a_whole_and_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--target=h100", "--target=h100", "--target=h200", "--levels=0.5"]) == 0
+    names = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[3:6]]
+    assert names == ["NVIDIA H100 SXM", "NVIDIA H100 PCIe", "NVIDIA H200"]
 
 
 def test_known_targets_are_listed_with_sources(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +99,11 @@ def test_known_targets_are_listed_with_sources(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--target=nope"], "target 'nope' is not known; use auto, cpu or cuda:INDEX for this"),
+        (["--target=nope"], "--target 'nope' is not known; use auto, cpu or cuda:INDEX for this"),
+        (["--target=cuda:99"], "--target cuda:99: torch sees "),
+        (["--shape=" + "9" * 400 + "x1"], "is not of the form 4096x14336"),
+        (["--relative=inf"], "--relative inf: a fraction above 0"),
+        (["--overhead-us=inf"], "--overhead-us inf: at least 0"),
         (["--target=nope"], "a100-80gb, a100-40gb, h100-sxm"),
         (["--op=nope"], "op 'nope' is none of sparse_linear"),
         (["--shape=4096"], "--shape '4096' is not of the form 4096x14336"),
@@ -100,7 +112,7 @@ def test_known_targets_are_listed_with_sources(capsys: pytest.CaptureFixture[str
         (["--levels=half"], "--levels 'half': give fractions"),
         (["--levels=0.5,50"], "level 50.0: a level is a fraction from 0 to 1"),
         (["--rows=9"], "rows 9"),
-        (["--relative=0"], "relative bandwidth 0.0"),
+        (["--relative=0"], "--relative 0.0: a fraction above 0"),
         (["--overhead-us=-1"], "--overhead-us -1.0: at least 0"),
         (["--extra-us=nan"], "--extra-us nan: at least 0"),
         (["--threads=0"], "--threads 0: at least 1"),

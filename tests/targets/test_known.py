@@ -53,7 +53,9 @@ def test_the_table_is_what_users_ask_for() -> None:
         ("Apple M3 Max", "apple-m3-max"),
         ("AMD EPYC 9654 96-Core Processor, family 25 model 17", "epyc-9654"),
         ("Intel(R) Xeon(R) Platinum 8480+, family 6 model 143", "xeon-8480"),
+        ("AMD EPYC 9654P 96-Core Processor, family 25 model 17", "epyc-9654"),
         ("NVIDIA A100 80GB PCIe", None),  # 1935 GB/s
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),  # has an eighth of the bandwidth
         ("NVIDIA GeForce RTX 3090 Ti", None),
         ("NVIDIA GeForce RTX 4090 D", None),
         ("NVIDIA L40", None),

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch  # noqa: F401  # before pytester, which would have each run import it anew
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.targets import HardwareTarget, requirements
@@ -163,10 +164,50 @@ def test_markers(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1, skipped=2)
     result.stdout.fnmatch_lines_random(
         [
-            "SKIPPED*needs CUDA compute capability 99.0, *this machine*",
-            "SKIPPED*needs 999999 GB of memory, this machine has * GB",
+            "SKIPPED * test_markers.py:7: needs CUDA compute capability 99.0, *this machine*",
+            "SKIPPED * test_markers.py: needs 999999 GB of memory, this machine has * GB",
         ]
     )
+
+
+def test_a_marker_of_its_own_does_not_hide_the_one_of_the_class(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.sparsity(target="cuda:99")
+        class TestAll:
+            @pytest.mark.sparsity(levels=[0.5])
+            def test_levels(self):
+                pass
+
+            @pytest.mark.sparsity(target="cpu")
+            def test_target(self):
+                pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-rs")
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["SKIPPED*needs cuda:99, this machine has *"])
+
+
+def test_reasons_arrive_from_workers(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.sparsity(target="cuda:99")
+        def test_device():
+            pass
+
+        @pytest.mark.sparsity(target="cpu")
+        def test_here(hardware_target):
+            assert hardware_target.device == "cpu"
+        """
+    )
+    result = pytester.runpytest_subprocess("-rs", "-n2")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*test_reasons*.py:3: needs cuda:99, this machine has *"])
 
 
 def test_a_malformed_marker_is_an_error_of_collection(pytester: pytest.Pytester) -> None:
@@ -182,4 +223,4 @@ def test_a_malformed_marker_is_an_error_of_collection(pytester: pytest.Pytester)
     result = pytester.runpytest_inprocess()
     output = result.stdout.str() + result.stderr.str()
     assert "test_x: @pytest.mark.sparsity: target 'cpu:avx513': 'avx513' is none of" in output
-    assert "Traceback" not in output
+    assert "errors.py" not in output  # no traceback

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.reference.ops import OPS as DEFINED
-from pytest_sparsity.targets.machines import machine
+from pytest_sparsity.targets.machines import machines
 from pytest_sparsity.targets.roofline import Machine, plan
 from pytest_sparsity.targets.work import OPS, Format, union, work
 
@@ -29,7 +29,7 @@ def test_an_h200_and_a_large_layer() -> None:
 
 
 def test_the_known_h200_adds_its_launch() -> None:
-    known = machine("h200")
+    (known,) = machines("h200")
     line = plan("sparse_linear", LAYER, "bfloat16", 0.5, 1, known)
     bare = plan("sparse_linear", LAYER, "bfloat16", 0.5, 1, H200)
     assert line.seconds == pytest.approx(bare.seconds + 0.5e-6)

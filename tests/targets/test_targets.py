@@ -146,7 +146,9 @@ def test_gpus_are_described() -> None:
 @pytest.mark.usefixtures("gpus")
 def test_an_amd_gpu_has_no_cuda_capability(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.2")
-    assert cuda_targets()[0].capability is None
+    first = cuda_targets()[0]
+    assert first.capability is None
+    assert first.caches == ()  # torch tells of one die
 
 
 @pytest.mark.usefixtures("gpus")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,10 +11,10 @@ from pytest_sparsity.benchmarking.gate.processes import Place, folder_of
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference.ops import OPS
+from pytest_sparsity.revision import commit_of, repository_of, uncommitted
+from pytest_sparsity.worktree import Worktree
 
 OPTION = "--sparsity-against"
-#: Not of the caller's git, if it is called from a hook.
-_GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 
 
 def names_kernel(against: str) -> bool:
@@ -59,7 +56,7 @@ class Revision:
                 raise NotThere(f"{repository} has no revision {self.name}")
             self._worktrees[repository] = Worktree(repository, commit)
         worktree = self._worktrees[repository]
-        place = worktree.place(kernel)
+        place = _place(worktree, kernel)
         if not os.path.isfile(place.file(kernel.file)):
             raise NotThere(f"{os.path.basename(kernel.file)} is not in {self.name}")
         return place
@@ -69,58 +66,6 @@ class Revision:
         atexit.unregister(self.close)
         while self._worktrees:
             self._worktrees.popitem()[1].remove()
-
-
-class Worktree:
-    """A commit, checked out in a temporary folder.
-
-    Raises:
-        SparsityError: git cannot check it out.
-    """
-
-    def __init__(self, repository: str, commit: str) -> None:
-        self._repository = repository
-        self._parent = tempfile.mkdtemp(prefix="sparsity-against-")
-        self.folder = os.path.join(os.path.realpath(self._parent), Path(repository).name)
-        try:
-            _git(repository, "worktree", "add", "--detach", self.folder, commit)
-        except BaseException:
-            self.remove()
-            raise
-
-    def place(self, kernel: Kernel) -> Place:
-        """Where a process imports from: the worktree, before what this process imports from."""
-        ours = Place.here()
-        moved = ((self._repository, self.folder),)
-        roots = [self._repository, _import_root(kernel), *map(os.path.realpath, ours.path)]
-        there = [Place((), moved).file(root) for root in roots if _below(root, self._repository)]
-        there = [self.folder, *(root for root in there if os.path.isdir(root))]
-        return Place(tuple(dict.fromkeys([*there, *ours.path])), moved)
-
-    def remove(self) -> None:
-        """Remove the folder, and git's note of it."""
-        _run(self._repository, "worktree", "remove", "--force", self.folder)
-        shutil.rmtree(self._parent, ignore_errors=True)
-        _run(self._repository, "worktree", "prune")
-
-
-def repository_of(folder: str) -> str | None:
-    """The top folder of the git repository that a folder lies in; None if it is in none.
-
-    Raises:
-        SparsityError: there is no git.
-    """
-    try:
-        done = _run(folder, "rev-parse", "--show-toplevel")
-    except FileNotFoundError as error:
-        raise SparsityError(f"{OPTION}: git is not installed, or not in the PATH") from error
-    return os.path.realpath(done.stdout.strip()) if done.returncode == 0 else None
-
-
-def commit_of(repository: str, revision: str) -> str | None:
-    """The full hash of the commit that a revision names; None if it names none."""
-    done = _run(repository, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
-    return done.stdout.split()[-1] if done.returncode == 0 else None
 
 
 def check(revision: str, folders: Sequence[str]) -> list[str]:
@@ -133,12 +78,22 @@ def check(revision: str, folders: Sequence[str]) -> list[str]:
     Raises:
         SparsityError: none of the folders is in a repository that knows the revision.
     """
-    found = [repository_of(folder) for folder in folders]
-    repositories = list(dict.fromkeys(folder for folder in found if folder is not None))
+    repositories: list[str] = []
+    obstacles: list[str] = []
+    for folder in folders:
+        try:
+            repository = repository_of(folder)
+        except SparsityError as error:
+            obstacles.append(str(error))
+        else:
+            if repository is None:
+                obstacles.append(f"{folder} is in no git repository")
+            elif repository not in repositories:
+                repositories.append(repository)
     if not repositories:
         raise SparsityError(
-            f"{OPTION} {revision}: {' and '.join(folders)} are in no git repository; run it in a "
-            "clone, or name a kernel as op/name"
+            f"{OPTION} {revision}: {', '.join(dict.fromkeys(obstacles))}; run it in a clone that "
+            "git can read, or name a kernel as op/name"
         )
     if not any(commit_of(repository, revision) for repository in repositories):
         raise SparsityError(
@@ -153,10 +108,14 @@ def check(revision: str, folders: Sequence[str]) -> list[str]:
     ]
 
 
-def uncommitted(repository: str) -> Sequence[str]:
-    """Tracked files that differ from the last commit."""
-    done = _run(repository, "status", "--porcelain", "--untracked-files=no")
-    return [line[3:] for line in done.stdout.splitlines()]
+def _place(worktree: Worktree, kernel: Kernel) -> Place:
+    """Where a process imports from: the worktree, before what this process imports from."""
+    ours = Place.here()
+    moved = ((worktree.repository, worktree.folder),)
+    roots = [worktree.repository, _import_root(kernel), *map(os.path.realpath, ours.path)]
+    there = [Place((), moved).file(root) for root in roots if _below(root, worktree.repository)]
+    there = [worktree.folder, *(root for root in there if os.path.isdir(root))]
+    return Place(tuple(dict.fromkeys([*there, *ours.path])), moved)
 
 
 def _import_root(kernel: Kernel) -> str:
@@ -170,25 +129,3 @@ def _import_root(kernel: Kernel) -> str:
 
 def _below(folder: str, top: str) -> bool:
     return folder == top or folder.startswith(top + os.sep)
-
-
-def _git(repository: str, *arguments: str) -> str:
-    done = _run(repository, *arguments)
-    if done.returncode:
-        raise SparsityError(
-            f"{OPTION}: git {' '.join(arguments[:2])} fails in {repository}: "
-            f"{done.stderr.strip() or done.stdout.strip()}"
-        )
-    return done.stdout
-
-
-def _run(repository: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: text for name, text in os.environ.items() if name not in _GIT_VARIABLES}
-    return subprocess.run(
-        ["git", "-C", repository, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment | {"LC_ALL": "C"},
-        check=False,
-        start_new_session=True,  # Ctrl-C ends neither a checkout nor its removal half-way
-    )

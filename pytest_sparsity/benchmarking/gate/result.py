@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import median
+from statistics import median, stdev
 from typing import Any
 
 #: The statistic is the mean of this many fastest samples: as robust as a minimum, and not decided
@@ -68,13 +68,13 @@ class Measured:
 
     @property
     def spread(self) -> float:
-        """How far apart the processes' best times are: standard deviation over the least."""
-        bests = self.bests
-        if len(bests) < 2:
-            return 0.0
-        mean = sum(bests) / len(bests)
-        variance = sum((value - mean) ** 2 for value in bests) / (len(bests) - 1)
-        return float(variance**0.5 / min(bests))
+        """How far apart undisturbed processes are: of the fastest, standard deviation over least.
+
+        A process that ran beside another for all its time is slower by half, and would make
+        everything after it seem within the spread.
+        """
+        bests = sorted(self.bests)[:FASTEST]
+        return stdev(bests) / bests[0] if len(bests) > 1 else 0.0
 
     @property
     def noise(self) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from statistics import median
 from typing import Any
 
+from pytest_sparsity.benchmarking.gate import rules
 from pytest_sparsity.benchmarking.gate.processes import (
     THREADS,
     ContenderError,
@@ -23,9 +25,23 @@ from pytest_sparsity.benchmarking.gate.timing import Rounds, measure
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.targets import HardwareTarget
 
-#: Seconds between rounds, so that they are spread over a second and more: a disturbance passes.
-#: Longer where processes are fresh, since these are to find out whether it was one.
-PAUSE, LONGER_PAUSE = 0.02, 0.05
+
+@dataclass(frozen=True)
+class Look:
+    """How long one looks: rounds are spread over seconds, so that a disturbance passes.
+
+    Attributes:
+        rounds: samples of each side and process.
+        pause: seconds between rounds.
+    """
+
+    rounds: int
+    pause: float
+
+
+#: A second for whoever is fine, and four where it matters.
+GLANCE = Look(rules.FIRST_ROUNDS, 0.02)
+STARE = Look(rules.SECOND_ROUNDS, 0.05)
 
 
 @dataclass
@@ -50,7 +66,7 @@ class Side:
         """The rounds of a stage: of several processes, each round's fastest.
 
         A process may be in a slow mode for all its life (where its memory lies, for example); the
-        fastest of two is not.
+        fastest of several is not.
         """
         rounds, keys = self.stages[stage]
         whole = rounds.count
@@ -110,14 +126,14 @@ def stage(
     sides: Sequence[Side],
     subject: Subject,
     processes: Processes,
-    device: str,
+    target: HardwareTarget,
     *,
     numbers: range,
-    rounds: int,
+    look: Look,
     seed: int,
     fresh: bool,
 ) -> None:
-    """Measure one stage: ``rounds`` of every side in one or several processes, interleaved.
+    """Measure one stage: rounds of every side in one or several processes, interleaved.
 
     Sides of one place share their processes and the operands there.  Results are compared with the
     definition before and after; rounds are kept in ``Side.stages`` even if something goes wrong.
@@ -126,9 +142,9 @@ def stage(
         sides: to be measured side by side.
         subject: what they compute.
         processes: of this session.
-        device: where the operands are, as torch names it.
+        target: where the operands are.
         numbers: of the processes per place.
-        rounds: samples per side and process.
+        look: how many rounds, and how far apart.
         seed: of the order.
         fresh: whether the processes are started anew for it.
 
@@ -136,10 +152,7 @@ def stage(
         Faulty: a side is wrong, raised an exception, crashed or hung.
         Doubtful: the clock went backwards.
     """
-    contenders: dict[str, Remote] = {}
-    owners: dict[str, Side] = {}
-    supplied: set[int] = set()
-    done = Rounds()
+    done, copies = Rounds(), subject.copies(target)
     for side in sides:
         keys = [f"{side.name}#{number}" for number in numbers]
         side.stages.append((done, keys))
@@ -148,23 +161,23 @@ def stage(
         for number in numbers
         for side in {id(s.place): s for s in sides}.values()
     }
+    loads: dict[Process, dict[str, Side]] = {process: {} for process in known.values()}
     for number in numbers:
         for side in sides:
-            process, key = known[side.place, number], f"{side.name}#{number}"
-            with _blaming(side):
-                if id(process) not in supplied:
-                    process.ask("operands", subject.operands, device)
-                    supplied.add(id(process))
-                _load(process, side, key)
-            contenders[key], owners[key] = Remote(process, key), side
-    right = {key: _checked(contenders[key], owners[key], subject, None) for key in contenders}
-    measure(contenders, rounds, seed, LONGER_PAUSE if fresh else PAUSE, into=done)
+            loads[known[side.place, number]][f"{side.name}#{number}"] = side
+    _prepare(loads, subject, target.device, copies)
+    contenders = {key: Remote(process, key) for process, keys in loads.items() for key in keys}
+    owners = {key: side for keys in loads.values() for key, side in keys.items()}
+    right = None  # most have the same bits as the one before
+    for key, contender in contenders.items():
+        right = _checked(contender, owners[key], subject, right, "before")
+    measure(contenders, look.rounds, seed, look.pause, into=done)
     if done.broken:
         raise Faulty(owners[done.culprit], done.broken, done.details)
     if done.doubt:
         raise Doubtful(done.doubt)
     for key, contender in contenders.items():
-        _checked(contender, owners[key], subject, right[key])
+        _checked(contender, owners[key], subject, right, "after")
     for side in sides:
         first = contenders[side.stages[-1][1][0]]
         with _blaming(side):
@@ -186,6 +199,30 @@ def compiled(side: Side, processes: Processes) -> None:
     side.companions.update(found or {})
 
 
+def _prepare(
+    loads: Mapping[Process, Mapping[str, Side]], subject: Subject, device: str, copies: int
+) -> None:
+    """Give each process the operands and its kernels, all processes at a time."""
+    operands = subject.operands
+
+    def prepare(process: Process, keys: Mapping[str, Side]) -> None:
+        with _blaming(next(iter(keys.values()))):
+            process.ask("operands", operands, device, copies)
+        for key, side in keys.items():
+            with _blaming(side):
+                _load(process, side, key)
+
+    with ThreadPoolExecutor(len(loads)) as pool:
+        waiting = [pool.submit(prepare, process, keys) for process, keys in loads.items()]
+        try:
+            for each in waiting:
+                each.result()
+        except BaseException:  # Ctrl-C, for one: nobody waits for the others' answers
+            for process in loads:
+                process.close()
+            raise
+
+
 def _load(process: Process, side: Side, key: str) -> None:
     kernel, wanted = side.kernel, side.place.file(side.kernel.file)
     file = process.ask("contender", key, kernel.id, kernel.module, wanted)
@@ -193,12 +230,11 @@ def _load(process: Process, side: Side, key: str) -> None:
         raise Faulty(side, f"its process imported {file} in place of {wanted}")
 
 
-def _checked(contender: Remote, side: Side, subject: Subject, before: Any) -> Any:
+def _checked(contender: Remote, side: Side, subject: Subject, right: Any, when: str) -> Any:
     with _blaming(side):
         output = contender.process.ask("output", contender.name)
-    if fault := subject.fault(output, before):
-        when = "before it was timed" if before is None else "after it was timed"
-        raise Faulty(side, f"is wrong {when}: {fault}")
+    if fault := subject.fault(output, right):
+        raise Faulty(side, f"is wrong {when} it was timed: {fault}")
     return output
 
 

@@ -12,7 +12,16 @@ from pytest_sparsity.benchmarking.gate.companions import Difference, differences
 from pytest_sparsity.benchmarking.gate.processes import Place, Processes
 from pytest_sparsity.benchmarking.gate.result import Measured
 from pytest_sparsity.benchmarking.gate.rules import Decision, Ruling, not_comparable
-from pytest_sparsity.benchmarking.gate.sides import Doubtful, Faulty, Side, compiled, stage
+from pytest_sparsity.benchmarking.gate.sides import (
+    GLANCE,
+    STARE,
+    Doubtful,
+    Faulty,
+    Look,
+    Side,
+    compiled,
+    stage,
+)
 from pytest_sparsity.benchmarking.gate.subject import Subject
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.kernels import registry
@@ -20,9 +29,6 @@ from pytest_sparsity.kernels.dispatch import obstacle
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.options import Settings
 from pytest_sparsity.targets import HardwareTarget
-
-#: Processes per side of the second look.
-_SECOND_PROCESSES = 2
 
 
 @dataclass
@@ -40,6 +46,7 @@ class Judged:
         details: of the fault.
         skipped: why it was neither timed nor compiled; empty if it was.
         store: whether it belongs into the baseline.
+        partial: whether rounds are missing.
     """
 
     kernel: str
@@ -52,12 +59,14 @@ class Judged:
     details: str = ""
     skipped: str = ""
     store: bool = False
+    partial: bool = False
 
     def measured(self, target: HardwareTarget, **about: Any) -> list[Measured]:
         """Everything that was measured, whole or not, the candidate first."""
         subject = self.subject
         if subject is None:
             return []
+        about = {"partial": self.partial, **about}
         return [side.measured(subject, target, **about) for side in self.sides]
 
 
@@ -111,11 +120,13 @@ class SpeedGate:
                 compiled(candidate, self._processes)
             found.ruling = self._ruled(found, hindered)
         except Faulty as fault:
+            found.store, found.partial = False, True
             if fault.side is candidate:
                 found.fault, found.details = str(fault), fault.details
             else:
                 found.ruling = not_comparable(f"{found.against} {fault}")
         except Doubtful as doubt:
+            found.store, found.partial = False, True
             found.ruling = replace(not_comparable(str(doubt)), decision=Decision.INCONCLUSIVE)
         found.ruling = self._with_companions(found)
         return found
@@ -137,21 +148,21 @@ class SpeedGate:
             self._once(found, hindered)
             return None
         entry = baseline.read(self._path).get(found.kernel)
-        found.against = f"the time stored in {self._path.parent.name}"
         if settings.update or (settings.update_new_only and entry is None):
             found.store = True
-            for number in range(rules.PROCESSES if hindered is None else 0):
+            for number in range(rules.STORED_PROCESSES if hindered is None else 0):
                 # One after the other: a slow second of the machine is not in all of them.
-                self._stage(found, found.sides, range(number, number + 1), rules.FIRST_ROUNDS)
+                self._stage(found, found.sides, range(number, number + 1), STARE)
             return None
         if settings.gate == "off":
             self._once(found, hindered)
             return None
+        found.against = f"the time stored in {self._path.parent.name}"
         return self._against_stored(found, entry, hindered)
 
     def _once(self, found: Judged, hindered: str | None) -> None:
         if hindered is None:
-            self._stage(found, found.sides, range(1), rules.FIRST_ROUNDS)
+            self._stage(found, found.sides, range(1), GLANCE)
 
     def _side_by_side(self, found: Judged, against: str, hindered: str | None) -> Ruling:
         (candidate,) = found.sides
@@ -169,17 +180,19 @@ class SpeedGate:
             return not_comparable(f"not timed: {hindered}")
         tolerance = self._tolerance()
         seed = self._settings.seed
-        self._stage(found, found.sides, range(1), rules.FIRST_ROUNDS)
+        self._stage(found, found.sides, range(rules.PROCESSES), GLANCE)
         ruling = rules.ab_first(candidate.series(), other.series(), tolerance, seed=seed)
-        if ruling.decision in (Decision.OK, Decision.IMPROVED):
+        if ruling.decision is Decision.OK:
             return ruling
-        numbers = range(_SECOND_PROCESSES)
-        self._stage(found, found.sides, numbers, rules.SECOND_ROUNDS, fresh=True)
+        numbers = range(rules.PROCESSES)
+        self._stage(found, found.sides, numbers, STARE, fresh=True)
         return rules.ab_second(candidate.series(), other.series(), tolerance, seed=seed)
 
     def _other_side(self, kernel: Kernel, subject: Subject | None, against: str) -> Side:
         if names_kernel(against):
             other = registry.kernel(against)
+            if other.id == kernel.id:
+                raise NotThere("it would be compared with itself")
             if other.op != kernel.op:
                 raise NotThere(f"{against} is of another op")
             assert subject is not None
@@ -218,9 +231,7 @@ class SpeedGate:
                 return ruling
             number = len(now.processes)
             numbers = range(number, number + 1)
-            # More rounds over a longer time: whoever is suspected gets more quiet moments than
-            # the baseline had, and code that is slower has none.
-            self._stage(found, found.sides, numbers, rules.SECOND_ROUNDS, fresh=True)
+            self._stage(found, found.sides, numbers, STARE, fresh=True)
 
     def _now(self, found: Judged) -> list[Measured]:
         return found.measured(self._target, versions=self._versions)
@@ -261,7 +272,7 @@ class SpeedGate:
         found: Judged,
         sides: Sequence[Side],
         numbers: range,
-        rounds: int,
+        look: Look,
         fresh: bool = False,
     ) -> None:
         assert found.subject is not None
@@ -269,9 +280,9 @@ class SpeedGate:
             sides,
             found.subject,
             self._processes,
-            self._target.device,
+            self._target,
             numbers=numbers,
-            rounds=rounds,
+            look=look,
             seed=self._settings.seed + len(sides[0].stages),
             fresh=fresh,
         )

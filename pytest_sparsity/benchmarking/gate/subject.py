@@ -17,7 +17,8 @@ from pytest_sparsity.checking.finding import Finding
 from pytest_sparsity.checking.trial import Trial, same_bits
 from pytest_sparsity.files import sha256_text
 from pytest_sparsity.kernels.registry import Kernel
-from pytest_sparsity.reference.operands import arguments
+from pytest_sparsity.reference.operands import arguments, tensors
+from pytest_sparsity.targets import HardwareTarget
 
 #: Channels and outputs: tens of MB of weights, milliseconds of work; and for the smoke profile.
 _SHAPES: Mapping[str, tuple[int, int]] = {"cpu": (2048, 4096), "cuda": (4096, 14336)}
@@ -26,6 +27,10 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "sparse_quantized_linear": {"bits": 4, "group": 64},
     "hot_cold_mlp": {"gate": True, "activation": "silu"},
 }
+#: What a round of the copies reads is so many times the caches: least recently used is evicted.
+_CACHES = 3
+#: Where the system does not tell; and what the copies may take.
+_LEAST_CACHE, _MOST_BYTES, _MOST_COPIES = 16 << 20, 512 << 20, 64
 _OURS = "pytest_sparsity.kernels."
 
 
@@ -74,16 +79,29 @@ class Subject:
         """Bytes of weights that a call must read."""
         return weight_bytes(self.kernel, self.inputs)
 
-    def fault(self, output: Any, before: Any = None) -> str | None:
+    def copies(self, target: HardwareTarget) -> int:
+        """Copies of the operands to be used in turn, so that a call finds none in a cache.
+
+        What a call reads of one copy is the weights of active channels, so it is these that must
+        fill the caches, not the operands.  A GPU's cache is flushed instead.
+        """
+        if target.kind != "cpu":
+            return 1
+        size = sum(t.untyped_storage().nbytes() for t in tensors(self.inputs).values())
+        caches = max(target.cache_bytes, _LEAST_CACHE)
+        wanted = -(-_CACHES * caches // max(self.weight_bytes, 1))
+        return max(2, min(wanted, _MOST_BYTES // max(size, 1), _MOST_COPIES))
+
+    def fault(self, output: Any, right: Any = None) -> str | None:
         """What is wrong with a result; None if it is right.
 
         Args:
             output: the result, on the CPU.
-            before: a result that is right.
+            right: a result that is known to be; equal to the last bit needs no other proof.
         """
         if not isinstance(output, torch.Tensor):
             return f"returned {type(output).__name__}, not a tensor"
-        if before is not None and output.dtype == before.dtype and same_bits(output, before):
+        if right is not None and output.dtype == right.dtype and same_bits(output, right):
             return None
         try:
             Trial(self.kernel, self.case).verify(self.inputs, output)

@@ -28,9 +28,6 @@ from pathlib import Path
 from time import perf_counter as clock
 from typing import Any
 
-#: Rotated copies of the operands take so many bytes together that a call finds none in a cache.
-ROTATED_BYTES = 64 << 20
-_MOST_COPIES = 32
 _WARM_UPS = 3
 #: Launches per sample of what cannot be captured in a CUDA graph.
 _LAUNCHES = 10
@@ -173,22 +170,17 @@ class Kernels:
         self._operands: list[Mapping[str, Any]] = []
         self._device = "cpu"
 
-    def operands(self, operands: Mapping[str, Any], device: str) -> int:
-        """Take the operands, in as many copies as empty the caches; forget all contenders."""
+    def operands(self, operands: Mapping[str, Any], device: str, copies: int) -> None:
+        """Take the operands, as many copies of them; forget all contenders."""
         import torch
 
         self._contenders.clear()
         self._operands.clear()
         self._device = device
-        size = sum(t.untyped_storage().nbytes() for t in _tensors(operands))
-        copies = 1
-        if device == "cpu":
-            copies = min(_MOST_COPIES, max(2, -(-ROTATED_BYTES // max(size, 1))))
-        else:
+        if device != "cpu":
             torch.cuda.set_device(device)
         for _ in range(copies):
             self._operands.append(_mapped(operands, lambda t: copy.deepcopy(t).to(device)))
-        return copies
 
     def contender(self, name: str, kernel: str, module: str, file: str) -> str:
         """Load a kernel, warm it up and call it ``name``; the file that registered it."""

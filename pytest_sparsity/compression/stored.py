@@ -1,0 +1,79 @@
+"""Calibrated weights on disk, so that they are found once per machine."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pytest_sparsity.compression.names import Scheme
+from pytest_sparsity.compression.sequence import put
+from pytest_sparsity.errors import SparsityWarning
+from pytest_sparsity.files import atomic_write, sha256_text
+from pytest_sparsity.models import LanguageModel
+
+_FORMAT = "pytest-sparsity compressed weights 1"
+
+
+def path(cache: Path, model: LanguageModel, scheme: Scheme, code: str) -> Path:
+    """Where the weights of a compressed model are kept.
+
+    Args:
+        cache: the cache folder.
+        model: with the hash of its compressed weights.
+        scheme: for the name.
+        code: identifies the code that they depend on.
+    """
+    key = sha256_text(model.weights_hash, str(model.dtype), str(model.device.type), code)[:16]
+    readable = scheme.name.replace(":", "of")
+    return cache / "weights" / f"{model.name}-{readable}-{key}.safetensors"
+
+
+def write(path: Path, model: LanguageModel, provenance: Mapping[str, Any]) -> None:
+    """Store the sites' weights, atomically.
+
+    Raises:
+        SparsityError: the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {site.name: site.module.weight.detach().cpu().contiguous() for site in model.sites}
+    header = {"format": _FORMAT, "provenance": json.dumps(dict(provenance))}
+    atomic_write(path, save(tensors, metadata=header))
+
+
+def read(path: Path, model: LanguageModel) -> dict[str, Any] | None:
+    """Put stored weights into ``model``; their provenance, or None if they are not there."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as stream:
+            header = stream.metadata() or {}
+            if header.get("format") != _FORMAT:
+                raise ValueError("another format")
+            provenance = json.loads(header["provenance"])
+            weights = {site.name: stream.get_tensor(site.name) for site in model.sites}
+        for site in model.sites:
+            _check(weights[site.name], site.module.weight)
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        warnings.warn(
+            SparsityWarning(f"compressed weights {path} are damaged ({error}): made again"),
+            stacklevel=2,
+        )
+        return None
+    for site in model.sites:
+        put(site, weights[site.name].to(model.device))
+    return dict(provenance)
+
+
+def _check(stored: torch.Tensor, own: torch.Tensor) -> None:
+    if stored.shape != own.shape or stored.dtype != own.dtype:
+        raise ValueError("a weight of another shape or dtype")
+    if not bool(stored.isfinite().all()):
+        raise ValueError("a weight that is not finite")

@@ -1,0 +1,52 @@
+"""The task that an entry of ``--sparsity-tasks`` names: ours, the user's, or one of lm-eval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.evaluation import harness
+from pytest_sparsity.evaluation.harness import HarnessTask
+from pytest_sparsity.evaluation.tasks import TASKS, Task, task
+from pytest_sparsity.evaluation.user_files import is_path
+from pytest_sparsity.progress import Progress, silent
+
+
+def asked_task(
+    name: str,
+    *,
+    seed: int,
+    data: Literal["vendored", "full"] = "vendored",
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> Task | HarnessTask:
+    """A task by its name in ``--sparsity-tasks``.
+
+    Names of ours come first; ``lm-eval:NAME`` is always lm-eval's, and so is any other name
+    where lm-eval is installed, and a path that ends in ``.yaml``.
+
+    Args:
+        name: what was asked for.
+        seed: decides the order of the items.
+        data: for ours, see :func:`~.tasks.task`.
+        cache: for ours.
+        progress: shows downloads.
+
+    Raises:
+        SparsityError: there is no such task, or it cannot be read.
+    """
+    asked = name.removeprefix(harness.PREFIX)
+    if asked != name or Path(name).suffix in (".yaml", ".yml"):
+        return harness.load(asked, seed=seed)
+    if name not in TASKS and not is_path(name) and harness.installed():
+        return harness.load(name, seed=seed)
+    try:
+        return task(name, seed=seed, data=data, cache=cache, progress=progress)
+    except SparsityError as error:
+        if name in TASKS or is_path(name):
+            raise
+        raise SparsityError(
+            f"{error}; with the extra lm-eval installed (pip install 'pytest-sparsity[lm-eval]') "
+            "also its tasks"
+        ) from None

@@ -1,0 +1,92 @@
+"""Answers that a model generates, with a chain of thought where the task has one.
+
+A multiple-choice task is measured in the same way: its context is continued up to the end of
+the line, without listing the choices.  So what generating itself costs a sparse model can be
+told from what reasoning costs it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_sparsity.evaluation.items import Item
+from pytest_sparsity.evaluation.scoring import token_limit, too_long
+from pytest_sparsity.evaluation.tasks import Task
+from pytest_sparsity.evaluation.texts import Prompt, continue_texts
+from pytest_sparsity.models import LanguageModel
+
+_STOPS = ("\n",)
+_SPARE = 8  # tokens beyond half as many again as the reference has
+
+
+def generate_answers(
+    model: LanguageModel, task: Task, items: Sequence[Item], *, share: bool
+) -> list[dict[str, Any]]:
+    """Continue every item's context greedily and compare what it answers, on all cores.
+
+    Args:
+        model: dense or with a plan attached.
+        task: whose items these are.
+        items: which items.
+        share: as for :func:`~.texts.continue_texts`.
+
+    Returns:
+        Per item ``id``, ``text`` (up to the end of the line), ``path`` (its tokens, the end of
+        the line among them), ``prompt_tokens``, ``answer`` (what was taken for it; empty if
+        there was none) and ``right``.
+
+    Raises:
+        SparsityError: a logit is NaN, or an item is too long for the model.
+    """
+    prompts = [_prompt(model, task, item) for item in items]
+    found = continue_texts(model, prompts, share=share)
+    results = []
+    for item, prompt, (path, text) in zip(items, prompts, found, strict=True):
+        answer = answer_in(text, task.cue)
+        results.append(
+            {
+                "id": item.id,
+                "text": text,
+                "path": path,
+                "prompt_tokens": len(prompt.tokens),
+                "answer": answer,
+                "right": _normal(answer) == _normal(item.choices[item.gold]),
+            }
+        )
+    return results
+
+
+def answer_in(text: str, cue: str) -> str:
+    """What follows the last ``cue`` in a text, or the text itself without one, up to its end.
+
+    An answer ends with its sentence; empty if the text lacks the cue.
+    """
+    if cue:
+        _, found, text = text.rpartition(cue.strip())
+        if not found:
+            return ""
+    return re.split(r"[.!?](?=\s|$)|\n", text.strip(), maxsplit=1)[0].strip()
+
+
+def _normal(answer: str) -> str:
+    """Without what two ways of writing one answer differ in."""
+    bare = re.sub(r"\s+", " ", answer.casefold()).strip(" .!?")
+    number = bare.replace(",", "").removeprefix("$")
+    return number.removesuffix(".0") if re.fullmatch(r"-?\d+(\.\d+)?", number) else bare
+
+
+def _prompt(model: LanguageModel, task: Task, item: Item) -> Prompt:
+    def tokens(text: str) -> list[int]:
+        found: list[int] = model.tokenizer(text, add_special_tokens=False).input_ids
+        return found
+
+    lead = [] if model.bos is None else [model.bos]
+    prompt = [*lead, *tokens(item.context)]
+    reference = len(tokens(item.chain + item.choices[item.gold]))
+    allowed = reference + reference // 2 + _SPARE
+    limit = token_limit(model)
+    if limit is not None and len(prompt) + allowed > limit:
+        raise too_long(model, task.name, item, len(prompt) + allowed, limit)
+    return Prompt(prompt, allowed, _STOPS)

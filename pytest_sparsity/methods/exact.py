@@ -1,0 +1,44 @@
+"""Selection by exact counts: so many of the largest, whatever their values."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import torch
+
+
+def dropped_count(level: float, width: int) -> int:
+    """How many of ``width`` a level in [0, 1] drops: the nearest number, halves up.
+
+    The level is meant as it is written: 0.9 of 10 are 9, where the published
+    int(10 * (1 - 0.9)) keeps none.
+    """
+    return math.floor(Fraction(repr(float(level))) * width + Fraction(1, 2))
+
+
+def keep_largest(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """Mark the ``count`` largest scores along the last axis, exactly so many.
+
+    Of equal ones the first are kept.  NaN counts as larger than everything.
+
+    Args:
+        scores: [..., K], of any float type; not negative.
+        count: from 0 to K.
+
+    Returns:
+        Boolean [..., K].
+    """
+    width = scores.shape[-1]
+    if count in (0, width):
+        return torch.full_like(scores, count == width, dtype=torch.bool)
+    ranked = scores.detach().float().nan_to_num(nan=math.inf, posinf=math.inf)
+    least = ranked.kthvalue(width - count + 1, dim=-1, keepdim=True).values
+    larger, equal = ranked > least, ranked == least
+    room = count - larger.sum(-1, keepdim=True)
+    return larger | (equal & (equal.cumsum(-1) <= room))
+
+
+def kept(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """X where ``keep``, else 0, even in place of NaN; a new contiguous tensor."""
+    return torch.where(keep, x, x.new_zeros(())).contiguous()

@@ -1,0 +1,104 @@
+"""How well a plan's choice of neurons agrees with the best one, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pytest_sparsity.methods.exact import keep_largest
+from pytest_sparsity.methods.neurons.activity import (
+    contribution,
+    down_sites,
+    truncation_error,
+)
+from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.methods.prefill import all_dense
+from pytest_sparsity.methods.reads import Kept, observe_kept
+from pytest_sparsity.methods.wina import column_norms
+from pytest_sparsity.models import LanguageModel
+
+
+@dataclass(frozen=True)
+class SelectionQuality:
+    """Which of the best neurons a method keeps, on dense activations of one text.
+
+    The best are, per token, the ``1 - level`` that add most to the block's output, without
+    exact zeros: those that ``cold_skip_oracle`` keeps.  A choice by lot has recall and
+    precision ``1 - level`` where nothing is zero.
+
+    Attributes:
+        method: name of the method.
+        level: share of neurons dropped.
+        recall: share of the best that are kept, per layer.
+        precision: share of the kept that are among the best, per layer; after ReLU it falls
+            short of 1 where fewer neurons are active than are kept.
+        error: mean truncation error of the block's output, per layer, see
+            :func:`~.activity.truncation_error`.
+        tokens: positions looked at.
+    """
+
+    method: str
+    level: float
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+    error: tuple[float, ...]
+    tokens: int
+
+    @property
+    def mean_recall(self) -> float:
+        """Mean over the layers."""
+        return sum(self.recall) / len(self.recall)
+
+    @property
+    def mean_precision(self) -> float:
+        """Mean over the layers."""
+        return sum(self.precision) / len(self.precision)
+
+
+def selection_quality(
+    model: LanguageModel, plan: Plan, tokens: Sequence[torch.Tensor]
+) -> SelectionQuality:
+    """Compare the neurons that ``plan`` keeps with the best ones.
+
+    Args:
+        model: dense, nothing attached.
+        plan: one of the methods of neurons, which keep the same number at every token.
+        tokens: documents that the plan was not made from, int64 [T] each.
+
+    Raises:
+        SparsityError: the plan's policy keeps every token dense.
+        ValueError: the plan does not choose neurons, or not an exact number of them.
+    """
+    sites = {name: site for name, site in down_sites(model).items() if name in plan.neurons}
+    if not sites or not plan.exact:
+        raise ValueError(f"method {plan.method} does not keep exact numbers of neurons")
+    norms = {name: column_norms(site) for name, site in sites.items()}
+
+    def visit(name: str, found: Kept) -> tuple[torch.Tensor, int]:
+        h, kept = found.x, found.neurons
+        assert kept is not None
+        count = h.shape[-1] - round(plan.target(name) * h.shape[-1])
+        best = keep_largest(contribution(h, norms[name]), count) & (h != 0)
+        error = truncation_error(h, found.kept, sites[name].module.weight)
+        counted = torch.stack([(best & kept).sum(), best.sum(), kept.sum()]).double()
+        return torch.cat([counted, error.sum(dtype=torch.float64)[None]]).cpu(), len(h)
+
+    totals = {name: torch.zeros(4, dtype=torch.float64) for name in sites}
+    seen = 0
+    for document in observe_kept(model, plan, tokens, visit):
+        for name in sites:
+            totals[name] += document[name][0]
+        seen += document[next(iter(sites))][1]
+    if not seen:
+        raise all_dense(plan.prefill, "text")
+    sums = [totals[name].tolist() for name in sites]
+    return SelectionQuality(
+        method=plan.method,
+        level=plan.level,
+        recall=tuple(both / best if best else 1.0 for both, best, _, _ in sums),
+        precision=tuple(both / kept if kept else 1.0 for both, _, kept, _ in sums),
+        error=tuple(error / seen for _, _, _, error in sums),
+        tokens=seen,
+    )

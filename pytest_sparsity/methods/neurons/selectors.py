@@ -1,0 +1,108 @@
+"""Which neurons a token keeps: a fixed set, the best ones, or those that a predictor says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pytest_sparsity.methods.exact import keep_largest
+from pytest_sparsity.methods.neurons.activity import contribution
+from pytest_sparsity.methods.neurons.predictor import LayerPredictor
+from pytest_sparsity.methods.plan import HIDDEN, INPUT
+
+_WORD = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, eq=False)
+class FixedNeurons:
+    """The same neurons at every token: structured pruning.
+
+    Attributes:
+        mask: boolean [I], on the model's device.
+        skips: see :class:`~..plan.NeuronSelector`.
+    """
+
+    mask: torch.Tensor
+    skips: tuple[str, ...]
+    reads: str = HIDDEN
+
+    def keeps(self, read: torch.Tensor) -> torch.Tensor:
+        """The mask, for h [..., I]."""
+        return self.mask.expand(read.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class LargestNeurons:
+    """The neurons that add most to a token's output: what a predictor without error gives.
+
+    An oracle: it decides by h, and counts gate and up as skipped, which gave it h.  Of exact
+    zeros it drops as many as it can before anything else, so that after ReLU a level below
+    the share of zeros changes nothing.
+
+    Attributes:
+        dropped: neurons dropped per token.
+        norms: Euclidean norms of down's columns, float32 [I].
+        skips: see :class:`~..plan.NeuronSelector`.
+        recall: expected share of the best neurons that is kept; below 1, as many others,
+            drawn evenly, are kept in place of those missed, so that precision is the same.
+        seed: of the draw.
+    """
+
+    dropped: int
+    norms: torch.Tensor
+    skips: tuple[str, ...]
+    recall: float = 1.0
+    seed: int = 0
+    reads: str = HIDDEN
+
+    def keeps(self, read: torch.Tensor) -> torch.Tensor:
+        """Boolean [..., I] for h [..., I]."""
+        count = read.shape[-1] - self.dropped
+        best = keep_largest(contribution(read.detach(), self.norms), count)
+        if self.recall == 1:
+            return best
+        # Best and found, then others by lot, and those missed only if there is nothing else.
+        lot = even_draw(read.detach(), self.seed)
+        return keep_largest(
+            torch.where(best, torch.where(lot < self.recall, 3.0, 0.0), 1 + lot), count
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedNeurons:
+    """The neurons that a predictor gives the highest scores from the block's input.
+
+    PowerInfer compares scores with a threshold; here every token keeps the same number, so
+    that experiments with other sets of neurons are matched.
+
+    Attributes:
+        dropped: neurons dropped per token.
+        predictor: of the layer, on the model's device.
+        skips: see :class:`~..plan.NeuronSelector`.
+    """
+
+    dropped: int
+    predictor: LayerPredictor
+    skips: tuple[str, ...]
+    reads: str = INPUT
+
+    def keeps(self, read: torch.Tensor) -> torch.Tensor:
+        """Boolean [..., I] for inputs x [..., H]."""
+        scores = self.predictor.scores(read.detach())
+        return keep_largest(scores, scores.shape[-1] - self.dropped)
+
+
+def even_draw(h: torch.Tensor, seed: int) -> torch.Tensor:
+    """Numbers in [0, 1), evenly spread, float32 like h [..., I].
+
+    They are a hash (MurmurHash3's finaliser) of each value, its place and ``seed``: the same
+    values give the same numbers, whatever the batch, the thread and what was drawn before.
+    """
+    bits = h.float().contiguous().view(torch.int32).to(torch.int64)
+    place = torch.arange(h.shape[-1], device=h.device) + (seed + 1) * 0x9E3779B1
+    z = (bits ^ (place * 0x85EBCA77)) & _WORD
+    z = ((z ^ (z >> 16)) * 0x85EBCA6B) & _WORD
+    z = ((z ^ (z >> 13)) * 0xC2B2AE35) & _WORD
+    z = z ^ (z >> 16)
+    return (z >> 8).float() / (1 << 24)

@@ -1,0 +1,149 @@
+"""Hands selectors of neurons what they decide by, which other layers of the MLP see first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from pytest_sparsity.methods.gated import activated_gate, activation_of
+from pytest_sparsity.methods.plan import GATE, HIDDEN, INPUT, NeuronSelector, Plan
+from pytest_sparsity.methods.positions import observe_documents
+from pytest_sparsity.models import LanguageModel, Site
+
+T = TypeVar("T")
+
+
+class _Read(threading.local):
+    """Per thread: what was read for which ``down`` site."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, torch.Tensor] = {}
+
+
+class NeuronReads:
+    """Hooks that keep, until ``down`` is reached, what its layer's selector reads.
+
+    Args:
+        model: whose forward passes are followed.
+        neurons: name of a ``down`` site to the selector of its layer's neurons.
+
+    Raises:
+        ValueError: a selector reads what its layer does not have.
+    """
+
+    def __init__(self, model: LanguageModel, neurons: Mapping[str, NeuronSelector]) -> None:
+        self._read = _Read()
+        sites = {site.name: site for site in model.sites}
+        self._elsewhere = {down for down, each in neurons.items() if each.reads != HIDDEN}
+        hooks = [
+            self._hook(model, sites, sites[down], neurons[down].reads) for down in self._elsewhere
+        ]
+        self._handles = [register(hook) for register, hook in hooks]  # all of them, or none
+
+    def take(self, down: str, h: torch.Tensor) -> torch.Tensor:
+        """What the selector of ``down`` reads; h is the input of ``down`` itself."""
+        return self._read.of.pop(down) if down in self._elsewhere else h
+
+    def forget(self) -> None:
+        """The forward pass is over."""
+        self._read.of.clear()
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(
+        self, model: LanguageModel, sites: Mapping[str, Site], down: Site, reads: str
+    ) -> tuple[Callable[[Any], RemovableHandle], Callable[..., None]]:
+        """A hook that keeps what is read for ``down``, and where to register it."""
+        kind = {GATE: "gate", INPUT: "up"}.get(reads)
+        source = sites.get(f"{down.layer}.{kind}")
+        if source is None:
+            raise ValueError(f"{down.name} is to be decided by {reads!r}, which it does not have")
+        if reads == INPUT:
+
+            def keep_input(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+                self._read.of[down.name] = args[0]
+
+            return source.module.register_forward_pre_hook, keep_input
+        act = activation_of(model, source)
+
+        def keep_activated(layer: nn.Module, args: Any, output: torch.Tensor) -> None:
+            self._read.of[down.name] = act(output)
+
+        return source.module.register_forward_hook, keep_activated
+
+
+def without_neurons(h: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """The neurons h where ``keep``, else 0, even in place of NaN: both [..., I]."""
+    return torch.where(keep, h, h.new_zeros(()))
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What a plan does to the dense input of one site, without the rows that stay dense.
+
+    Attributes:
+        x: the input, [R, K].
+        kept: S(x), [R, K].
+        read: what the decision was made by: x itself, or what a selector of neurons reads.
+        neurons: which neurons are kept, boolean [R, K]; None where channels are selected.
+    """
+
+    x: torch.Tensor
+    kept: torch.Tensor
+    read: torch.Tensor
+    neurons: torch.Tensor | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Channels whose weights need not be read, or neurons that were dropped."""
+        left = self.kept if self.neurons is None else self.neurons
+        return left.numel() - int(torch.count_nonzero(left))
+
+
+def observe_kept(
+    model: LanguageModel,
+    plan: Plan,
+    documents: Sequence[torch.Tensor],
+    visit: Callable[[str, Kept], T],
+) -> Iterator[dict[str, T]]:
+    """Per document, in order: sparse site to ``visit(site, kept)`` on dense activations.
+
+    Args:
+        model: dense, nothing attached.
+        plan: defines S; nothing of it is attached.
+        documents: int64 [T] each.
+        visit: called from the threads that run the model.
+    """
+    decide_by = {GATE: activated_gate, INPUT: "{}.up".format}
+    sources = {
+        decide_by[selector.reads](int(down.partition(".")[0])): down
+        for down, selector in plan.neurons.items()
+        if selector.reads != HIDDEN
+    }
+    read = _Read()
+
+    def visit_place(place: str, x: torch.Tensor) -> T | None:
+        if (down := sources.get(place)) is not None:
+            read.of[down] = x
+        if place in plan.selectors:
+            return visit(place, Kept(x, plan.selectors[place](x), x))
+        if place in plan.neurons:
+            by = read.of.pop(place, x)
+            keep = plan.neurons[place].keeps(by).expand(x.shape)
+            return visit(place, Kept(x, without_neurons(x, keep), by, keep))
+        return None
+
+    activated = any(selector.reads == GATE for selector in plan.neurons.values())
+    for found in observe_documents(
+        model, plan.prefill, documents, visit_place, activated=activated
+    ):
+        yield {site: value for site, value in found.items() if value is not None}

@@ -1,0 +1,134 @@
+"""The --sparsity-* options and ini keys: declared in every session, so that little is imported."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+SUITES = ("kernels", "accuracy", "performance")
+SPON = ("off", "mean_residual", "trained")
+KINDS = ("q", "k", "v", "o", "gate", "up", "down")
+DTYPES = ("auto", "bfloat16", "float32", "float16")
+GATE = ("off", "warn", "fail")
+PROFILES = ("smoke", "quick", "full")
+
+
+class Option(NamedTuple):
+    """One option: ``--sparsity-NAME`` and, if ``ini``, the ini key ``sparsity_NAME``."""
+
+    name: str
+    help: str
+    default: str | None = None
+    metavar: str | None = None
+    repeatable: bool = False
+    flag: bool = False
+    ini: bool = True
+
+    @property
+    def dest(self) -> str:
+        """Name of the value and of the ini key."""
+        return "sparsity_" + self.name.replace("-", "_")
+
+
+OPTIONS = (
+    Option("sweep", "measure the whole grid; without paths, run the bundled suites", flag=True,
+            ini=False),
+    Option("suite", f"bundled suites to run, of {', '.join(SUITES)}", "kernels,accuracy",
+            "LIST"),
+    Option("profile", f"amount of work: {', '.join(PROFILES)}", "quick", "NAME"),
+    Option("model", "model to sparsify: a known name, a local folder, a GGUF file or a hub id",
+            "smollm2-135m", "MODEL", repeatable=True),
+    Option("weights", "weights: loaded, or compressed as int8, int4, gptq4, magnitude-0.5, "
+            "wanda-0.5, sparsegpt-0.5, wanda-2:4 and so on", "loaded", "LIST"),
+    Option("methods", "methods that choose what to skip; dense is always measured", "teal",
+            "LIST"),
+    Option("levels", "target fractions of zeroed activations, from 0 to 1", None, "LIST"),
+    Option("spon", f"settings of spontaneous neurons, of {', '.join(SPON)}", ",".join(SPON),
+            "LIST"),
+    Option("tasks", "tasks by name, .jsonl files, or KIND:TASK for one evaluation of a task; with "
+            "the extra lm-eval also its tasks (lm-eval:NAME, .yaml files); none for no tasks",
+            None, "LIST"),
+    Option("corpora", "evaluation corpora by name, or .txt/.jsonl files", "austen,factbook",
+            "LIST"),
+    Option("calibration", "corpus for thresholds and training; A+B mixes two",
+            "austen+jargon", "NAME"),
+    Option("prefill", "positions that stay dense: none, first:N or half", "first:1", "POLICY"),
+    Option("dtype", f"dtype of the weights: {', '.join(DTYPES)}; auto is bfloat16 where the "
+            "target is fast at it", "auto", "DTYPE"),
+    Option("target", "where models run: auto, cpu, cuda or cuda:N", "cpu", "TARGET"),
+    Option("data", "task items: vendored (in this package) or full (downloads the standard "
+            "sets)", "vendored", "SET"),
+    Option("train", "when to train spontaneous vectors: never (only shipped and cached ones), "
+            "missing (train where none fit) or all (leave out shipped ones)", "never", "WHEN"),
+    Option("spon-sites", f"kinds of sites that have a trained vector, of {','.join(KINDS)}",
+            ",".join(KINDS), "LIST"),
+    Option("spon-layers", "layers that have trained vectors: all, N or FIRST-LAST", "all",
+            "RANGE"),
+    Option("thresholds", "file of budgets that override the bundled ones", None, "FILE"),
+    Option("gate", f"what a regression against the baseline is: {', '.join(GATE)} (off: nothing "
+            "is compared)", "off", "WHAT"),
+    Option("baseline", "folder of a stored run to compare with (speed.json, and records.jsonl for "
+            "accuracy)", None, "DIR"),
+    Option("against", "compare the speed of kernels side by side with a git revision of "
+            "themselves, or with another kernel (op/name)", None, "REV", ini=False),
+    Option("tolerance", "slow-down that counts, as a fraction (default: 0.04 side by side, 0.05 "
+            "on a GPU, 0.1 against a stored run)", None, "X"),
+    Option("update", "write what is measured where --sparsity-thresholds (budgets: the damage "
+            "plus a margin, for review) and --sparsity-baseline (times) point", flag=True,
+            ini=False),
+    Option("update-new-only", "like --sparsity-update, but keep entries that are there",
+            flag=True, ini=False),
+    Option("history", "append what is measured to FILE, one line per run", None, "FILE"),
+    Option("strict", "what would be skipped is a failure: an inconclusive verdict, a cell "
+            "without any budget, missing vectors or an absent target", flag=True),
+    Option("report", "folder of records, tables and pictures", "sparsity-report", "DIR"),
+    Option("cache", "folder of downloaded models, calibrations and vectors (default: the "
+            "user's cache folder)", None, "DIR"),
+    Option("resume", "go on with the run in the report folder, and measure what it was started "
+            "to measure; name thresholds, strict, cache, gate and update again", flag=True,
+            ini=False),
+    Option("seed", "seed of item order, choice order, bootstrap and kernel cases", "0", "N"),
+    Option("examples", "cases that hypothesis draws per kernel and check", None, "N"),
+)  # fmt: skip
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option, in one group, and its ini key."""
+    group = parser.getgroup("sparsity", "sparse language models and kernels (pytest-sparsity)")
+    for option in OPTIONS:
+        flag = f"--sparsity-{option.name}"
+        text = option.help
+        if option.name in ("levels", "tasks", "examples"):
+            text += " (default: the profile's)"
+        elif option.default is not None:
+            text += f" (default: {option.default})"
+        text = text.replace("%", "%%")
+        if option.flag:
+            group.addoption(flag, dest=option.dest, action="store_true", default=None, help=text)
+        else:
+            group.addoption(
+                flag,
+                dest=option.dest,
+                action="append" if option.repeatable else "store",
+                default=None,
+                metavar=option.metavar,
+                help=text,
+            )
+        if option.ini:
+            kind = "bool" if option.flag else "linelist" if option.repeatable else "string"
+            parser.addini(option.dest, f"default of {flag}", type=kind, default=None)  # type: ignore[arg-type]
+
+
+def given(config: pytest.Config, option: Option) -> Any:
+    """The option's value on the command line, else of its ini key; None if there is neither."""
+    value = config.getoption(option.dest)
+    if value is None and option.ini:
+        value = config.getini(option.dest)
+        return None if value in ("", []) else value
+    return value
+
+
+def any_given(config: pytest.Config) -> bool:
+    """Whether this session says anything to this plugin."""
+    return any(given(config, option) is not None for option in OPTIONS)

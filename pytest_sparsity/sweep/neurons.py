@@ -1,0 +1,62 @@
+"""The hot and cold neurons of a session's models: a line per model and corpus in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_sparsity.methods.neurons.activity import calibrated_counts, count_neurons
+from pytest_sparsity.methods.neurons.methods import ColdSkip
+from pytest_sparsity.methods.neurons.quality import selection_quality
+from pytest_sparsity.methods.neurons.report import NeuronReport, Stability, neuron_report
+from pytest_sparsity.sweep.bench import Bench
+
+#: Whose choice of neurons is compared with the best one.
+COMPARED = ("cold_skip", "hot_only", "random_neurons", "cold_only")
+
+
+def neuron_reports(
+    bench: Bench,
+    model: str,
+    level: float,
+    documents: int,
+    methods: Sequence[str] = COMPARED,
+) -> list[NeuronReport]:
+    """What is known of a model's neurons, on the calibration text and every evaluation corpus.
+
+    Args:
+        bench: of the session.
+        model: short name; its weights as loaded.
+        level: share of neurons dropped where methods are compared.
+        documents: of every evaluation corpus.
+        methods: whose choice is compared with the best one, on held-out text.
+
+    Raises:
+        SparsityError: the model has no neurons, or a corpus cannot be had.
+    """
+    calibrator = bench.calibrator(model)
+    loaded, prefill = calibrator.model, calibrator.prefill
+    text, first = bench.calibration_corpus, calibrated_counts(calibrator)
+    name = f"{text.name} ({text.split})"
+    found = [neuron_report(loaded, name, text.hash, prefill, first)]
+    predictor = None
+    plans = [bench.method(method).plan(calibrator, level) for method in methods]
+    for method in map(bench.method, methods):
+        if isinstance(method, ColdSkip):
+            made = method.predictor(calibrator)
+            predictor = {**made.provenance, "size": made.weights}
+    for corpus in map(bench.evaluation_corpus, bench.settings.corpora):
+        tokens = [w.tokens for w in bench.windows(model, corpus.name)[:documents]]
+        counts = count_neurons(loaded, tokens, prefill, bench.progress)
+        found.append(
+            neuron_report(
+                loaded,
+                f"{corpus.name} ({corpus.split})",
+                corpus.hash,
+                prefill,
+                counts,
+                Stability.between(first, counts, name),
+                [selection_quality(loaded, plan, tokens) for plan in plans],
+                predictor,
+            )
+        )
+    return found

@@ -1,0 +1,196 @@
+"""Tasks of lm-eval: without it, and with it on a task of one's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.evaluation import asked, harness
+from pytest_sparsity.evaluation.asked import asked_task
+from pytest_sparsity.evaluation.harness import HarnessTask, score_harness
+from pytest_sparsity.methods.attach import sparsify
+from pytest_sparsity.methods.plan import Plan, Threshold
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+with_lm_eval = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed"
+)
+
+CHOICE = """
+task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files: {{test: {data}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "Q: {{{{question}}}}\\nA:"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: gold
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+  - metric: acc_norm
+    aggregation: mean
+    higher_is_better: true
+metadata: {{version: 1.0}}
+"""
+GENERATED = """
+task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files: {{test: {data}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "Q: {{{{question}}}}\\nA:"
+doc_to_target: "{{{{choices[gold]}}}}"
+generation_kwargs: {{until: ["\\n"], max_gen_toks: 6, do_sample: {sample}, temperature: 1.0}}
+metric_list:
+  - metric: {metric}
+    aggregation: {aggregation}
+    higher_is_better: true
+metadata: {{version: 1.0}}
+"""
+
+
+@pytest.fixture
+def task_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a task of nine questions; data sets are cached in the test's own folder."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    data = tmp_path / "items.jsonl"
+    items = [
+        {"question": f"is {n} odd?", "choices": ["yes", "no", "maybe"][: 2 + n % 2], "gold": n % 2}
+        for n in range(9)
+    ]
+    data.write_text("\n".join(json.dumps(item) for item in items))
+
+    def write(template: str, name: str, **values: str) -> str:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(template.format(name=name, data=data, **values))
+        return str(path)
+
+    return write
+
+
+# --- without lm-eval
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "installed", lambda: False)
+
+
+@pytest.mark.usefixtures("without")
+@pytest.mark.parametrize("name", ["lm-eval:mmlu", "some/task.yaml"])
+def test_a_task_of_lm_eval_names_the_extra(name: str) -> None:
+    with pytest.raises(SparsityError) as error:
+        asked_task(name, seed=0)
+    assert str(error.value) == (
+        f"task {name.removeprefix('lm-eval:')!r} needs lm-eval; install the extra: "
+        "pip install 'pytest-sparsity[lm-eval]'"
+    )
+
+
+@pytest.mark.usefixtures("without")
+def test_an_unknown_name_suggests_ours_and_the_extra() -> None:
+    with pytest.raises(SparsityError) as error:
+        asked_task("chain_sum", seed=0)
+    assert "unknown task 'chain_sum', did you mean 'chain_sums'?" in str(error.value)
+    assert str(error.value).endswith(
+        "with the extra lm-eval installed (pip install 'pytest-sparsity[lm-eval]') also its tasks"
+    )
+
+
+def test_names_of_ours_never_reach_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked.harness, "load", lambda *_, **__: pytest.fail("asked lm-eval"))
+    assert asked_task("gsm8k", seed=0).name == "gsm8k"
+    with pytest.raises(SparsityError, match=r"task file no/such\.jsonl does not exist"):
+        asked_task("no/such.jsonl", seed=0)
+
+
+# --- with it
+
+
+def plain(model: Any, context: str, text: str) -> float:
+    ids = torch.tensor([model.tokenizer(context + text).input_ids])
+    start = len(context.encode())
+    with torch.inference_mode():
+        found = model.model(input_ids=ids).logits[0].log_softmax(-1)
+    return sum(float(found[k - 1, ids[0, k]]) for k in range(start, ids.shape[1]))
+
+
+@with_lm_eval
+@pytest.mark.slow
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_choice_task_is_scored_as_plain_sequences(
+    sparse: bool, task_file: Any, small_model: Any
+) -> None:
+    found = asked_task(task_file(CHOICE, "parity"), seed=0)
+    assert isinstance(found, HarnessTask)
+    assert (found.name, found.family, found.normalisation) == ("lm-eval:parity", "user", "char")
+    assert found.chance == pytest.approx((5 / 2 + 4 / 3) / 9)
+    assert sorted(found.items) == [("parity", n) for n in range(9)]
+    model = small_model("llama")
+    if sparse:
+        sparsify(model, Plan("t", 0.5, {site.name: Threshold(0.4) for site in model.sites}))
+    some = found.items[:5]
+    scored = score_harness(model, found, some, share=True)
+    assert [each["id"] for each in scored] == [f"parity/{n}" for _, n in some]
+    for (_, n), each in zip(some, scored, strict=True):
+        choices = ["yes", "no", "maybe"][: 2 + n % 2]
+        scores = [plain(model, f"Q: is {n} odd?\nA:", f" {choice}") for choice in choices]
+        assert each["right"] == (scores.index(max(scores)) == n % 2)
+        per_char = [s / len(c) for s, c in zip(scores, choices, strict=True)]
+        assert each["right_normalised"] == (per_char.index(max(per_char)) == n % 2)
+    again = score_harness(model, found, found.items, share=True)
+    assert again[:5] == scored
+
+
+@with_lm_eval
+@pytest.mark.slow
+def test_a_generation_task_runs(task_file: Any, small_model: Any) -> None:
+    found = asked_task(
+        task_file(GENERATED, "answers", sample="false", metric="exact_match", aggregation="mean"),
+        seed=0,
+    )
+    assert (found.chance, found.normalisation) == (0.0, "sum")
+    scored = score_harness(small_model("llama"), found, found.items, share=True)
+    assert len(scored) == 9
+    assert all(each["right"] is False for each in scored)
+
+
+@with_lm_eval
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sample", "metric", "aggregation", "message"),
+    [
+        ("true", "exact_match", "mean", "task lm-eval:bad samples its answers"),
+        ("false", "bleu", "bleu", "cannot be measured: lm-eval scores it by 'bleu'"),
+    ],
+)
+def test_what_cannot_be_compared_item_by_item_is_refused(
+    sample: str, metric: str, aggregation: str, message: str, task_file: Any, small_model: Any
+) -> None:
+    values = {"sample": sample, "metric": metric, "aggregation": aggregation}
+    found = asked_task(task_file(GENERATED, "bad", **values), seed=0)
+    with pytest.raises(SparsityError, match=message):
+        score_harness(small_model("llama"), found, found.items[:2], share=True)
+
+
+@with_lm_eval
+@pytest.mark.slow
+def test_bad_names_and_missing_data(task_file: Any, tmp_path: Path) -> None:
+    with pytest.raises(SparsityError, match=r"unknown task 'hellaswagg'.*did you mean 'hellaswag'"):
+        asked_task("hellaswagg", seed=0)
+    with pytest.raises(SparsityError, match=r"task file no/such\.yaml does not exist"):
+        asked_task("no/such.yaml", seed=0)
+    path = task_file(CHOICE, "lost")
+    (tmp_path / "items.jsonl").unlink()
+    with pytest.raises(SparsityError, match=r"lm-eval cannot load task .* its data come from"):
+        asked_task(path, seed=0)

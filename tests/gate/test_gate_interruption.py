@@ -1,0 +1,86 @@
+"""The gate is interrupted: rounds are kept, and neither processes nor worktrees are left."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+AGAINST = ("--sparsity-gate=fail", "--sparsity-against=main")
+
+
+@pytest.fixture
+def git(project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The kernel is in a repository and is slower now; temporary folders lie in ``tmp_path``."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    run = project.commit()
+    project.write(20)  # fresh processes are started after the first rounds
+    pid = "str(__import__('os').getpid())"
+    project.each_call(f"len(CALLS) == 400 and open({str(project.mark)!r}, 'w').write({pid})")
+    return run
+
+
+def assert_nothing_left(project: Any, git: Any, tmp_path: Path) -> None:
+    assert len(git("worktree", "list").splitlines()) == 1
+    assert not list(tmp_path.glob("sparsity-*"))
+    worker = int(project.mark.read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_rounds_are_kept(project: Any, git: Any, tmp_path: Path, number: int) -> None:
+    run = project.start(*AGAINST)
+    output = project.signalled(run, number)
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert "INTERNALERROR" not in output
+    assert_nothing_left(project, git, tmp_path)
+    entry = project.entries()["sparse_linear/mine"]
+    assert entry["partial"]
+    assert entry["seconds"]
+
+
+def test_after_a_kill_the_next_run_cleans_up(project: Any, git: Any, tmp_path: Path) -> None:
+    run = project.start(*AGAINST)
+    project.signalled(run, signal.SIGKILL)
+    assert run.returncode == -signal.SIGKILL
+    assert len(git("worktree", "list").splitlines()) == 2
+    project.run(*AGAINST)
+    assert_nothing_left(project, git, tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_script_ends_what_it_started(
+    project: Any, git: Any, tmp_path: Path, number: int
+) -> None:
+    run = project.start_script("--against=main")
+    output = project.signalled(run, number)
+    assert run.returncode == 130, output
+    assert "ci/gate: interrupted (exit status 130)" in output
+    assert "Traceback" not in output
+    assert_nothing_left(project, git, tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_script_removes_its_own_worktree(
+    project: Any, git: Any, tmp_path: Path, number: int
+) -> None:
+    """The sweep of the base lies in a worktree, which is interrupted here."""
+    project.pytester.makeconftest(
+        "import os, pathlib, time\n"
+        "def pytest_configure():\n"
+        f"    pathlib.Path({str(project.mark)!r}).write_text(str(os.getpid()))\n"
+        "    time.sleep(1200)\n"
+    )
+    git("commit", "-qam", "two")
+    project.write(10)
+    run = project.start_script("--against=main", suite="accuracy")
+    output = project.signalled(run, number)
+    assert run.returncode == 130, output
+    assert "Traceback" not in output
+    assert_nothing_left(project, git, tmp_path)
