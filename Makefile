@@ -28,6 +28,8 @@ check: venv
 	$(bin)/ruff format --check
 	$(bin)/ruff check
 	$(bin)/mypy
+	$(bin)/mypy ci/prove_gate/*.py
+	$(bin)/mypy ci/*.py
 
 venv: $(VENV)/.stamp
 

@@ -45,7 +45,7 @@ from pytest_sparsity.models.forward import hidden_states, log_probabilities
 NAME = "relu-4m"
 SHIPPED = relu_text.DATA.parent.parent / "models" / "shipped" / NAME
 END = "<|end|>"
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "architectures": ["ArceeForCausalLM"],
     "model_type": "arcee",
     "attention_bias": False,
@@ -204,7 +204,7 @@ def train_tokenizer(texts: dict[str, str]) -> Tokenizer:
 def new_model(seed: int) -> Any:
     """The model before training: normal weights, those that end a branch smaller (GPT-2)."""
     shape = {k: v for k, v in SHAPE.items() if k not in ("architectures", "torch_dtype")}
-    config = transformers.ArceeConfig(**shape, attn_implementation="sdpa")
+    config = transformers.ArceeConfig(**shape | {"attn_implementation": "sdpa"})
     model = transformers.ArceeForCausalLM(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -223,8 +223,12 @@ def train(data: Data, recipe: Recipe, work: Path) -> tuple[Any, dict[str, Any]]:
     model = new_model(recipe.seed)
     matrices = [p for p in model.parameters() if p.ndim > 1]
     scales = [p for p in model.parameters() if p.ndim == 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": recipe.decay},
+        {"params": scales},
+    ]
     optimiser = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": recipe.decay}, {"params": scales}],
+        groups,
         lr=recipe.rate,
         betas=(0.9, 0.95),
         weight_decay=0.0,
@@ -260,7 +264,7 @@ def train(data: Data, recipe: Recipe, work: Path) -> tuple[Any, dict[str, Any]]:
         for group in optimiser.param_groups:
             group["lr"] = rate(step, recipe)
         loss = loss_of(model, data.batch(step))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimiser.step()
         optimiser.zero_grad()
@@ -268,7 +272,7 @@ def train(data: Data, recipe: Recipe, work: Path) -> tuple[Any, dict[str, Any]]:
         step += 1
         if step % recipe.look_every == 0 or step == recipe.steps:
             with torch.no_grad():
-                parts = [loss_of(model, rows).item() for rows in data.held_out.split(8)]
+                parts = [loss_of(model, rows).item() for rows in torch.split(data.held_out, 8)]
             held_out.append((step, round(sum(parts) / len(parts), 4)))
             now = seconds + time.monotonic() - started
             recent = losses[-recipe.look_every :]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.checking import strategies
     from pytest_sparsity.checking.api import KernelFailure, check_kernel
     from pytest_sparsity.checking.case import Case
+    from pytest_sparsity.claim_check import ClaimCheck
     from pytest_sparsity.compression.compress import compress
     from pytest_sparsity.degradation import Degradation
     from pytest_sparsity.errors import SparsityError, SparsityWarning
@@ -36,6 +37,7 @@ _HOME = {
     "Calibrator": "methods.calibrator",
     "Case": "checking.case",
     "Cell": "sweep.cell",
+    "ClaimCheck": "claim_check",
     "Configuration": "sweep.cell",
     "Degradation": "degradation",
     "HardwareTarget": "targets",
@@ -73,6 +75,7 @@ __all__ = [
     "Calibrator",
     "Case",
     "Cell",
+    "ClaimCheck",
     "Configuration",
     "Degradation",
     "HardwareTarget",

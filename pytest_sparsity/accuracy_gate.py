@@ -25,6 +25,7 @@ class AccuracyGate:
         self._session = session
         self._settings = settings
         self._item = item
+        self._gated = item.stash.setdefault(GATED, [])
 
     def judge(self, before: Record) -> Judgement:
         """Compare the stored record's cell, measured if need be, as the gate does.
@@ -58,7 +59,7 @@ class AccuracyGate:
         __tracebackhide__ = True
         if before is None:
             reason = self._nothing_stored()
-            self._item.stash[GATED] = [
+            self._gated.append(
                 {
                     "kind": "accuracy",
                     "id": "all cells",
@@ -66,13 +67,13 @@ class AccuracyGate:
                     "reason": reason,
                     "figures": {},
                 }
-            ]
+            )
             pytest.skip(reason)
         try:
             found = self.judge(before)
         except MissingVectors as missing:
             found = Judgement(before.cell, Decision.NOT_COMPARABLE, str(missing))
-        self._item.stash[GATED] = [found.to_json()]
+        self._gated.append(found.to_json())
         self._item.user_properties.append(("gate", found.decision.value))
         self._item.user_properties.append(("gate reason", found.reason))
         if found.decision is Decision.REGRESSED:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
 import shutil
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning
+from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.options import Settings, resumed, to_json
 from pytest_sparsity.state import State
+from pytest_sparsity.terminal import say, showing_warnings
 
 if TYPE_CHECKING:
+    from pytest_sparsity.claims.log import FindingLog
     from pytest_sparsity.reporting.kernels import KernelLog
     from pytest_sparsity.sweep.cell import Cell, Configuration
     from pytest_sparsity.sweep.verdict import Verdict
@@ -36,8 +36,9 @@ class Controller:
         bundled = config.args_source is not pytest.Config.ArgsSource.ARGS
         #: The bundled suites that run; a user's own tests may measure anything, or nothing.
         self._suites = state.settings.suites if bundled else ()
+        self._grid = not bundled or "accuracy" in self._suites
         # Suites of kernels alone need no model; performance tests load what they time.
-        self._models = not bundled or "accuracy" in self._suites
+        self._models = self._grid or "claims" in self._suites
         self._prepared = False
         self._total = 0
         self._done = 0
@@ -45,6 +46,8 @@ class Controller:
         self._started = time.monotonic()
         self._without_vectors: list[Configuration] = []
         self._checks: KernelLog | None = None
+        self._claims = 0  # tests of claims
+        self._findings: FindingLog | None = None
         self._results: tuple[list[Verdict], dict[Configuration, float]] = ([], {})
 
     # -- before --------------------------------------------------------------------------
@@ -55,12 +58,16 @@ class Controller:
         if self._config.option.collectonly:
             return
         try:
-            with self._showing_warnings():
+            with showing_warnings(self._config):
                 self._prepare()
         except SparsityError as error:
             raise pytest.UsageError(str(error)) from error
         self._prepared = True
-        self._total = len(self._cells()) if self._models else 0
+        self._total = len(self._cells()) if self._grid else 0
+        if "claims" in self._suites:
+            from pytest_sparsity.claims.catalog import CATALOG
+
+            self._claims = len(CATALOG) * len(self._state.settings.models)
         terminal = self._config.pluginmanager.getplugin("terminalreporter")
         if terminal is not None and self._config.get_verbosity() == 0:
             terminal.showfspath = False  # every cell has a line of its own
@@ -88,7 +95,7 @@ class Controller:
 
         settings, bench = self._state.settings, self._state.session.bench
         models = bench.load_all()
-        if settings.overrides is not None:
+        if self._grid and settings.overrides is not None:
             budgets.check_swept(settings.overrides, self._cells())
         for evaluation in grid.evaluations(settings):
             if evaluation.partition(":")[0] in TASK_KINDS:
@@ -98,20 +105,6 @@ class Controller:
             for weights in settings.weights:
                 bench.prepared(model, weights)
 
-    @contextlib.contextmanager
-    def _showing_warnings(self) -> Iterator[None]:
-        """Say what was found damaged and mended: at this stage pytest shows no warnings."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", SparsityWarning)
-            yield
-        for warning in caught:
-            if issubclass(warning.category, SparsityWarning):
-                self._say(f"WARNING: {warning.message}", yellow=True)
-            else:
-                warnings.showwarning(
-                    warning.message, warning.category, warning.filename, warning.lineno
-                )
-
     def pytest_report_header(self) -> list[str]:
         """Say what is measured, on what, and where the results go."""
         settings = self._state.settings
@@ -120,7 +113,9 @@ class Controller:
             measured.append(f"kernels with {settings.examples} examples per check")
         if "performance" in self._suites:
             measured.append("speed")
-        if self._models:
+        if "claims" in self._suites:
+            measured.append(f"claims about {', '.join(settings.models)}")
+        if self._grid:
             measured.append(
                 f"{', '.join(settings.models)} at levels {', '.join(map(str, settings.levels))}"
             )
@@ -132,14 +127,16 @@ class Controller:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Count the cells that will run (pytest-xdist's workers collect elsewhere)."""
         if session.items:
-            self._total = sum("sparsity_cell" in _parameters(item) for item in session.items)
+            self._total = _using("sparsity_cell", session.items)
+            self._claims = _using("sparsity_claim", session.items)
 
     # -- while it runs -------------------------------------------------------------------
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
         """A measured cell prints a line of its own instead of a dot."""
-        if self._config.get_verbosity() == 0 and hasattr(report, "sparsity"):
+        told = hasattr(report, "sparsity") or hasattr(report, "sparsity_finding")
+        if self._config.get_verbosity() == 0 and told:
             return report.outcome, "", ""
         return None
 
@@ -147,6 +144,8 @@ class Controller:
         """Print the line of a finished cell, from whichever process it comes."""
         if checked := getattr(report, "sparsity_checks", None):
             self._log_checks(checked)
+        if (found := getattr(report, "sparsity_finding", None)) is not None:
+            self._log_finding(found)
         told = getattr(report, "sparsity", None)
         if told is None:
             return
@@ -162,6 +161,15 @@ class Controller:
         eta = elapsed / self._measured * left if self._measured else None
         terminal.ensure_newline()
         terminal.write_line(progress_line(told["line"], self._done, self._total, eta))
+
+    def _log_finding(self, found: Mapping[str, Any]) -> None:
+        if self._findings is None:
+            from pytest_sparsity.claims.log import FindingLog
+
+            self._findings = FindingLog(self._claims)
+        line = self._findings.add(found, time.monotonic() - self._started)
+        if self._config.get_verbosity() >= 0:
+            say(self._config, line)
 
     def _log_checks(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
         if self._checks is None:
@@ -186,7 +194,7 @@ class Controller:
         if not self._prepared:
             return
         try:
-            if self._models:
+            if self._grid:
                 self._results = self._write_summary()
         except SparsityError as error:
             self._complain(str(error))
@@ -198,6 +206,8 @@ class Controller:
             self._measured_nothing(session, "measured no sparse cell")
         if "kernels" in self._suites and not (self._checks and self._checks.ran):
             self._measured_nothing(session, "checked no kernel")
+        if "claims" in self._suites and not (self._findings and self._findings.judged):
+            self._measured_nothing(session, "judged no claim")
 
     def _measured_nothing(self, session: pytest.Session, what: str) -> None:
         if session.exitstatus == pytest.ExitCode.OK:
@@ -209,12 +219,15 @@ class Controller:
         if self._checks is not None:
             terminalreporter.section("sparsity kernels")
             terminalreporter.write(f"{self._checks.table()}\n\n")
+        if self._findings is not None:
+            terminalreporter.section("sparsity claims")
+            terminalreporter.write(f"{self._findings.table(_width())}\n\n")
         if not self._results[0]:
             return
         from pytest_sparsity.reporting.table import terminal_tables
 
         terminalreporter.section("sparsity")
-        tables = terminal_tables(*self._results, width=max(100, min(_columns(), 160)))
+        tables = terminal_tables(*self._results, width=_width())
         terminalreporter.write(f"{tables}\n\n")
         for configuration in self._without_vectors:
             terminalreporter.write_line(
@@ -228,13 +241,7 @@ class Controller:
         )
 
     def _complain(self, sentence: str) -> None:
-        self._say(f"\nERROR: {sentence}", red=True)  # after a line of dots
-
-    def _say(self, line: str, **colour: bool) -> None:
-        terminal = self._config.pluginmanager.getplugin("terminalreporter")
-        if terminal is not None:
-            terminal.ensure_newline()
-            terminal.write_line(line, **colour)
+        say(self._config, f"\nERROR: {sentence}", red=True)  # after a line of dots
 
     def _cells(self) -> list[Cell]:
         from pytest_sparsity.sweep import grid
@@ -273,13 +280,14 @@ class Controller:
         return verdicts, achieved
 
 
-def _columns() -> int:
-    return shutil.get_terminal_size().columns
+def _width() -> int:
+    return max(100, min(shutil.get_terminal_size().columns, 160))
 
 
-def _parameters(item: pytest.Item) -> Sequence[str]:
-    callspec = getattr(item, "callspec", None)
-    return list(callspec.params) if callspec is not None else []
+def _using(fixture: str, items: Sequence[pytest.Item]) -> int:
+    """How many tests have a parameter for ``fixture``."""
+    specs = (getattr(item, "callspec", None) for item in items)
+    return sum(spec is not None and fixture in spec.params for spec in specs)
 
 
 def resume(settings: Settings) -> Settings:

@@ -54,6 +54,34 @@ def atomic_write(path: Path, content: str | bytes) -> None:
         raise cannot_write(path, error) from error
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append ``line`` to a file that several processes write, whole or not at all.
+
+    A writer that was killed leaves at most one incomplete last line, which the next one cuts off;
+    readers must ignore it.
+
+    Raises:
+        SparsityError: it cannot be written; what was there before is kept.
+    """
+    with locked(path.parent / ".locks" / f"{path.stem}.lock"):
+        try:
+            # Unbuffered: a buffer would write its rest, on closing, after the truncation.
+            with path.open("ab", buffering=0) as stream:
+                start = _end_of_last_line(path)
+                os.truncate(path, start)
+                try:
+                    rest = memoryview((line + "\n").encode())
+                    while rest:
+                        rest = rest[stream.write(rest) :]
+                    os.fsync(stream.fileno())
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        os.truncate(path, start)
+                    raise
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+
 def cannot_write(path: Path, error: OSError) -> SparsityError:
     """The sentence a user reads when ``path`` cannot be written."""
     return SparsityError(
@@ -103,6 +131,19 @@ def default_cache() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("pytest-sparsity")
+
+
+def _end_of_last_line(path: Path) -> int:
+    """Where an incomplete last line begins: the size of the file if there is none."""
+    end = path.stat().st_size
+    with path.open("rb") as stream:
+        while end:
+            start = max(0, end - (1 << 16))
+            stream.seek(start)
+            if (found := stream.read(end - start).rfind(b"\n")) >= 0:
+                return start + found + 1
+            end = start
+    return 0
 
 
 def _umask() -> int:

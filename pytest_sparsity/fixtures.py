@@ -11,6 +11,7 @@ from pytest_sparsity.state import state_of
 
 if TYPE_CHECKING:
     from pytest_sparsity.accuracy_gate import AccuracyGate
+    from pytest_sparsity.claim_check import ClaimCheck
     from pytest_sparsity.degradation import Degradation
     from pytest_sparsity.evaluation.corpora import Corpus
     from pytest_sparsity.kernel_check import KernelCheck
@@ -188,6 +189,19 @@ def paired_benchmark(request: pytest.FixtureRequest, _sparsity_timing: Timing) -
     from pytest_sparsity.paired_benchmark import PairedBenchmark
 
     return PairedBenchmark(_sparsity_timing, request.node)
+
+
+@pytest.fixture
+def sparsity_claim(
+    request: pytest.FixtureRequest,
+    sparsity_session: SweepSession,
+    paired_benchmark: PairedBenchmark,
+) -> ClaimCheck:
+    """A claim about one model, one after the other: ``sparsity_claim.check()`` judges it."""
+    from pytest_sparsity.claim_check import ClaimCheck
+
+    number, model = request.param
+    return ClaimCheck(number, model, sparsity_session, paired_benchmark, request.node)
 
 
 @pytest.fixture

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.state import State
+from pytest_sparsity.state import FINISHED, State
+from pytest_sparsity.terminal import say, showing_warnings
 
 if TYPE_CHECKING:
     from pytest_sparsity.benchmarking.gate.result import Measured
     from pytest_sparsity.reporting.github import Annotation
     from pytest_sparsity.sweep.cell import Cell
     from pytest_sparsity.sweep.verdict import Verdict
-
-_FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 
 
 class Gatekeeper:
@@ -35,7 +34,7 @@ class Gatekeeper:
         self._settings = state.settings
         self._state = state
         self._decided: list[Mapping[str, Any]] = []
-        self._timed: list[list[dict[str, Any]]] = []  # per test, the candidate first
+        self._timed: list[list[dict[str, Any]]] = []  # per call, the candidate first
         self._stored = False  # whether times belong into the baseline
         self._verdicts: list[Verdict] = []
         self._annotations: list[Annotation] = []
@@ -47,7 +46,8 @@ class Gatekeeper:
         if self._config.option.collectonly:
             return
         try:
-            self._check()
+            with showing_warnings(self._config):
+                self._check()
         except SparsityError as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -73,11 +73,11 @@ class Gatekeeper:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Gather what a test decided and timed, and where it failed."""
-        self._decided += getattr(report, "sparsity_gate", ())
-        if timed := getattr(report, "sparsity_timed", None):
+        decided = getattr(report, "sparsity_gate", ())
+        self._decided += decided
+        for timed in getattr(report, "sparsity_timed", ()):
             self._timed.append(timed["measured"])
             self._stored |= timed["store"]
-        decided = getattr(report, "sparsity_gate", ())
         if report.failed and (decided or self._settings.sweep):
             self._annotations.append(self._annotation("error", report))
         elif any(each["decision"] == "regressed" for each in decided):
@@ -109,16 +109,17 @@ class Gatekeeper:
         if session.config.option.collectonly:
             return
         try:
-            self._write(session)
+            with showing_warnings(self._config, before="\n"):
+                self._write(session)
         except SparsityError as error:
-            self._say(f"\nERROR: {error}", red=True)
+            say(self._config, f"\nERROR: {error}", red=True)
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
             return
         if session.exitstatus == pytest.ExitCode.OK and (idle := self._idle()):
             if self._settings.gate == "warn":
-                self._say(f"\nWARNING: {idle}", yellow=True)
+                say(self._config, f"\nWARNING: {idle}", yellow=True)
                 return
-            self._say(f"\nERROR: {idle}", red=True)
+            say(self._config, f"\nERROR: {idle}", red=True)
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
     def _idle(self) -> str:
@@ -126,11 +127,13 @@ class Gatekeeper:
         from pytest_sparsity.reporting.gate import compared
 
         settings = self._settings
-        if settings.updating:
-            idle = settings.update and settings.baseline and not (self._stored or self._verdicts)
-            return f"nothing was stored in {settings.baseline}" if idle else ""
-        idle = settings.gate != "off" and not compared(self._decided)
-        return "the gate compared nothing: nothing was tested" if idle else ""
+        storing = settings.updating and settings.baseline is not None
+        stored = storing and bool(self._stored or self._verdicts)
+        if settings.gate != "off" and not (compared(self._decided) or stored):
+            return "the gate compared nothing: nothing was tested"
+        if settings.update and storing and not stored:
+            return f"nothing was stored in {settings.baseline}"
+        return ""
 
     def _write(self, session: pytest.Session) -> None:
         from pytest_sparsity.files import atomic_write
@@ -140,7 +143,7 @@ class Gatekeeper:
         if measured := self._measured():
             from pytest_sparsity.reporting import benchmark_json as export
 
-            everything = [each for test in measured for each in test]
+            everything = [each for call in measured for each in call]
             content = export.benchmark_json(everything, when, self._config.rootpath)
             atomic_write(settings.report / export.FILE, content)
         if settings.gate != "off":
@@ -149,22 +152,24 @@ class Gatekeeper:
 
             content = gate.gate_json(settings.gate, self._decided, self._unmatched(), against)
             atomic_write(settings.report / gate.FILE, content)
-        if session.exitstatus not in _FINISHED:
+        if session.exitstatus not in FINISHED:
             return  # interrupted: neither a baseline nor a point of a history
         if settings.updating and settings.baseline is not None and self._verdicts:
             self._store_records(settings.baseline)
         if settings.history is not None and (measured or self._verdicts):
-            self._append_history(settings.history, when, [test[0] for test in measured])
+            self._append_history(
+                settings.history, when, [call[0] for call in measured if not call[0].partial]
+            )
 
     def _measured(self) -> list[list[Measured]]:
-        """What was timed, per test, without what was interrupted before it had a time."""
+        """What was timed, per call, without what was interrupted before it had a time."""
         if not self._timed:
             return []
         from pytest_sparsity.benchmarking.gate.result import Measured
 
-        tests = [[Measured.from_json(each) for each in test] for test in self._timed]
-        found = [[each for each in test if each.seconds] for test in tests]
-        return [test for test in found if test]
+        calls = [[Measured.from_json(each) for each in call] for call in self._timed]
+        found = [[each for each in call if each.seconds] for call in calls]
+        return [call for call in found if call]
 
     def _store_records(self, folder: Path) -> None:
         from pytest_sparsity.sweep.baseline import write_records
@@ -235,12 +240,6 @@ class Gatekeeper:
             parts.append(summary.read_text(encoding="utf-8"))
         if parts:
             github.add_to_summary(Path(path), "\n".join(parts))
-
-    def _say(self, line: str, **colour: bool) -> None:
-        terminal = self._config.pluginmanager.getplugin("terminalreporter")
-        if terminal is not None:
-            terminal.ensure_newline()
-            terminal.write_line(line, **colour)
 
 
 def _benchmark_id(measured: Measured) -> str:

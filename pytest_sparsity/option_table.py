@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-SUITES = ("kernels", "accuracy", "performance")
+SUITES = ("kernels", "accuracy", "performance", "claims")
 SPON = ("off", "mean_residual", "trained")
 KINDS = ("q", "k", "v", "o", "gate", "up", "down")
 DTYPES = ("auto", "bfloat16", "float32", "float16")
@@ -39,8 +39,8 @@ OPTIONS = (
     Option("profile", f"amount of work: {', '.join(PROFILES)}", "quick", "NAME"),
     Option("model", "model to sparsify: a known name, a local folder, a GGUF file or a hub id",
             "smollm2-135m", "MODEL", repeatable=True),
-    Option("weights", "weights: loaded, or compressed as int8, int4, gptq4, magnitude-0.5, "
-            "wanda-0.5, sparsegpt-0.5, wanda-2:4 and so on", "loaded", "LIST"),
+    Option("weights", "weights: loaded, cast to float32, or compressed as int8, int4, gptq4, "
+            "magnitude-0.5, wanda-0.5, sparsegpt-0.5, wanda-2:4 and so on", "loaded", "LIST"),
     Option("methods", "methods that choose what to skip; dense is always measured", "teal",
             "LIST"),
     Option("levels", "target fractions of zeroed activations, from 0 to 1", None, "LIST"),
@@ -66,20 +66,21 @@ OPTIONS = (
     Option("spon-layers", "layers that have trained vectors: all, N or FIRST-LAST", "all",
             "RANGE"),
     Option("thresholds", "file of budgets that override the bundled ones", None, "FILE"),
-    Option("gate", f"what a regression against the baseline is: {', '.join(GATE)} (off: nothing "
-            "is compared)", "off", "WHAT"),
+    Option("gate", "what to do about a regression against --sparsity-baseline or "
+            f"--sparsity-against: {', '.join(GATE)} (off: nothing is compared)", "off", "WHAT"),
     Option("baseline", "folder of a stored run to compare with (speed.json, and records.jsonl for "
             "accuracy)", None, "DIR"),
     Option("against", "compare the speed of kernels side by side with a git revision of "
             "themselves, or with another kernel (op/name)", None, "REV", ini=False),
-    Option("tolerance", "slow-down that counts, as a fraction (default: 0.04 side by side, 0.05 "
-            "on a GPU, 0.1 against a stored run)", None, "X"),
+    Option("tolerance", "slow-down of a kernel that counts, as a fraction (default: 0.04 side by "
+            "side, 0.05 on a GPU, 0.1 against a stored run)", None, "X"),
     Option("update", "write what is measured where --sparsity-thresholds (budgets: the damage "
-            "plus a margin, for review) and --sparsity-baseline (times) point", flag=True,
-            ini=False),
+            "plus a margin, for review) and --sparsity-baseline (times and records) point",
+            flag=True, ini=False),
     Option("update-new-only", "like --sparsity-update, but keep entries that are there",
             flag=True, ini=False),
-    Option("history", "append what is measured to FILE, one line per run", None, "FILE"),
+    Option("history", "append what is measured to FILE, one line per run and machine", None,
+            "FILE"),
     Option("strict", "what would be skipped is a failure: an inconclusive verdict, a cell "
             "without any budget, missing vectors or an absent target", flag=True),
     Option("report", "folder of records, tables and pictures", "sparsity-report", "DIR"),

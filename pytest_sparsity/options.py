@@ -257,7 +257,7 @@ def _check_gate(raw: Mapping[str, Any], gate: str) -> None:
     if updating and not (raw["thresholds"] or baseline):
         raise SparsityError(
             f"--sparsity-{updating[0]}: say where to: --sparsity-thresholds FILE for budgets, "
-            "--sparsity-baseline DIR for times, or both"
+            "--sparsity-baseline DIR for times and records, or both"
         )
     if len(updating) == 2:
         raise SparsityError("--sparsity-update and --sparsity-update-new-only: give one of them")

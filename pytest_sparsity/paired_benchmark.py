@@ -47,6 +47,14 @@ class Result:
         """Time of ``name`` over that of ``other``: median of block minima, with its interval."""
         return block_minimum_ratio(self._of(name).seconds, self._of(other).seconds)
 
+    def share_of_ideal(self, name: str, other: str) -> float | None:
+        """Speed-up over ``other`` as a fraction of what bytes alone would give.
+
+        None where nobody said how many bytes either of them moves.
+        """
+        ours, theirs = self._of(name).bytes, self._of(other).bytes
+        return ours / theirs / self.ratio(name, other).estimate if ours and theirs else None
+
     def compare(self, name: str, other: str, tolerance: float = rules.TOLERANCE_CPU) -> Ruling:
         """The gate's rule: what is not clearly fine is decided by fresh rounds alone.
 
@@ -110,6 +118,8 @@ class Result:
             line += (
                 f", {ratio.estimate:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] times {self.baseline}"
             )
+            if (share := self.share_of_ideal(measured.name, self.baseline)) is not None:
+                line += f", {share:.0%} of the ideal speed-up"
         return line
 
     def _of(self, name: str) -> Measured:
@@ -126,7 +136,7 @@ class PairedBenchmark:
     def __init__(self, timing: Timing, item: pytest.Item) -> None:
         self._timing = timing
         self._item = item
-        self._told: list[Measured] = []
+        self._timed = item.stash.setdefault(TIMED, [])
 
     def __call__(
         self,
@@ -169,46 +179,53 @@ class PairedBenchmark:
         }
         cuda = self._timing.target.kind == "cuda"
         timed = {name: _contender(calls, cuda, flush) for name, calls in functions.items()}
+        stages: list[Rounds] = []
+        peaks: dict[str, int | None] = dict.fromkeys(functions)
+        told: dict[str, Any] = {"measured": [], "store": False, "registered": []}
+        self._timed.append(told)
+
+        def tell(partial: bool = False) -> list[Measured]:
+            measured = self._measured(stages, work, peaks, partial)
+            told["measured"] = [m.to_json() for m in measured]
+            return measured
 
         def run(rounds: int, stage: int) -> Rounds:
+            __tracebackhide__ = True
             done = Rounds()
-            with self._timing.device_to_itself(), _threads(THREADS):
-                try:
+            stages.append(done)
+            try:
+                with self._timing.device_to_itself(), _threads(THREADS):
                     _check(functions, check)
                     for contender in timed.values():
                         contender.warm_up()
-                    seed = self._timing.settings.seed + stage
-                    measure(timed, rounds, seed, into=done)
+                    measure(timed, rounds, self._timing.settings.seed + stage, into=done)
+                    _believe(done)
                     _check(functions, check)
-                finally:
-                    self._keep(functions, done, work)
-            _believe(done)
+            except BaseException:
+                self._timing.keep(tell(partial=True))
+                raise
+            tell()
             return done
 
-        done = run(rounds, 0)
-        peaks = {name: allocations(calls[0], ())[2] for name, calls in functions.items()}
-        measured = self._measured(done, work, peaks)
-        self._told[-len(measured) :] = measured
-        self._publish()
-        return Result({m.name: m for m in measured}, baseline or names[-1], run)
+        run(rounds, 0)
+        peaks.update({name: allocations(calls[0], ())[2] for name, calls in functions.items()})
+        return Result({m.name: m for m in tell()}, baseline or names[-1], run)
 
-    def _keep(self, functions: Mapping[str, Any], done: Rounds, work: Any) -> None:
-        if done.count:
-            self._told += self._measured(done, work, dict.fromkeys(functions))
-            self._publish()
-
-    def _publish(self) -> None:
-        measured = [m.to_json() for m in self._told]
-        self._item.stash[TIMED] = {"measured": measured, "store": False, "registered": []}
-
-    def _measured(self, done: Rounds, work: Any, peaks: Mapping[str, int | None]) -> list[Measured]:
-        sizes = work if isinstance(work, Mapping) else dict.fromkeys(done.seconds, work)
+    def _measured(
+        self, stages: Sequence[Rounds], work: Any, peaks: Mapping[str, int | None], partial: bool
+    ) -> list[Measured]:
+        """All rounds of each contender that has any."""
+        sizes = work if isinstance(work, Mapping) else dict.fromkeys(peaks, work)
         target = self._timing.target
+        series = {
+            name: tuple(second for stage in stages for second in stage.seconds.get(name, ()))
+            for name in peaks
+        }
         return [
             Measured(
                 name=name,
-                seconds=tuple(seconds),
-                iterations=done.iterations[name],
+                seconds=seconds,
+                iterations=max(stage.iterations.get(name, 1) for stage in stages),
                 processes=(len(seconds),),
                 bytes=sizes.get(name),
                 peak_bytes=peaks[name],
@@ -218,9 +235,10 @@ class PairedBenchmark:
                 versions=self._timing.versions,
                 test=self._item.nodeid,
                 when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                partial=bool(done.broken),
+                partial=partial,
             )
-            for name, seconds in done.seconds.items()
+            for name, seconds in series.items()
+            if seconds
         ]
 
 

@@ -37,6 +37,12 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
         records = stored_records(settings)
         ids = ["no-baseline" if record is None else record.cell.id for record in records]
         _over(metafunc, "stored_record", records, ids)
+    if "sparsity_claim" in used:
+        from pytest_sparsity.claims.catalog import CATALOG
+
+        points = [(number, model) for model in _models(settings) for number in CATALOG]
+        ids = [f"{number}-{model}" for number, model in points]
+        metafunc.parametrize("sparsity_claim", points, ids=ids, indirect=True)
     if "sparsity_cell" in used:
         cells = grid.cells(settings, _models(settings)) if settings.sweep else []
         _over(metafunc, "sparsity_cell", cells, [cell.id for cell in cells])

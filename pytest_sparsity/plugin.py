@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,7 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.option_table import add_options, any_given
 from pytest_sparsity.state import (
     CHECKED,
+    FOUND,
     GATED,
     MEASURED,
     STATE,
@@ -22,6 +23,7 @@ from pytest_sparsity.state import (
     is_worker,
     state_of,
 )
+from pytest_sparsity.termination import interrupt_on_sigterm
 
 if TYPE_CHECKING:
     from pytest_sparsity.gatekeeper import Gatekeeper
@@ -30,7 +32,15 @@ if TYPE_CHECKING:
 #: The fixtures that have a value per configuration, cell or corpus.
 PARAMETRIZED = {
     *("evaluation_corpus", "sparsity_cell", "sparsity_configuration", "_sparsity_point"),
-    "stored_record",
+    *("stored_record", "sparsity_claim"),
+}
+#: What of an item goes with the report of its test.
+SENT: dict[pytest.StashKey[Any], str] = {
+    MEASURED: "sparsity",
+    CHECKED: "sparsity_checks",
+    FOUND: "sparsity_finding",
+    GATED: "sparsity_gate",
+    TIMED: "sparsity_timed",
 }
 #: Of the accuracy suite: compares with a stored run.
 GATE_FILE = "test_sparsity_gate_accuracy.py"
@@ -71,6 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.cache is not None:
         _keep_compiled_kernels(config, settings.cache)
     if not is_worker(config):
+        config.add_cleanup(interrupt_on_sigterm())
         _register(config)
     if settings.sweep and config.args_source is not pytest.Config.ArgsSource.ARGS:
         suites = Path(__file__).parent / "suites"
@@ -160,7 +171,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _is_ours(item: pytest.Function) -> bool:
     ours = {"kernel_check", "paired_benchmark", "sparsity_session", "speed_gate"}
-    return not ours.isdisjoint(item.fixturenames)
+    marked = item.get_closest_marker("sparsity") is not None
+    return marked or not ours.isdisjoint(item.fixturenames)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -177,12 +189,8 @@ def pytest_runtest_makereport(
         report.longrepr = f"--sparsity-strict: {reason}"
     if report.when == "call":
         # Plain data: as attributes of the report they survive pytest-xdist.
-        if (measured := item.stash.get(MEASURED, None)) is not None:
-            report.sparsity = measured  # type: ignore[attr-defined]
-        if (checked := item.stash.get(CHECKED, None)) is not None:
-            report.sparsity_checks = checked  # type: ignore[attr-defined]
-        if (gated := item.stash.get(GATED, None)) is not None:
-            report.sparsity_gate = gated  # type: ignore[attr-defined]
-        if (timed := item.stash.get(TIMED, None)) is not None:
-            report.sparsity_timed = timed  # type: ignore[attr-defined]
+        for key, name in SENT.items():
+            if found := item.stash.get(key, None):
+                setattr(report, name, found)
+                del item.stash[key]  # the test may be run again
     return report

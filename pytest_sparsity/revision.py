@@ -74,5 +74,5 @@ def run_git(folder: str, *words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         env=environment | {"LC_ALL": "C"},
         check=False,
-        start_new_session=True,  # Ctrl-C ends neither a checkout nor its removal half-way
+        start_new_session=True,  # Ctrl-C is for this process, which cleans up after git
     )

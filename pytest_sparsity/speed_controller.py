@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.errors import SparsityError, blaming
+from pytest_sparsity.state import FINISHED
+from pytest_sparsity.terminal import say
 
 if TYPE_CHECKING:
     from pytest_sparsity.benchmarking.gate.result import Measured
     from pytest_sparsity.options import Settings
 
 _RECORDS = "records.jsonl"
-_FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 
 
 class SpeedController:
@@ -28,6 +29,7 @@ class SpeedController:
         self._store: dict[str, Measured] = {}
         self._registered: set[str] = set()
         self._stored: dict[str, Measured] = {}
+        self._unwritten = ""  # why times could not be written
 
     @pytest.hookimpl(tryfirst=True)  # before xdist starts its workers
     def pytest_sessionstart(self) -> None:
@@ -40,14 +42,18 @@ class SpeedController:
             raise pytest.UsageError(str(error)) from error
 
     def _check(self) -> None:
+        from pytest_sparsity.benchmarking.gate import baseline
+
         settings = self._settings
+        with blaming("--sparsity-report"):
+            baseline.read(settings.report / baseline.FILE)  # times are added to it
         if settings.against is not None:
             from pytest_sparsity.benchmarking.gate.against import check, names_kernel
 
             if not names_kernel(settings.against):
                 folders = [str(self._config.rootpath), str(Path(__file__).resolve().parent)]
                 for warning in check(settings.against, folders):
-                    self._say(f"WARNING: {warning}", yellow=True)
+                    say(self._config, f"WARNING: {warning}", yellow=True)
         if settings.baseline is not None and (settings.gate != "off" or settings.updating):
             with blaming("--sparsity-baseline"):
                 self._check_baseline(settings.baseline)
@@ -68,33 +74,38 @@ class SpeedController:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Write what an item timed at once, so that Ctrl-C loses nothing."""
-        timed = getattr(report, "sparsity_timed", None)
-        if timed is None:
+        if not (calls := getattr(report, "sparsity_timed", ())):
             return
         from pytest_sparsity.benchmarking.gate import baseline
         from pytest_sparsity.benchmarking.gate.result import Measured
 
-        measured = [Measured.from_json(content) for content in timed["measured"]]
-        self._registered |= set(timed["registered"])
-        self._measured |= {each.name for each in measured}
-        if timed["store"]:
-            self._store |= {each.name: each for each in measured[:1]}
-        if measured:
-            baseline.add(
-                self._settings.report / baseline.FILE, {each.name: each for each in measured}
-            )
+        fresh: dict[str, Measured] = {}
+        for timed in calls:
+            measured = {m.name: m for m in map(Measured.from_json, timed["measured"])}
+            self._registered |= set(timed["registered"])
+            if timed["store"]:
+                self._store |= dict([*measured.items()][:1])
+            fresh |= measured
+        self._measured |= set(fresh)
+        try:
+            if fresh:
+                baseline.add(self._settings.report / baseline.FILE, fresh)
+        except SparsityError as error:  # told when the session ends
+            self._unwritten = str(error)
 
     # Innermost: before the terminal reporter's, which prints the summary.
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Store the baseline, unless the run was interrupted."""
         result = yield
-        if self._store and session.exitstatus in _FINISHED:
+        if self._store and session.exitstatus in FINISHED:
             try:
                 self._write_baseline()
             except SparsityError as error:
-                self._say(f"\nERROR: {error}", red=True)
-                session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+                self._unwritten = str(error)
+        if self._unwritten:
+            say(self._config, f"\nERROR: {self._unwritten}", red=True)
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         return result
 
     def _write_baseline(self) -> None:
@@ -103,7 +114,7 @@ class SpeedController:
         folder = self._settings.baseline
         assert folder is not None  # or nothing was to be stored
         baseline.add(folder / baseline.FILE, self._store, keep=self._settings.update_new_only)
-        self._say(f"\n{len(self._store)} entries stored in {folder / baseline.FILE}")
+        say(self._config, f"\n{len(self._store)} entries stored in {folder / baseline.FILE}")
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Name the entries of the baseline that nothing was compared with."""
@@ -118,12 +129,6 @@ class SpeedController:
         if lines:
             terminalreporter.section("sparsity baseline")
             terminalreporter.write("\n".join(lines) + "\n")
-
-    def _say(self, line: str, **colour: bool) -> None:
-        terminal = self._config.pluginmanager.getplugin("terminalreporter")
-        if terminal is not None:
-            terminal.ensure_newline()
-            terminal.write_line(line, **colour)
 
 
 def _listed(what: str, names: Sequence[str]) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import shlex
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from pytest_sparsity.benchmarking.gate import baseline
 from pytest_sparsity.benchmarking.gate.against import Revision, names_kernel
 from pytest_sparsity.benchmarking.gate.processes import Processes
+from pytest_sparsity.benchmarking.gate.result import Measured
 from pytest_sparsity.benchmarking.gate.rules import Decision, Ruling
 from pytest_sparsity.benchmarking.gate.speed import Judged
 from pytest_sparsity.benchmarking.gate.speed import SpeedGate as Judge
@@ -49,6 +50,13 @@ class Timing:
         with locked(folder / f"timing-{self.target.device.replace(':', '-')}.lock"):
             yield
 
+    def keep(self, measured: Iterable[Measured]) -> None:
+        """Write what was measured before an interruption: no report may come of its test."""
+        found = {each.name: each for each in measured if each.seconds}
+        with suppress(SparsityError):  # the interruption is what counts
+            if found:
+                baseline.add(self.settings.report / baseline.FILE, found)
+
     def close(self) -> None:
         """End the processes, then remove what they imported from."""
         self.processes.close()
@@ -64,6 +72,8 @@ class SpeedGate:
         self._timing = timing
         self._settings = timing.settings
         self._item = item
+        self._timed = item.stash.setdefault(TIMED, [])
+        self._gated = item.stash.setdefault(GATED, [])
 
     def __call__(self, kernel: str | Kernel | Callable[..., Any]) -> Ruling | None:
         """Time ``kernel``, and fail the test if it became slower and --sparsity-gate says so.
@@ -79,51 +89,38 @@ class SpeedGate:
         """
         __tracebackhide__ = True
         found = _found(kernel)
-        try:
-            with self._timing.device_to_itself():
+        with self._timing.device_to_itself():
+            try:
                 judged = self._timing.judge.judge(found)
-        except BaseException:
-            self._keep()
-            raise
+            except BaseException:
+                self._keep()
+                raise
         self._tell(found, judged)
         self._conclude(judged)
         return judged.ruling
 
     def _keep(self) -> None:
-        """Write what was measured before an interruption: no report will come of this test."""
-        judged = self._timing.judge.current
-        if judged is None:
-            return
-        partial = [
-            m
-            for m in judged.measured(
-                self._timing.target,
-                versions=self._timing.versions,
-                test=self._item.nodeid,
-                partial=True,
-            )
-            if m.seconds
-        ]
-        if partial:
-            path = self._settings.report / baseline.FILE
-            baseline.add(path, {measured.name: measured for measured in partial})
+        if (judged := self._timing.judge.current) is not None:
+            self._timing.keep(self._measured(judged, partial=True))
+
+    def _measured(self, judged: Judged, **about: Any) -> list[Measured]:
+        target, versions = self._timing.target, self._timing.versions
+        return judged.measured(target, versions=versions, test=self._item.nodeid, **about)
 
     def _tell(self, kernel: Kernel, judged: Judged) -> None:
-        measured = judged.measured(
-            self._timing.target,
-            versions=self._timing.versions,
-            test=self._item.nodeid,
+        measured = self._measured(judged)
+        self._timed.append(
+            {
+                "measured": [m.to_json() for m in measured],
+                "store": judged.store,
+                "registered": sorted(registry.registered()),
+            }
         )
-        self._item.stash[TIMED] = {
-            "measured": [m.to_json() for m in measured],
-            "store": judged.store,
-            "registered": sorted(registry.registered()),
-        }
         if judged.ruling is None and not judged.fault:
             return
         ruling = judged.ruling
         decision = Decision.REGRESSED if judged.fault or ruling is None else ruling.decision
-        self._item.stash[GATED] = [
+        self._gated.append(
             {
                 "kind": "speed",
                 "id": kernel.id,
@@ -132,7 +129,7 @@ class SpeedGate:
                 "figures": figures(ruling),
                 "source": _source(kernel),
             }
-        ]
+        )
         self._item.user_properties.append(("gate", decision.value))
         if ruling is not None and ruling.ratio is not None:
             self._item.user_properties.append(("gate ratio", ruling.ratio.estimate))
@@ -167,6 +164,8 @@ class SpeedGate:
             words.append(f"--sparsity-baseline={settings.baseline}")
         if settings.tolerance is not None:
             words.append(f"--sparsity-tolerance={settings.tolerance}")
+        if settings.target != "cpu":
+            words.append(f"--sparsity-target={settings.target}")
         if settings.profile != "quick":
             words.append(f"--sparsity-profile={settings.profile}")
         return shlex.join([*words, "-k", self._item.name])

@@ -47,7 +47,14 @@ class State:
         with warnings.catch_warnings():
             if is_worker(self.config):  # the controlling process shows them, once
                 warnings.simplefilter("ignore", SparsityWarning)
-            return SweepSession(self.settings, self.progress, methods)
+            session = SweepSession(self.settings, self.progress, methods)
+        if "claims" in self.settings.suites:
+            from pytest_sparsity.claims.catalog import configurations
+            from pytest_sparsity.models.prepare import short_name
+
+            models = map(short_name, self.settings.models)
+            session.bench.expect(configurations(self.settings, models))
+        return session
 
     @property
     def progress(self) -> Progress:
@@ -87,6 +94,9 @@ class _Uncaptured:
 
 STATE = pytest.StashKey[State]()
 
+#: How a session ends that was not cut short: what it measured may be stored.
+FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+
 #: On an item: what its test measured, as plain data for the live display.
 MEASURED = pytest.StashKey[dict[str, Any]]()
 
@@ -97,9 +107,13 @@ CHECKED = pytest.StashKey[list[dict[str, Any]]]()
 #: ``decision``, ``reason``, ``figures`` and, where it is known, ``source`` ("FILE:LINE").
 GATED = pytest.StashKey[list[dict[str, Any]]]()
 
-#: On an item: what it timed, as plain data: ``measured`` (see ``benchmarking.gate.result``),
-#: ``store`` (whether it belongs into the baseline) and ``registered`` (ids of all kernels).
-TIMED = pytest.StashKey[dict[str, Any]]()
+#: On an item: the finding about a claim, as plain data: ``finding`` and ``seconds``.
+FOUND = pytest.StashKey[dict[str, Any]]()
+
+#: On an item: what it timed, call by call, as plain data: ``measured`` (the candidate
+#: first, see ``benchmarking.gate.result``), ``store`` (whether it belongs into the baseline) and
+#: ``registered`` (ids of all kernels).
+TIMED = pytest.StashKey[list[dict[str, Any]]]()
 
 
 def state_of(config: pytest.Config) -> State:

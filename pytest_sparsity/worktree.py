@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -68,6 +67,7 @@ def remove_abandoned(repository: str) -> None:
 
 
 def _remove(repository: str, parent: Path, folder: str) -> None:
-    run_git(repository, "worktree", "remove", "--force", os.fspath(folder))
+    # Twice: git locks a worktree while it makes it, and may have been killed over that.
+    run_git(repository, "worktree", "remove", "--force", "--force", folder)
     shutil.rmtree(parent, ignore_errors=True)
     run_git(repository, "worktree", "prune")

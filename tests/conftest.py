@@ -27,6 +27,17 @@ SMALL = (
 )
 
 
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Runs pytest, which is no worker of pytest-xdist although these tests may be in one.
+
+    pytest-benchmark would take it for one and warn of that while pytest ends, where an exception
+    leaves files open.
+    """
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    return pytester
+
+
 @pytest.fixture(scope="session")
 def sparsity_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder that tests share: it holds the calibration of tiny-random."""
@@ -39,6 +50,7 @@ def _imported() -> None:
     import matplotlib.pyplot
     import transformers
 
+    import pytest_sparsity.claim_check
     import pytest_sparsity.degradation
     import pytest_sparsity.reporting.picture
     import pytest_sparsity.reporting.summary

@@ -20,7 +20,7 @@ import speed
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.files import atomic_write
-from pytest_sparsity.progress import Progress
+from pytest_sparsity.progress import on_stream
 from pytest_sparsity.sweep.bench import versions
 from pytest_sparsity.targets import host_target
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     if "speed" in parts:
         speed.prove(results / "speed.jsonl", speed.WANTED, lambda line: print(line, flush=True))
     if "accuracy" in parts:
-        accuracy.prove(results / "accuracy.jsonl", options.cache, Progress(sys.stderr))
+        accuracy.prove(results / "accuracy.jsonl", options.cache, on_stream(sys.stderr))
     if "page" in parts:
         text = page.page(
             machine, speed.rows(results / "speed.jsonl"), accuracy.rows(results / "accuracy.jsonl")

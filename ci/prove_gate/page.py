@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 from accuracy_page import accuracy_section
@@ -65,7 +66,9 @@ _RULE_AB = """\
 {first} rounds in {processes} processes of each side; unless these are clearly fine, {second} fresh
 ones in as many fresh processes, which decide alone. Of each round counts the fastest process.
 Regressed is what takes more than {tolerance:g} % longer by the least of each five rounds, with an
-interval that is all slower."""
+interval that is all slower; ok is only what has no part of its interval beyond {tolerance:g} %.
+Where the median round takes more than {noisiest:g} times the fastest, nothing is called slower or
+faster by less than that."""
 
 _RULE_STORED = """\
 Stored are {second} rounds of each of {stored} processes, one after the other. Compared is the best
@@ -85,7 +88,7 @@ def page(machine: Mapping[str, Any], speed: Sequence[Row], accuracy: Sequence[Ro
     from neighbour import BOUT
 
     versions = machine["versions"]
-    return _TEXT.format(
+    text = _TEXT.format(
         device=machine["device"],
         cores=machine["cores"],
         when=machine["when"],
@@ -97,6 +100,7 @@ def page(machine: Mapping[str, Any], speed: Sequence[Row], accuracy: Sequence[Ro
             second=rules.SECOND_ROUNDS,
             processes=rules.PROCESSES,
             tolerance=100 * rules.TOLERANCE_CPU,
+            noisiest=rules.NOISIEST,
         ),
         rule_stored=_RULE_STORED.format(
             first=rules.FIRST_ROUNDS,
@@ -112,6 +116,15 @@ def page(machine: Mapping[str, Any], speed: Sequence[Row], accuracy: Sequence[Ro
         times=_times(speed),
         accuracy=accuracy_section(accuracy),
     )
+    return "\n\n".join(map(_filled, text.rstrip().split("\n\n"))) + "\n"
+
+
+def _filled(block: str) -> str:
+    """A paragraph in lines of 100 characters, after its heading; a table as it is."""
+    heading, _, rest = block.partition("\n") if block.startswith("#") else ("", "", block)
+    if not rest.startswith("|"):
+        rest = fill(rest, 100, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(part for part in (heading, rest) if part)
 
 
 def _decisions(rows: Sequence[Row], mode: str) -> str:
@@ -137,7 +150,7 @@ def _decisions(rows: Sequence[Row], mode: str) -> str:
                 "reached": "yes" if reached else "**no**",
             }
         )
-    return tabulate(table, headers="keys", tablefmt="github", disable_numparse=True)
+    return str(tabulate(table, headers="keys", tablefmt="github", disable_numparse=True))
 
 
 def _rivals(rows: Sequence[Row], mode: str) -> str:
@@ -158,7 +171,7 @@ def _rivals(rows: Sequence[Row], mode: str) -> str:
         for name in names
     ]
     headers = ["called slower, %", *map(_slow_down, groups)]
-    return tabulate(table, headers=headers, tablefmt="github", disable_numparse=True)
+    return str(tabulate(table, headers=headers, tablefmt="github", disable_numparse=True))
 
 
 def _share(alarms: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from pytest_benchmark.stats import Stats
@@ -23,8 +24,8 @@ def alarms(candidate: Samples, baseline: Samples, tolerance: float) -> Mapping[s
     """
     percent = 100 * tolerance
     rules: dict[str, Callable[[], bool]] = {
-        f"pytest-benchmark, compare-fail={field}:{percent:g}%": lambda field=field: _compare_fail(
-            field, percent, candidate, baseline
+        f"pytest-benchmark, compare-fail={field}:{percent:g}%": partial(
+            _compare_fail, field, percent, candidate, baseline
         )
         for field in ("min", "median", "mean")
     }

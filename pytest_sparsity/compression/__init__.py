@@ -4,6 +4,8 @@
 name                    what it does to the matrices of the decoder blocks
 ======================= =======================================================================
 ``loaded``              nothing
+``float32``             nothing, but the arithmetic of the whole model is in that dtype; so with
+                        ``bfloat16``, which rounds what was loaded in a finer one
 ``int8``                rounds to nearest, one scale per output
 ``int4``, ``int4-G``    rounds to nearest in groups of 64 (G) outputs of one input channel
 ``gptq4``, ``gptq4-G``  the same format, errors made up for as calibration says (GPTQ)
@@ -12,8 +14,9 @@ name                    what it does to the matrices of the decoder blocks
 ``sparsegpt-...``       the same: least damage, and the rest makes up for it (SparseGPT)
 ======================= =======================================================================
 
-Embeddings and output head stay as they were loaded, tied or not.  The result is an ordinary
-model: every weight has the value that its stored form means, in the dtype of the model.
+Embeddings and output head stay as they were loaded, tied or not; a cast has its own copies.  The
+result is an ordinary model: every weight has the value that its stored form means, in the dtype
+of the model.
 
 These are small references of our own, because no maintained library fits (tried with
 torch 2.13 on a CPU, transformers 5.23 and Python 3.11):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from pytest_sparsity.compression.names import Scheme
+from pytest_sparsity.compression.names import LOADED, Scheme
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.models.weights import plain_weight
@@ -15,9 +15,14 @@ def check(model: LanguageModel, scheme: Scheme) -> None:
     """See that ``scheme`` can be applied to every site of ``model``.
 
     Raises:
-        SparsityError: groups or patterns do not divide a matrix, or a weight is stored as
-            something else than plain numbers.
+        SparsityError: groups or patterns do not divide a matrix, a weight is stored as
+            something else than plain numbers, or a cast would change nothing.
     """
+    if scheme.kind == str(model.dtype).removeprefix("torch."):
+        raise SparsityError(
+            f"weights {scheme.name}: that is the dtype that {model.name} was loaded in; use "
+            f"{LOADED}, or another --sparsity-dtype"
+        )
     for site in model.sites:
         outputs, inputs = plain_weight(site, model.name).shape
         if scheme.group and outputs % math.lcm(2, scheme.group):

@@ -14,7 +14,7 @@ import torch
 from pytest_sparsity.compression import pruning, quantisation, stored
 from pytest_sparsity.compression.checks import check
 from pytest_sparsity.compression.hessian import second_moment
-from pytest_sparsity.compression.names import LOADED, Scheme, parse
+from pytest_sparsity.compression.names import CASTS, LOADED, Scheme, parse
 from pytest_sparsity.compression.sequence import Replace, Statistic, compress_in_sequence, put
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.files import locked, sha256_text
@@ -29,10 +29,11 @@ class Compressed:
     """A model whose weights were compressed.
 
     Attributes:
-        model: over the same embeddings and head, with weights of its own at the sites.
-        provenance: ``scheme``, ``parameters``, ``zeros`` (share of the sites' weights that is
-            zero), ``bits`` (stored per weight, scales included, zeros not left out),
-            ``calibration_tokens`` and ``seconds``.
+        model: over the same embeddings and head, with weights of its own at the sites; of a
+            cast, with a copy of everything.
+        provenance: ``scheme``, ``zeros`` (share of the sites' weights that is zero), ``bits``
+            (stored per weight, scales included, zeros not left out), ``calibration_tokens`` and
+            ``seconds``; of loaded weights ``scheme`` alone.
     """
 
     model: LanguageModel
@@ -57,13 +58,15 @@ def compress(
 
     Raises:
         SparsityError: the name is not known, the scheme does not fit the model's shapes, its
-            weights are packed already, or it needs text and there is none.
+            weights are packed already, it is a cast to the dtype that they have, or it needs
+            text and there is none.
     """
     if name == LOADED:
         return Compressed(model, {"scheme": LOADED})
     scheme = parse(name)
     check(model, scheme)
-    twin = replace(model.twin(), weights_hash=compressed_hash(model, name, tokens))
+    weights_hash = compressed_hash(model, name, tokens)
+    twin = replace(model.twin(compressed_dtype(model, name)), weights_hash=weights_hash)
     if not scheme.calibrated or cache is None:
         return _compressed(twin, scheme, tokens, progress)
     path = stored.path(cache, twin, scheme, _source_hash())
@@ -88,13 +91,21 @@ def compressed_hash(model: LanguageModel, name: str, tokens: Sequence[torch.Tens
     return sha256_text(model.weights_hash, scheme.name, text)
 
 
+def compressed_dtype(model: LanguageModel, name: str) -> torch.dtype:
+    """The dtype of what :func:`compress` gives, without compressing."""
+    if name not in CASTS:
+        return model.dtype
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
 def _compressed(
     twin: LanguageModel, scheme: Scheme, tokens: Sequence[torch.Tensor], progress: Progress
 ) -> Compressed:
     started, label = time.monotonic(), f"compress {twin.name} to {scheme.name}"
     if scheme.calibrated:
         compress_in_sequence(twin, tokens, *_calibrated(scheme), progress, label)
-    else:
+    elif scheme.kind not in CASTS:
         one = _uncalibrated(scheme)
         weights = [site.module.weight.detach() for site in twin.sites]
         with progress(label, len(weights), "matrix") as task:

@@ -10,14 +10,15 @@ from pytest_sparsity.errors import SparsityError
 LOADED = "loaded"
 #: Outputs that share a scale in four bits, if the name does not say.
 GROUP = 64
-QUANTISED = ("int8", "int4", "gptq4")
 PRUNED = ("magnitude", "wanda", "sparsegpt")
+#: The whole model in another dtype, embeddings and head included.
+CASTS = ("float32", "bfloat16")
 #: As in ``reference.semi_structured``, which imports torch.
 PATTERNS = ("2:4", "4:8", "8:16")
 #: Those that look at activations, and so need calibration text.
 CALIBRATED = ("gptq4", "wanda", "sparsegpt")
 KNOWN = (
-    f"{LOADED}, int8, int4 or int4-GROUP, gptq4 or gptq4-GROUP, and "
+    f"{LOADED}, int8, int4 or int4-GROUP, gptq4 or gptq4-GROUP, {', '.join(CASTS)}, and "
     f"{', '.join(PRUNED)} with a share (wanda-0.5) or a pattern (wanda-2:4)"
 )
 
@@ -27,7 +28,7 @@ class Scheme:
     """One way to compress weights.
 
     Attributes:
-        kind: of ``QUANTISED`` or ``PRUNED``.
+        kind: ``int8``, ``int4``, ``gptq4``, or one of ``PRUNED`` or ``CASTS``.
         group: outputs that share a scale; 0 where that does not apply.
         share: of the weights that is zeroed; 0 where that does not apply.
         pattern: (n, m): n of m consecutive inputs are kept; None where that does not apply.
@@ -60,7 +61,7 @@ def parse(name: str) -> Scheme:
         SparsityError: there is no such compression.
     """
     kind, dash, argument = name.partition("-")
-    if kind == "int8" and not dash:
+    if kind in ("int8", *CASTS) and not dash:
         return Scheme(kind)
     if kind in ("int4", "gptq4") and not dash:
         return Scheme(kind, GROUP)
@@ -75,6 +76,11 @@ def parse(name: str) -> Scheme:
         fix = f"a share between 0 and 1 (0.5) or one of the patterns {', '.join(PATTERNS)}"
         raise SparsityError(f"weights {name!r}: {kind} takes {fix}")
     raise SparsityError(f"weights {name!r} are not known; use {KNOWN}")
+
+
+def in_file_name(name: str) -> str:
+    """The name of a compression as a part of file names, which cannot hold a colon everywhere."""
+    return name.replace(":", "of")
 
 
 def canonical(name: str) -> str:

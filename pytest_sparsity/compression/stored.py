@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.compression.names import Scheme
+from pytest_sparsity.compression.names import Scheme, in_file_name
 from pytest_sparsity.compression.sequence import put
 from pytest_sparsity.errors import SparsityWarning
 from pytest_sparsity.files import atomic_write, sha256_text
@@ -29,8 +29,7 @@ def path(cache: Path, model: LanguageModel, scheme: Scheme, code: str) -> Path:
         code: identifies the code that they depend on.
     """
     key = sha256_text(model.weights_hash, str(model.dtype), str(model.device.type), code)[:16]
-    readable = scheme.name.replace(":", "of")
-    return cache / "weights" / f"{model.name}-{readable}-{key}.safetensors"
+    return cache / "weights" / f"{model.name}-{in_file_name(scheme.name)}-{key}.safetensors"
 
 
 def write(path: Path, model: LanguageModel, provenance: Mapping[str, Any]) -> None:

@@ -87,6 +87,7 @@ def score_documents(
     documents: Sequence[Window],
     reference: dict[str, torch.Tensor] | None = None,
     on_done: Callable[[], None] | None = None,
+    dense: LanguageModel | None = None,
 ) -> list[dict[str, Any]]:
     """Score every document on all cores.
 
@@ -95,6 +96,7 @@ def score_documents(
         documents: token windows; every token but the first is predicted from those before.
         reference: :func:`dense_states` of the same windows; None when ``model`` is dense.
         on_done: called after each document.
+        dense: the model whose states ``reference`` holds, if its head is not that of ``model``.
 
     Returns:
         Per document ``id``, ``tokens`` (predictions), ``log_likelihoods`` per token in nats,
@@ -110,15 +112,15 @@ def score_documents(
         return [score(window, states[:-1]) for window, states in zip(batch, hidden, strict=True)]
 
     def score(window: Window, hidden: torch.Tensor) -> dict[str, Any]:
-        dense = reference[window.id][:-1] if reference is not None else None
+        expected = reference[window.id][:-1] if reference is not None else None
         targets = window.tokens[1:].to(model.device)
         likelihoods, divergence, agreement = [], 0.0, 0
         with torch.inference_mode():
             for rows in in_rows(len(hidden)):
                 own = log_probabilities(model, hidden[rows])
                 likelihoods.append(own.gather(-1, targets[rows, None]).squeeze(-1))
-                if dense is not None:
-                    teacher = log_probabilities(model, dense[rows])
+                if expected is not None:
+                    teacher = log_probabilities(dense or model, expected[rows])
                     divergence += float(kl(teacher, own).sum())
                     agreement += int((teacher.argmax(-1) == own.argmax(-1)).sum())
                 else:

@@ -82,6 +82,7 @@ def score_probes(
     task: Task,
     probes: Sequence[Probe],
     reference: dict[str, States] | None = None,
+    dense: LanguageModel | None = None,
 ) -> list[dict[str, Any]]:
     """Divergence of every probe, on all cores.
 
@@ -90,6 +91,7 @@ def score_probes(
         task: whose items these are, for messages.
         probes: from :func:`make_probes`.
         reference: :func:`probe_states` of the dense model; None when ``model`` is it.
+        dense: the model whose states ``reference`` holds, if its head is not that of ``model``.
 
     Returns:
         Per item ``id``, ``tokens`` (as many of reasoning as of prose), and for
@@ -103,10 +105,11 @@ def score_probes(
 
     def score(probe: Probe) -> dict[str, Any]:
         own = _states(model, probe)
-        dense = (None, None) if reference is None else reference[probe.id]
+        expected = (None, None) if reference is None else reference[probe.id]
+        teacher = dense or model
         parts = {
-            "reasoning": _divergence(model, probe.reasoning, own[0], dense[0]),
-            "prose": _divergence(model, probe.prose, own[1], dense[1]),
+            "reasoning": _divergence(model, probe.reasoning, own[0], teacher, expected[0]),
+            "prose": _divergence(model, probe.prose, own[1], teacher, expected[1]),
         }
         values = [part["log_likelihood"] for part in parts.values()]
         check_finite(model, f"item {probe.id} of task {task.name}", values)
@@ -122,7 +125,11 @@ def _states(model: LanguageModel, probe: Probe) -> States:
 
 
 def _divergence(
-    model: LanguageModel, span: Span, own: torch.Tensor, dense: torch.Tensor | None
+    model: LanguageModel,
+    span: Span,
+    own: torch.Tensor,
+    dense: LanguageModel,
+    expected: torch.Tensor | None,
 ) -> dict[str, Any]:
     targets = torch.tensor(span.tokens[span.start :], device=model.device)
     divergence, likelihood, agreement = [], [], 0
@@ -130,10 +137,10 @@ def _divergence(
         for rows in in_rows(len(own)):
             values = log_probabilities(model, own[rows])
             likelihood.append(float(values.gather(-1, targets[rows, None]).sum()))
-            if dense is None:
+            if expected is None:
                 agreement += len(values)
                 continue
-            teacher = log_probabilities(model, dense[rows])
+            teacher = log_probabilities(dense, expected[rows])
             divergence.append(float(kl(teacher, values).sum()))
             agreement += int((teacher.argmax(-1) == values.argmax(-1)).sum())
     return {

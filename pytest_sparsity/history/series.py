@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pytest_sparsity.history.changes import ChangePoint, change_points
 from pytest_sparsity.history.entries import Entry
+from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, TASK_KINDS
 
 #: Metrics of which more is worse; of all others, less is.
-_COSTS = ("seconds", "perplexity", "kl")
+_COSTS = ("seconds", "perplexity", "kl", "answer_nll", "chain_nll")
+#: The end of a cell's id; what is before it may hold a colon as well, as in ``wanda-2:4``.
+_EVALUATION = re.compile(rf"-(?:(?:{'|'.join((PERPLEXITY, *TASK_KINDS))}):.*|{GENERATION})$")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,6 @@ def _numbers(entry: Entry) -> Iterable[tuple[str, float]]:
     for id, seconds in entry.seconds.items():
         yield f"seconds {id}", seconds
     for cell, metrics in entry.metrics.items():
-        configuration = cell.partition(":")[0].rpartition("-")[0]  # the evaluation is the metric's
+        configuration = _EVALUATION.sub("", cell)  # the metric names it
         for metric, value in metrics.items():
             yield f"{metric} {configuration}", value

@@ -157,6 +157,11 @@ _MODELS = (
         ),
         notice="under the Gemma Terms of Use, not open source",
     ),
+    ShippedModel(
+        name="relu-4m",
+        tokens="cd4f35e2b3bc263002201e308412f76f29f7e53a78f291c25ad50e152e4676f1",
+        notice="a small model of novels and of hackers' slang: for its ReLU, not for its knowledge",
+    ),
     RandomModel(name="tiny-random", seed=20260101),
 )
 

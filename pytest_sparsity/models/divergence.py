@@ -14,16 +14,17 @@ def kl(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
 
 
 def kl_gradient(
-    model: LanguageModel, dense: torch.Tensor, sparse: torch.Tensor
+    teacher: LanguageModel, dense: torch.Tensor, student: LanguageModel, sparse: torch.Tensor
 ) -> tuple[float, torch.Tensor]:
     """Sum over rows of KL(dense || sparse), and its gradient by the sparse hidden states.
 
     Logits are made a few rows at a time, so memory does not grow with the sequence.
 
     Args:
-        model: whose head maps hidden states to logits.
-        dense: hidden states of the dense model, [R, H].
-        sparse: hidden states of the sparse model, [R, H].
+        teacher: the dense model, whose head maps ``dense`` to logits.
+        dense: its hidden states, [R, H].
+        student: the sparse model, whose head maps ``sparse`` to logits.
+        sparse: its hidden states, [R, H].
 
     Returns:
         (sum in nats, gradient [R, H] in the dtype of ``sparse``).
@@ -31,9 +32,9 @@ def kl_gradient(
     total, gradient = 0.0, torch.empty_like(sparse)
     for rows in in_rows(len(sparse)):
         with torch.no_grad():
-            teacher = log_probabilities(model, dense[rows])
-        student = sparse[rows].detach().requires_grad_()
-        loss = kl(teacher, log_probabilities(model, student)).sum()
-        (gradient[rows],) = torch.autograd.grad(loss, student)
+            expected = log_probabilities(teacher, dense[rows])
+        own = sparse[rows].detach().requires_grad_()
+        loss = kl(expected, log_probabilities(student, own)).sum()
+        (gradient[rows],) = torch.autograd.grad(loss, own)
         total += float(loss.detach())
     return total, gradient

@@ -93,14 +93,26 @@ class LanguageModel:
         assert head is not None, "a causal language model has output embeddings"
         return head
 
-    def twin(self) -> LanguageModel:
+    def twin(self, dtype: torch.dtype | None = None) -> LanguageModel:
         """A second model over the same weights: modules are copied, tensors are shared.
 
         A plan attached to the twin does not touch this model, and costs no memory.
+
+        Args:
+            dtype: another one for the twin.  Its parameters are then cast copies, and what is
+                tied stays tied; buffers, such as rotary angles, have dtypes of their own and
+                are shared as ever.
         """
+        from torch import nn
+
+        dtype = dtype or self.dtype
         shared = [*self.model.parameters(), *self.model.buffers()]
-        model = copy.deepcopy(self.model, {id(tensor): tensor for tensor in shared})
+        memo = {id(tensor): tensor for tensor in shared}
+        if dtype != self.dtype:
+            for own in self.model.parameters():
+                memo[id(own)] = nn.Parameter(own.detach().to(dtype), requires_grad=False)
+        model = copy.deepcopy(self.model, memo)
         modules = dict(model.named_modules())
         names = {id(module): name for name, module in self.model.named_modules()}
         sites = tuple(replace(site, module=modules[names[id(site.module)]]) for site in self.sites)
-        return replace(self, model=model, sites=sites)
+        return replace(self, model=model, sites=sites, dtype=dtype)

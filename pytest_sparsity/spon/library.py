@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from pytest_sparsity.compression.names import LOADED, in_file_name
 from pytest_sparsity.errors import SparsityError, SparsityWarning
 from pytest_sparsity.files import locked, sha256_text
 from pytest_sparsity.methods.plan import Plan
@@ -48,6 +49,7 @@ class VectorLibrary:
         plan: Plan,
         streams: Mapping[str, torch.Tensor],
         teacher: LanguageModel | None = None,
+        weights: str = LOADED,
     ) -> SpontaneousVectors:
         """The trained vectors for ``plan`` on ``model``.
 
@@ -56,12 +58,13 @@ class VectorLibrary:
             plan: without vectors.
             streams: training text by source, int64 [T] each.
             teacher: the model as it was loaded, if the weights of ``model`` were compressed.
+            weights: what that compression is called, for names; hashes tell what fits.
 
         Raises:
             MissingVectors: none fit and ``when`` is ``never``.
             SparsityError: training failed, or vectors cannot be written.
         """
-        name = file_name(model.name, plan.method, plan.level)
+        name = file_name(model.name, plan.method, plan.level, weights)
         learnt = (teacher or model).weights_hash
         if self.when != "all" and (found := self._fitting(SHIPPED / name, model, plan, learnt)):
             return found
@@ -72,8 +75,9 @@ class VectorLibrary:
         if self.when == "never":
             if found := self._fitting(path, model, plan, learnt):
                 return found
+            compressed = "" if weights == LOADED else f" with weights {weights}"
             raise MissingVectors(
-                f"no trained spontaneous vectors fit {model.name} at {plan.method} "
+                f"no trained spontaneous vectors fit {model.name}{compressed} at {plan.method} "
                 f"{plan.level:.2f} (prefill {plan.prefill.name}); train them with "
                 "--sparsity-train missing, or leave trained out of --sparsity-spon"
             )
@@ -116,9 +120,10 @@ class VectorLibrary:
         return found if fits else None
 
 
-def file_name(model: str, method: str, level: float) -> str:
+def file_name(model: str, method: str, level: float, weights: str = LOADED) -> str:
     """Under which name vectors are kept, in the package and in caches."""
-    return f"{model}-{method}-{level!r}.safetensors"
+    network = model if weights == LOADED else f"{model}-{in_file_name(weights)}"
+    return f"{network}-{method}-{level!r}.safetensors"
 
 
 def _plain(value: object) -> object:

@@ -152,7 +152,7 @@ def train(
 
         best = look(0)
         step = 0
-        while step < recipe.steps:
+        while step < recipe.steps and best[0] > 0:  # or there is nothing to make up for
             fold()
             loss, gradients = student.loss(draw.next(), gradient=True)
             if not math.isfinite(loss):
@@ -213,9 +213,8 @@ class _Student:
                 dense = self._teacher.decoder(input_ids=part, use_cache=False).last_hidden_state
             with torch.set_grad_enabled(gradient):
                 sparse = self._twin.decoder(input_ids=part, use_cache=False).last_hidden_state
-            width = dense.shape[-1]
             total, by_hidden = kl_gradient(
-                self._teacher, dense.reshape(-1, width), sparse.detach().reshape(-1, width)
+                self._teacher, dense.flatten(0, -2), self._twin, sparse.detach().flatten(0, -2)
             )
             if not gradient:
                 return total, []

@@ -11,8 +11,13 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.compression.compress import Compressed, compress, compressed_hash
-from pytest_sparsity.compression.names import LOADED
+from pytest_sparsity.compression.compress import (
+    Compressed,
+    compress,
+    compressed_dtype,
+    compressed_hash,
+)
+from pytest_sparsity.compression.names import CASTS, LOADED
 from pytest_sparsity.errors import SparsityError, blaming
 from pytest_sparsity.evaluation.asked import asked_task
 from pytest_sparsity.evaluation.corpora import Corpus, assert_disjoint, corpus
@@ -74,6 +79,7 @@ class Bench:
         with blaming("--sparsity-methods"):
             for name in settings.methods:
                 self.method(name)
+        self._expected: dict[str, tuple[set[str], set[float]]] = {}
         self._attached: tuple[Configuration, LanguageModel, Attached] | None = None
         self._states: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
         self._probe_states: dict[tuple[str, str], dict[str, States]] = {}
@@ -214,21 +220,34 @@ class Bench:
     def _compressed_calibrator(self, model: str, weights: str) -> Calibrator:
         return self._calibrate(self.weighted_model(model, weights))
 
-    def prepared(self, model: str, weights: str = LOADED) -> Calibrator:
-        """The calibrator, with what all methods of the settings want at all their levels.
+    def expect(self, configurations: Iterable[Configuration]) -> None:
+        """Prepare these as well when their weights are, besides those of the settings."""
+        for configuration in configurations:
+            if configuration.method != "dense":
+                names, levels = self._expected.setdefault(configuration.weights, (set(), set()))
+                names.add(configuration.method)
+                levels.add(configuration.level)
 
-        That is one pass over the text (and one to resolve quantiles of float32).
+    def prepared(self, model: str, weights: str = LOADED) -> Calibrator:
+        """The calibrator, with what all methods want at all levels, of those that are expected.
+
+        Expected are the settings' and what :meth:`expect` was told.  That is one pass over the
+        text (and one to resolve quantiles of float32).
         """
         calibrator = self.calibrator(model, weights)
-        wants = (name for method in self.settings.methods for name in wants_of(self.method(method)))
-        calibrator.prepare(self.settings.levels, wants)
+        names, levels = self._expected.get(weights, (set(), set()))
+        if weights in self.settings.weights or weights not in self._expected:
+            names, levels = names.union(self.settings.methods), levels.union(self.settings.levels)
+        wants = (want for name in sorted(names) for want in wants_of(self.method(name)))
+        calibrator.prepare(sorted(levels), wants)
         return calibrator
 
     def preparation(self, configuration: Configuration) -> dict[str, Any]:
         """What a sparse configuration took before it could be measured, as tokens and seconds.
 
         ``calibration`` is shared with other configurations; ``method`` is what the method did
-        beyond it, and ``spon`` the training of vectors.  All are those of the run that made
+        beyond it, and ``spon`` the training of vectors, with the hash of the weights that it was
+        for: for casts those of the model as it was loaded.  All are those of the run that made
         them, also where they come from the cache.
         """
         wants = wants_of(self.method(configuration.method))
@@ -241,7 +260,8 @@ class Bench:
             found["method"] = dict(plan_cost)
         if configuration.spon == TRAINED:
             own = self.vectors(configuration).provenance
-            found["spon"] = {"tokens": own.get("training_tokens"), "seconds": own.get("seconds")}
+            named = {"tokens": "training_tokens", "seconds": "seconds", "weights": "weights"}
+            found["spon"] = {name: own.get(key) for name, key in named.items()}
         return found
 
     def _calibrate(self, model: LanguageModel) -> Calibrator:
@@ -252,7 +272,11 @@ class Bench:
     def _hashes(self, model: str, weights: str) -> tuple[str, str]:
         """Hashes of the weights and of their calibration, without compressing anything."""
         loaded, tokens = self.model(model), self.calibration_tokens(model)
-        named = replace(loaded, weights_hash=compressed_hash(loaded, weights, tokens))
+        named = replace(
+            loaded,
+            weights_hash=compressed_hash(loaded, weights, tokens),
+            dtype=compressed_dtype(loaded, weights),
+        )
         return named.weights_hash, self._calibrate(named).hash
 
     @cache  # noqa: B019
@@ -276,13 +300,16 @@ class Bench:
         Raises:
             MissingVectors: it needs trained vectors, and none fit.
         """
+        if configuration.spon == TRAINED and configuration.weights in CASTS:
+            # The numbers are the same, at most rounded: what they lose by sparsity is, too.
+            return self.vectors(replace(configuration, weights=LOADED))
         plan = self.plan(configuration.without_spon)
         calibrator = self.calibrator(configuration.model, configuration.weights)
         if configuration.spon == MEAN_RESIDUAL:
             return mean_residual(calibrator.model, plan, calibrator.tokens, self.progress)
         streams = self.training_streams(configuration.model)
         teacher = self.model(configuration.model)
-        return self.library.get(calibrator.model, plan, streams, teacher)
+        return self.library.get(calibrator.model, plan, streams, teacher, configuration.weights)
 
     @cached_property
     def library(self) -> VectorLibrary:
@@ -344,7 +371,7 @@ class Bench:
         weights, calibration = self._hashes(configuration.model, configuration.weights)
         key: dict[str, Any] = {
             "weights": weights,
-            "dtype": str(model.dtype).removeprefix("torch."),
+            "dtype": str(compressed_dtype(model, configuration.weights)).removeprefix("torch."),
             "target": self.target.fingerprint,
             "seed": settings.seed,
             "data": self._data(cell),

@@ -96,11 +96,11 @@ def _perplexity(
         attached.achieved.reset()
         attached.counting = True
     try:
-        documents = [*have, *score_documents(model, fresh, reference)]
+        scored = score_documents(model, fresh, reference, dense=bench.model(name))
     finally:
         if attached is not None:
             attached.counting = False
-    return {"documents": documents}
+    return {"documents": [*have, *scored]}
 
 
 def _achieved(attached: Attached, before: Counts) -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pytest_sparsity.errors import SparsityError, SparsityWarning
-from pytest_sparsity.files import atomic_write, cannot_write, check_writable, locked
+from pytest_sparsity.files import append_line, atomic_write, check_writable, locked
 from pytest_sparsity.sweep.record import ForeignRecord, Record
 
 
@@ -54,24 +52,7 @@ class RecordStore:
         Raises:
             SparsityError: it cannot be written; what was there before is kept.
         """
-        line = (record.to_json() + "\n").encode()
-        with locked(self.folder / ".locks" / "records.lock"):
-            try:
-                # Unbuffered: a buffer would write its rest, on closing, after the truncation.
-                with self.path.open("ab", buffering=0) as stream:
-                    start = _end_of_last_line(self.path)
-                    os.truncate(self.path, start)
-                    try:
-                        rest = memoryview(line)
-                        while rest:
-                            rest = rest[stream.write(rest) :]
-                        os.fsync(stream.fileno())
-                    except OSError:
-                        with contextlib.suppress(OSError):
-                            os.truncate(self.path, start)
-                        raise
-            except OSError as error:
-                raise cannot_write(self.path, error) from error
+        append_line(self.path, record.to_json())
         self.refresh()
 
     def refresh(self) -> None:
@@ -118,16 +99,3 @@ class RecordStore:
         known = self._records.get(record.id)
         if known is None or len(record.units) >= len(known.units):
             self._records[record.id] = record
-
-
-def _end_of_last_line(path: Path) -> int:
-    """Where an incomplete last line begins: the size of the file if there is none."""
-    size = end = path.stat().st_size
-    with path.open("rb") as stream:
-        while end:
-            start = max(0, end - (1 << 16))
-            stream.seek(start)
-            if (found := stream.read(end - start).rfind(b"\n")) >= 0:
-                return start + found + 1
-            end = start
-    return 0 if size else size

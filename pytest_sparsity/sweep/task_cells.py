@@ -132,7 +132,8 @@ def _divergence(
     reference = None
     if not cell.configuration.is_reference:
         reference = bench.probe_states(cell.configuration.model, task.name, probes)
-    return score_probes(model, task, probes, reference)
+    dense = bench.model(cell.configuration.model)
+    return score_probes(model, task, probes, reference, dense)
 
 
 _SCORERS: Mapping[str, Scorer] = {

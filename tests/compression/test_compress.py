@@ -8,7 +8,7 @@ from torch import nn
 
 from pytest_sparsity.compression import compress as module
 from pytest_sparsity.compression import pruning
-from pytest_sparsity.compression.compress import compress, compressed_hash
+from pytest_sparsity.compression.compress import compress, compressed_dtype, compressed_hash
 from pytest_sparsity.compression.hessian import second_moment
 from pytest_sparsity.compression.names import parse
 from pytest_sparsity.compression.sequence import put
@@ -37,6 +37,7 @@ def weights(model):
 def test_loaded_is_the_model_itself(model):
     assert compress(model, "loaded").model is model
     assert compressed_hash(model, "loaded") == model.weights_hash
+    assert compressed_dtype(model, "loaded") == compressed_dtype(model, "int8") == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -136,6 +137,60 @@ def test_hashes(model, texts):
         same = compressed_hash(model, name, texts) == compressed_hash(model, name, other)
         assert same == (not parse(name).calibrated)
     assert compressed_hash(model, "wanda-.5", texts) in hashes
+
+
+# --- casts
+
+
+@pytest.mark.parametrize(("loaded", "cast"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+@pytest.mark.parametrize("family", ["tiny-random", "gemma3"])
+def test_a_cast_is_the_loaded_model_in_another_arithmetic(family, loaded, cast, texts, small_model):
+    if family == "tiny-random":
+        model = load_model(family, dtype=loaded)
+    else:
+        wide = small_model(family)
+        model = wide if loaded == "float32" else compress(wide, loaded).model
+    before = {k: v.clone() for k, v in model.model.state_dict().items()}
+    found = compress(model, cast)
+    made, dtype = found.model, getattr(torch, cast)
+    after = made.model.state_dict()
+    assert {k: v.dtype for k, v in after.items()} == dict.fromkeys(before, dtype)
+    assert all(torch.equal(v, before[k].to(dtype)) for k, v in after.items())
+    for k, v in model.model.state_dict().items():
+        assert v.dtype == model.dtype
+        assert torch.equal(v, before[k])
+    assert (made.dtype, compressed_dtype(model, cast)) == (dtype, dtype)
+    assert made.weights_hash == compressed_hash(model, cast) != model.weights_hash
+    assert (made.head.weight is made.model.get_input_embeddings().weight) == (
+        model.head.weight is model.model.get_input_embeddings().weight
+    )
+    assert not any(p.requires_grad for p in made.model.parameters())
+    hidden, own = (hidden_states(m, texts[0]) for m in (made, model))
+    assert (hidden.dtype, own.dtype) == (dtype, model.dtype)
+    assert 0 < float((hidden - own).norm() / own.norm()) < 0.05
+    assert (found.provenance["scheme"], found.provenance["bits"]) == (
+        cast,
+        8 * made.sites[0].module.weight.element_size(),
+    )
+
+
+def test_a_cast_of_the_loaded_values_is_that_model(texts):
+    """Loading in float32 what bfloat16 has rounded is the cast, bit for bit."""
+    narrow, wide = (load_model("tiny-random", dtype=d) for d in ("bfloat16", "float32"))
+    for parameter in wide.model.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    cast = compress(narrow, "float32").model
+    assert torch.equal(hidden_states(cast, texts[0]), hidden_states(wide, texts[0]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_cast_that_would_change_nothing(dtype):
+    with pytest.raises(SparsityError) as caught:
+        compress(load_model("tiny-random", dtype=dtype), dtype)
+    assert str(caught.value) == (
+        f"weights {dtype}: that is the dtype that tiny-random was loaded in; use loaded, or "
+        "another --sparsity-dtype"
+    )
 
 
 # --- on disk

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_sparsity.compression.names import KNOWN, PATTERNS, Scheme, canonical, parse
+from pytest_sparsity.compression.names import (
+    KNOWN,
+    PATTERNS,
+    Scheme,
+    canonical,
+    in_file_name,
+    parse,
+)
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.reference import semi_structured
 
@@ -13,6 +20,8 @@ from pytest_sparsity.reference import semi_structured
     ("name", "scheme"),
     [
         ("int8", Scheme("int8")),
+        ("float32", Scheme("float32")),
+        ("bfloat16", Scheme("bfloat16")),
         ("int4", Scheme("int4", group=64)),
         ("int4-32", Scheme("int4", group=32)),
         ("gptq4", Scheme("gptq4", group=64)),
@@ -32,10 +41,20 @@ def test_one_name_per_scheme():
     assert canonical("wanda-0.50") == canonical("wanda-.5") == "wanda-0.5"
     assert canonical("int4-64") == "int4"
     assert canonical("magnitude-0.0001") == "magnitude-0.0001"
+    assert canonical("float32") == "float32"
+
+
+def test_file_names_hold_no_colon():
+    assert in_file_name("wanda-2:4") == "wanda-2of4"
+    assert in_file_name("wanda-0.5") == "wanda-0.5"
 
 
 @pytest.mark.parametrize(
-    "name", ["int3", "int8-64", "int4-", "int4-0", "int4--8", "int4-x", "gptq8", "Wanda-0.5", ""]
+    "name",
+    [
+        *("int3", "int8-64", "int4-", "int4-0", "int4--8", "int4-x", "gptq8", "Wanda-0.5", ""),
+        *("float32-0.5", "float16", "bfloat16-"),
+    ],
 )
 def test_unknown(name):
     with pytest.raises(SparsityError) as caught:

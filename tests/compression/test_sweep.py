@@ -11,6 +11,7 @@ import torch
 from pytest_sparsity.options import default_settings
 from pytest_sparsity.spon.library import VectorLibrary
 from pytest_sparsity.spon.training import Recipe
+from pytest_sparsity.spon.vectors import SpontaneousVectors
 from pytest_sparsity.sweep import bench as bench_module
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.session import SweepSession
@@ -90,14 +91,15 @@ def test_one_compressed_model_at_a_time(session):
 def test_spon_learns_from_the_model_as_it_was_loaded(session, tmp_path, monkeypatch):
     seen = []
 
-    def get(self, model, plan, streams, teacher=None):
-        seen.append((model, plan, teacher))
+    def get(self, model, plan, streams, teacher, weights):
+        seen.append((model, plan, teacher, weights))
         raise LookupError
 
     monkeypatch.setattr(VectorLibrary, "get", get)
     with pytest.raises(LookupError):
         session.bench.vectors(replace(SPARSE, spon="trained"))
-    model, plan, teacher = seen[0]
+    model, plan, teacher, weights = seen[0]
+    assert weights == "int4-32"
     assert model is session.bench.weighted_model(MODEL, "int4-32")
     assert plan.selectors == session.bench.plan(SPARSE).selectors
     assert teacher is session.bench.model(MODEL)
@@ -117,6 +119,74 @@ def test_vectors_of_another_teacher_do_not_fit(session, tmp_path):
     ]
     assert teachers == 2 * [model.weights_hash, loaded.weights_hash]
     assert len(list((tmp_path / "vectors").rglob("*.safetensors"))) == 2
+
+
+def test_level_zero_is_the_compressed_model(session):
+    """Bit for bit: what vectors win back at level 0 is what compression took."""
+    dense = session.record(CELL.weights_only)
+    for weights in ("int4-32", "wanda-0.5"):
+        sparse = replace(SPARSE, level=0.0, weights=weights)
+        both = [
+            session.record(replace(CELL, configuration=c)).measured["documents"]
+            for c in (sparse, sparse.weights_only)
+        ]
+        assert both[0] == both[1]
+    assert dense.measured["documents"] != session.record(CELL.dense).measured["documents"]
+
+
+def test_vectors_at_level_zero_win_back_what_compression_took(session, monkeypatch):
+    recipe = Recipe(8, 4, 32, held_out=4, check_every=4, rate=0.2, warmup=2)
+    monkeypatch.setattr(bench_module, "Recipe", lambda **_: recipe)
+    session.bench.settings = replace(session.settings, train="all")
+    sparse = replace(SPARSE, level=0.0, weights="magnitude-0.5", spon="trained")
+    looks = [loss for _, loss in session.bench.vectors(sparse).provenance["held_out_loss"]]
+    assert min(looks) < looks[0]
+    cell = replace(CELL, configuration=sparse)
+    assert session.record(cell).key["spon"] == session.bench.vectors(sparse).hash
+    assert {c.metric for c in session.compare(cell)} >= {"perplexity:austen", "recovery:austen"}
+
+
+def test_a_cast_of_the_weights(session, monkeypatch):
+    """Its own dtype, calibration and hash; divergence from the model as it was loaded."""
+    session.bench.settings = replace(session.settings, dtype="bfloat16")
+    sparse = replace(SPARSE, weights="float32")
+    cell = replace(CELL, configuration=sparse)
+    keys = [session.bench.key(each) for each in (cell, cell.dense)]
+    assert [key["dtype"] for key in keys] == ["float32", "bfloat16"]
+    model = session.bench.weighted_model(MODEL, "float32")
+    assert keys[0]["weights"] == model.weights_hash != keys[1]["weights"]
+    assert keys[0]["calibration"] == session.bench.calibrator(MODEL, "float32").hash
+    compared = {c.metric: c.value.estimate for c in session.compare(cell.weights_only)}
+    assert 0 < compared["kl:austen"] < 0.01
+    both = {c.metric: c.value.estimate for c in session.compare(cell)}
+    assert both["kl:austen"] > compared["kl:austen"]
+    assert session.compare(replace(cell, evaluation="generation"))
+
+
+def test_vectors_of_the_loaded_weights_serve_a_cast(session, monkeypatch):
+    asked = []
+
+    def get(self, model, plan, streams, teacher, weights):
+        asked.append(weights)
+        a = {site.name: torch.ones(site.module.in_features) for site in model.sites}
+        return SpontaneousVectors(a, {"weights": model.weights_hash})
+
+    monkeypatch.setattr(VectorLibrary, "get", get)
+    session.bench.settings = replace(session.settings, dtype="bfloat16")
+    cast = replace(SPARSE, weights="float32", spon="trained")
+    found = session.bench.vectors(cast)
+    assert asked == ["loaded"]
+    assert found is session.bench.vectors(replace(cast, weights="loaded"))
+    assert session.bench.plan(cast).bias["0.q"].dtype == torch.float32
+    own = session.bench.plan(replace(cast, spon="off"))
+    assert session.bench.plan(cast).selectors == own.selectors
+    told = session.bench.preparation(cast)["spon"]
+    assert told["weights"] == session.bench.model(MODEL).weights_hash
+    residual = session.bench.vectors(replace(cast, spon="mean_residual"))
+    assert (
+        residual.provenance["weights"]
+        == session.bench.weighted_model(MODEL, "float32").weights_hash
+    )
 
 
 def test_a_sweep_of_weights(sweep):
@@ -142,6 +212,10 @@ def test_a_sweep_of_weights(sweep):
     ("given", "complaint"),
     [
         ("int4", "*--sparsity-weights: weights int4: groups of 64 do not divide the 32 outputs*"),
+        (
+            "float32,bfloat16",
+            "*--sparsity-weights: weights *: that is the dtype that tiny-random was loaded in*",
+        ),
         ("int3", "*--sparsity-weights 'int3': weights 'int3' are not known; use loaded, int8*"),
         ("wanda-2", "*--sparsity-weights 'wanda-2': weights 'wanda-2': wanda takes a share*"),
         ("loaded,", "*--sparsity-weights 'loaded,': give a comma-separated list*"),

@@ -51,7 +51,7 @@ class Project:
         self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, cache: Path
     ) -> None:
         self.pytester = pytester
-        #: For :meth:`signalled`; a kernel makes it.
+        #: For :meth:`signalled`; see :meth:`marking`.
         self.mark = pytester.path / "mark"
         self._monkeypatch = monkeypatch
         self._cache = f"--sparsity-cache={cache}"
@@ -109,6 +109,15 @@ class Project:
         """What the kernel does besides; ``CALLS`` has an entry for each call in the process."""
         lines = f"CALLS.append(0)\n    {statement}\n    for _ in"
         self.change("for _ in", lines)
+
+    def marking(self) -> str:
+        """Statements that make :attr:`mark`, whole at once: the number of their process."""
+        return (
+            "import os, pathlib; "
+            f"part = pathlib.Path('{self.mark}.' + str(os.getpid())); "
+            "part.write_text(str(os.getpid())); "
+            f"part.replace('{self.mark}')"
+        )
 
     def signalled(self, run: subprocess.Popen[str], number: int) -> str:
         """Send a signal when :attr:`mark` is there; what it printed until it ended."""

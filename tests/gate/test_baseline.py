@@ -84,7 +84,10 @@ def _entry(**changes: Any) -> str:
         (_entry(seconds=[-1.0] * 8), "that cannot be read (it has times that are not positive)"),
         (_entry(seconds=[1e999] * 8), "that cannot be read (it has times that are not finite)"),
         (_entry(seconds=[1.0]), "that cannot be read (its processes do not add up"),
+        (_entry(processes=[0, 8]), "that cannot be read (its processes do not add up"),
         (_entry(colour="red"), "has an entry 'op/mine' that cannot be read"),
+        (_entry(versions="2.13"), "cannot be read (its versions or companions are no table)"),
+        (_entry(companions={"launches": "3"}), "(its companions are no whole numbers)"),
         ("\udcff", "cannot be read"),
     ],
 )

@@ -59,6 +59,15 @@ def test_a_clock_that_goes_backwards(project: Any, clock: str) -> None:
     strict.stdout.fnmatch_lines(["--sparsity-strict: *inconclusive*: the clock went backwards *"])
 
 
+def test_a_clock_that_never_worked(project: Any) -> None:
+    """Not even how long a sample takes is known, and the kernel is not to blame."""
+    project.each_call("__import__('sys').modules['__main__'].clock = lambda: 5.0")
+    project.commit()
+    result = project.run("--sparsity-gate=fail", "--sparsity-against=main")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*inconclusive*: the clock went backwards in 30 rounds"])
+
+
 @pytest.mark.parametrize(
     ("against", "reason"),
     [

@@ -20,8 +20,7 @@ def git(project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     run = project.commit()
     project.write(20)  # fresh processes are started after the first rounds
-    pid = "str(__import__('os').getpid())"
-    project.each_call(f"len(CALLS) == 400 and open({str(project.mark)!r}, 'w').write({pid})")
+    project.each_call(f"if len(CALLS) == 400: {project.marking()}")
     return run
 
 
@@ -33,9 +32,14 @@ def assert_nothing_left(project: Any, git: Any, tmp_path: Path) -> None:
         os.kill(worker, 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_rounds_are_kept(project: Any, git: Any, tmp_path: Path, number: int) -> None:
-    run = project.start(*AGAINST)
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [(signal.SIGINT, ()), (signal.SIGTERM, ()), (signal.SIGTERM, ("-n", "2"))],
+)
+def test_rounds_are_kept(
+    project: Any, git: Any, tmp_path: Path, number: int, options: tuple[str, ...]
+) -> None:
+    run = project.start(*AGAINST, *options)
     output = project.signalled(run, number)
     assert run.returncode == pytest.ExitCode.INTERRUPTED, output
     assert "INTERNALERROR" not in output
@@ -72,10 +76,7 @@ def test_the_script_removes_its_own_worktree(
 ) -> None:
     """The sweep of the base lies in a worktree, which is interrupted here."""
     project.pytester.makeconftest(
-        "import os, pathlib, time\n"
-        "def pytest_configure():\n"
-        f"    pathlib.Path({str(project.mark)!r}).write_text(str(os.getpid()))\n"
-        "    time.sleep(1200)\n"
+        f"import time\ndef pytest_configure():\n    {project.marking()}\n    time.sleep(1200)\n"
     )
     git("commit", "-qam", "two")
     project.write(10)

@@ -93,6 +93,37 @@ def test_damaged_records_are_refused_before_work(
         assert path.read_text() == content
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--sparsity-gate=fail"], "the gate compared nothing: nothing was tested"),
+        (["--sparsity-update"], "nothing was stored in *stored"),
+        (
+            ["--sparsity-gate=fail", "--sparsity-update-new-only"],
+            "the gate compared nothing: nothing was tested",
+        ),
+    ],
+)
+def test_nothing_measured_is_not_green(
+    pytester: pytest.Pytester, options: list[str], words: str
+) -> None:
+    pytester.makepyfile("def test_nothing(): ...")
+    pytester.mkdir("stored").joinpath("speed.json").write_text('{"schema": 1, "entries": {}}')
+    result = pytester.runpytest_inprocess(*options, "--sparsity-baseline=stored")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines([f"ERROR: {words}"])
+
+
+def test_folders_with_percent_signs(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_nothing(): ...")
+    pytester.mkdir("50%d {x}").joinpath("speed.json").write_text('{"schema": 1, "entries": {}}')
+    folder = "--sparsity-baseline=50%d {x}"
+    result = pytester.runpytest_inprocess("--sparsity-update", folder, "--sparsity-report=100%s")
+    result.stdout.fnmatch_lines(["ERROR: nothing was stored in *50%d {x}"])
+    refused = pytester.runpytest_inprocess("--sparsity-gate=fail", "--sparsity-baseline=7%s")
+    refused.stderr.fnmatch_lines(["ERROR: --sparsity-baseline: *7%s holds no stored run *"])
+
+
 def test_settings_of_the_gate(pytester: pytest.Pytester) -> None:
     from pytest_sparsity.options import read_settings, to_json
 

@@ -121,6 +121,16 @@ def test_series_of_metrics_are_named_by_configuration():
         "perplexity:austen m-teal-0.50",
         "seconds sparse_linear/cpu (rows=1)",
     ]
+    metrics = {
+        "m-wanda-2:4-teal-0.50-spon-task:sva": {"accuracy:sva": 0.5},
+        "m-wanda-2:4-teal-0.50-generation": {"path:generation": 0.5},
+        "m-dense-perplexity:my:text.txt": {"kl:my:text.txt": 0.0},
+    }
+    assert [s.name for s in all_series([night(0, seconds={}, metrics=metrics)])] == [
+        "accuracy:sva m-wanda-2:4-teal-0.50-spon",
+        "kl:my:text.txt m-dense",
+        "path:generation m-wanda-2:4-teal-0.50",
+    ]
 
 
 def test_less_accuracy_is_worse():
@@ -129,6 +139,15 @@ def test_less_accuracy_is_worse():
         for n in range(20)
     ]
     (series,) = all_series(runs, only="accuracy")
+    assert series.worse(series.changes[0])
+
+
+def test_a_less_likely_answer_is_worse():
+    runs = [
+        night(n, metrics={"m-dense-answer_likelihood:x": {"answer_nll:x": 1.0 if n < 10 else 1.5}})
+        for n in range(20)
+    ]
+    (series,) = all_series(runs, only="answer_nll")
     assert series.worse(series.changes[0])
 
 
@@ -203,3 +222,26 @@ def test_a_sweep_refuses_before_it_measures(finished, assert_refused):
     result = finished.here("--sparsity-sweep", f"--sparsity-history={path}")
     assert_refused(result, "--sparsity-history", "has schema 9")
     assert path.read_text() == '{"schema": 9}\n'
+
+
+def test_a_run_tells_of_a_last_line_that_is_left_out(history, pytester):
+    history.write_bytes(history.read_bytes()[:-30])
+    before = history.read_bytes()
+    pytester.makepyfile("def test_nothing(): ...")
+    result = pytester.runpytest_inprocess("-Werror", f"--sparsity-history={history}")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["WARNING: *history.jsonl: the last line is incomplete and left *"])
+    assert history.read_bytes() == before  # nothing was measured
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [("hello\n{}\n", "line 1 is damaged"), ('{"schema": 9}\n', "line 1 has schema 9 and this")],
+)
+def test_a_run_refuses_what_it_could_not_append_to(pytester, assert_refused, content, complaint):
+    path = pytester.path / "h.jsonl"
+    path.write_text(content)
+    pytester.makepyfile("def test_nothing(): ...")
+    result = pytester.runpytest_inprocess(f"--sparsity-history={path}")
+    assert_refused(result, "--sparsity-history", complaint)
+    assert path.read_text() == content

@@ -36,9 +36,9 @@ def run(
 
     _ = pytest_sparsity
 
-    def here(source: str, *options: str) -> pytest.RunResult:
-        pytester.makepyfile(TIMING + source)
-        return pytester.runpytest_inprocess(f"--sparsity-cache={sparsity_cache}", *options)
+    def here(source: str, *options: str, **how: Any) -> pytest.RunResult:
+        pytester.makepyfile(TIMING + source.replace("\n        ", "\n"))
+        return pytester.runpytest_inprocess(f"--sparsity-cache={sparsity_cache}", *options, **how)
 
     return here
 
@@ -50,7 +50,7 @@ def test_what_it_reports(run: Any, pytester: pytest.Pytester) -> None:
             seen = []
             result = paired_benchmark(
                 {"mine": [work(1e-3), work(1e-3)], "theirs": work(2e-3)},
-                work={"mine": 1000000},
+                work={"mine": 1000000, "theirs": 4000000},
                 check=lambda name, output: seen.append((name, output)),
                 rounds=20,
             )
@@ -59,32 +59,38 @@ def test_what_it_reports(run: Any, pytester: pytest.Pytester) -> None:
             assert 1.8 < ratio.estimate < 2.2
             assert ratio.low <= ratio.high
             assert result.measured["mine"].bandwidth == pytest.approx(1e9, rel=0.1)
-            assert result.measured["theirs"].bandwidth is None
+            assert result.share_of_ideal("mine", "theirs") == pytest.approx(0.5, rel=0.1)
             assert len(result.measured["mine"].seconds) == 20
             assert result.measured["mine"].iterations in (2, 3)
             assert result.measured["mine"].peak_bytes == 0
-            assert "GB/s" in str(result) and "times theirs" in str(result)
+            text = str(result)
+            assert "GB/s" in text and "times theirs" in text and "% of the ideal" in text
             result.assert_not_slower("mine", "theirs")
             benchmark(work(1e-5))
-        """.replace("\n        ", "\n")
+        """
     )
     result.assert_outcomes(passed=1)
+    assert result.ret == 0
     told = json.loads((pytester.path / "sparsity-report" / "speed.json").read_text())
     assert set(told["entries"]) == {"mine", "theirs"}
 
 
-def test_slower_fails(run: Any) -> None:
+def test_slower_fails(run: Any, pytester: pytest.Pytester) -> None:
     result = run(
         """
         def test_it(paired_benchmark):
             result = paired_benchmark({"mine": work(3e-3), "theirs": work(2e-3)}, rounds=20)
             result.assert_not_slower("mine", "theirs", tolerance=0.08)
-        """.replace("\n        ", "\n")
+        """
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         ["E*AssertionError: mine takes 1.* times as long as theirs [[]*], tolerance 8.0%, 60 *"]
     )
+    content = json.loads((pytester.path / "sparsity-report" / "benchmark.json").read_text())
+    rounds = {each["params"]["kernel"]: each["stats"]["rounds"] for each in content["benchmarks"]}
+    assert rounds == {"mine": 80, "theirs": 80}
+    assert len(content["benchmarks"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -127,10 +133,68 @@ def test_rounds_before_an_exception_are_kept(run: Any, pytester: pytest.Pytester
                 if len(calls) > 40:
                     raise OSError("worn out")
             paired_benchmark({"tired": tired})
-        """.replace("\n        ", "\n")
+        """
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E*AssertionError: tired: OSError: worn out in round *, * kept"])
     told = json.loads((pytester.path / "sparsity-report" / "speed.json").read_text())
     assert told["entries"]["tired"]["partial"]
     assert told["entries"]["tired"]["seconds"]
+
+
+def test_rounds_before_ctrl_c_are_kept(run: Any, pytester: pytest.Pytester) -> None:
+    result = run(
+        """
+        def test_it(paired_benchmark):
+            calls = []
+            def cancelled():
+                calls.append(0)
+                work(2e-3)()
+                if len(calls) > 40:
+                    raise KeyboardInterrupt
+            paired_benchmark({"first": work(2e-3)}, rounds=20)
+            paired_benchmark({"cancelled": cancelled})
+        """,
+        no_reraise_ctrlc=True,
+    )
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    told = json.loads((pytester.path / "sparsity-report" / "speed.json").read_text())
+    assert told["entries"]["cancelled"]["partial"]
+    assert 10 < len(told["entries"]["cancelled"]["seconds"]) < 30
+
+
+def test_a_result_that_is_wrong_afterwards_is_no_whole_run(
+    run: Any, pytester: pytest.Pytester
+) -> None:
+    result = run(
+        """
+        def test_it(paired_benchmark):
+            seen = []
+            def check(name, output):
+                seen.append(output)
+                assert len(seen) < 2, "wrong"
+            paired_benchmark({"mine": work(2e-3)}, check=check, rounds=20)
+        """
+    )
+    result.assert_outcomes(failed=1)
+    told = json.loads((pytester.path / "sparsity-report" / "speed.json").read_text())
+    assert told["entries"]["mine"]["partial"]
+
+
+def test_times_that_cannot_be_written(run: Any, pytester: pytest.Pytester) -> None:
+    source = """
+        def test_it(paired_benchmark):
+            paired_benchmark({"mine": work(2e-3)}, rounds=20)
+            with open("sparsity-report/speed.json", "w") as file:
+                file.write("hello")
+        """
+    report = pytester.mkdir("sparsity-report")
+    result = run(source)
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    result.stdout.fnmatch_lines(["ERROR: *speed.json is truncated, or no JSON *; restore it, or *"])
+    assert "INTERNALERROR" not in result.stdout.str()
+    again = run(source)
+    assert again.ret == pytest.ExitCode.USAGE_ERROR
+    again.stderr.fnmatch_lines(["ERROR: --sparsity-report: *speed.json is truncated, or no JSON *"])
+    assert (report / "speed.json").read_text() == "hello"

@@ -69,6 +69,21 @@ def test_side_by_side(factor: float, decision: Decision) -> None:
         assert ruling.rounds == 30
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.5])
+def test_on_a_machine_that_is_too_busy_nothing_is_slower_or_faster(factor: float) -> None:
+    busy = [value * (1.0 if i % 5 == 0 else 2.5) for i, value in enumerate(QUIET)]
+    for candidate, baseline in ((busy, times(1 / factor)), (times(factor), busy)):
+        ruling = ab_second(candidate, baseline, 0.04)
+        assert ruling.decision is Decision.INCONCLUSIVE
+        assert "too busy: the median round took 2.5 times" in ruling.reason
+    much = ab_second(busy, times(0.3), 0.04)
+    assert much.decision is Decision.REGRESSED
+    assert stored(1.0, 0.01, [3.5, 3.4, 3.6], 0.1, noise=2.5).decision is Decision.REGRESSED
+    ruling = stored(1.0, 0.01, [1.5, 1.4, 1.6], 0.1, noise=2.5)
+    assert ruling.decision is Decision.INCONCLUSIVE
+    assert "too busy" in ruling.reason
+
+
 @pytest.mark.parametrize("blocks", [(1.0, 1.2, 1.2, 1.0, 1.2, 1.0), (0.9, 0.9, 1.2, 1.0, 1.2, 1.0)])
 def test_blocks_that_disagree_neither_condemn_nor_acquit(blocks: tuple[float, ...]) -> None:
     ruling = ab_first([x for x in blocks for _ in range(5)], [1.0] * 30, 0.04)

@@ -23,7 +23,7 @@ def test_against_a_stored_time(project: Any) -> None:
 
     assert project.run(*STORED).ret == 0
 
-    project.write(30)
+    project.write(60)
     slower = project.run(*STORED)
     slower.assert_outcomes(failed=1)
     slower.stdout.fnmatch_lines(
@@ -74,7 +74,7 @@ def test_entries_that_do_not_fit(project: Any) -> None:
 
 def test_against_a_revision(project: Any) -> None:
     git = project.commit()
-    project.write(20)
+    project.write(60)
     options = ("--sparsity-gate=fail", "--sparsity-against=main")
     slower = project.run(*options)
     slower.assert_outcomes(failed=1)
@@ -124,3 +124,17 @@ def test_a_kernel_that_is_not_right(project: Any, line: str, message: str) -> No
     result = project.run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([f"sparse_linear/mine {message}"])
+
+
+def test_several_kernels_in_one_test(project: Any) -> None:
+    project.pytester.makepyfile(
+        test_gate="def test_both(speed_gate):\n"
+        "    for name in ('torch', 'mine'):\n"
+        "        speed_gate(f'sparse_linear/{name}')\n"
+    )
+    both = {"sparse_linear/torch", "sparse_linear/mine"}
+    assert project.run(*STORE).ret == 0
+    assert set(project.entries("stored")) == set(project.entries()) == both
+    assert project.run(*STORED, "--sparsity-tolerance=0.9").ret == 0
+    told = json.loads((project.pytester.path / "sparsity-report" / "gate.json").read_text())
+    assert {each["id"] for each in told["decisions"]} == both

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.revision import commit_of, repository_of
+from pytest_sparsity.revision import commit_of, repository_of, run_git
 from pytest_sparsity.worktree import Worktree, remove_abandoned
 
 Git = Callable[..., str]
@@ -107,3 +107,21 @@ def test_a_repository_that_git_refuses(
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     with pytest.raises(SparsityError, match="dubious ownership"):
         repository_of(repository)
+
+
+def test_one_that_is_cut_short_leaves_nothing(
+    tmp_path: Path, repository: str, git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git is killed while it checks out, and has locked the worktree until it is whole."""
+
+    def killed(folder: str, *words: str) -> subprocess.CompletedProcess[str]:
+        if words[:2] != ("worktree", "add"):
+            return run_git(folder, *words)
+        run_git(folder, *words)
+        run_git(folder, "worktree", "lock", "--reason=initializing", words[-2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytest_sparsity.worktree.run_git", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Worktree(repository, "main")
+    assert _left(tmp_path, git) == (0, 0)

@@ -191,7 +191,7 @@ def test_the_gradient_in_rows_is_the_gradient(cap: float | None, small_model: An
     model = small_model("gemma3", final_logit_softcapping=cap)
     generator = torch.Generator().manual_seed(0)
     dense, sparse = (torch.randn(150, 32, generator=generator) for _ in range(2))
-    total, gradient = kl_gradient(model, dense, sparse)
+    total, gradient = kl_gradient(model, dense, model, sparse)
     leaf = sparse.clone().requires_grad_()
     loss = kl(log_probabilities(model, dense), log_probabilities(model, leaf)).sum()
     (expected,) = torch.autograd.grad(loss, leaf)

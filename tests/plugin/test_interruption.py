@@ -81,8 +81,9 @@ def test_resume_of_nothing(sweep, assert_refused, content, complaint):
     assert_refused(sweep.here("--sparsity-resume"), "--sparsity-resume", complaint)
 
 
-def test_interrupt_leaves_a_summary(sweep):
-    status, output = _after_lines(sweep, 3, signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_a_summary(sweep, number):
+    status, output = _after_lines(sweep, 3, number)
     assert status == pytest.ExitCode.INTERRUPTED
     assert "KeyboardInterrupt" in output
     assert "INTERNALERROR" not in output

@@ -450,6 +450,17 @@ def test_vectors_make_up_for_compressed_weights(skewed: Any) -> None:
     alone = train(compressed, plan, STREAMS, QUICK)
     assert alone.provenance["teacher"] == compressed.weights_hash
     assert not any(vector.any() for vector in alone.a.values())  # nothing is lost
+    assert alone.provenance["held_out_loss"] == [(0, 0.0)]  # and no time on looking for it
+
+
+def test_the_student_may_be_of_another_dtype(skewed: Any) -> None:
+    """A cast has a head of its own; its hidden states do not fit the teacher's."""
+    plan = plan_of(skewed)
+    narrow = compress(skewed, "bfloat16").model
+    found = train(narrow, plan, STREAMS, replace(QUICK, steps=4), teacher=skewed)
+    looks = [loss for _, loss in found.provenance["held_out_loss"]]
+    assert min(looks) < 0.9 * looks[0]
+    assert found.provenance["dtype"] == "bfloat16"
 
 
 def test_the_pace_adds_up_what_both_take(skewed: Any) -> None:

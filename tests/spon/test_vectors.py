@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pytest_sparsity.compression.compress import compress
 from pytest_sparsity.errors import SparsityError, SparsityWarning
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibration import magnitude_quantiles
@@ -315,6 +316,36 @@ def test_shipped_vectors_that_do_not_fit_are_not_used(
         VectorLibrary(tmp_path / "cache", RECIPE).get(tiny, plan, STREAMS)
     VectorLibrary(tmp_path / "cache", RECIPE, "missing").get(tiny, plan, STREAMS)
     assert trainings == [RECIPE]
+
+
+def test_vectors_of_compressed_weights_have_names_of_their_own() -> None:
+    assert file_name("m", "teal", 0.5) == "m-teal-0.5.safetensors"
+    assert file_name("m", "teal", 0.0, "wanda-2:4") == "m-wanda-2of4-teal-0.0.safetensors"
+
+
+def test_shipped_vectors_of_other_weights_are_never_used(
+    tiny: Any, tmp_path: Path, shipped: Path, trainings: list[Recipe]
+) -> None:
+    """Whatever a file is called, the hashes in it decide."""
+    int8, plan = compress(tiny, "int8").model, plan_of(tiny)
+    own = trained(int8, plan, RECIPE, teacher=tiny.weights_hash)
+    library = VectorLibrary(tmp_path / "cache", RECIPE)
+    for weights, provenance in (
+        ("loaded", own.provenance),
+        ("int4-32", own.provenance),
+        ("int8", trained(tiny, plan, RECIPE).provenance),
+        ("int8", trained(int8, plan, RECIPE).provenance),  # taught by the int8 model itself
+    ):
+        path = shipped / file_name("tiny-random", "teal", 0.5, weights)
+        SpontaneousVectors(own.a, provenance).save(path)
+        with pytest.raises(MissingVectors, match="fit tiny-random with weights int8 at teal"):
+            library.get(int8, plan, STREAMS, tiny, "int8")
+        with pytest.raises(MissingVectors):
+            library.get(compress(tiny, "int4-32").model, plan, STREAMS, tiny, "int4-32")
+    with pytest.raises(MissingVectors, match="fit tiny-random at teal"):
+        library.get(tiny, plan, STREAMS)  # the first file has its name
+    own.save(shipped / file_name("tiny-random", "teal", 0.5, "int8"))
+    assert library.get(int8, plan, STREAMS, tiny, "int8").provenance["teacher"] == tiny.weights_hash
 
 
 def test_missing_vectors_are_trained_once(

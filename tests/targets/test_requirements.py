@@ -170,6 +170,25 @@ def test_markers(pytester: pytest.Pytester) -> None:
     )
 
 
+def test_strict_fails_an_absent_target(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.sparsity(target="cuda:99")
+        def test_it():
+            pass
+
+        @pytest.mark.skip(reason="not ours")
+        def test_other():
+            pass
+        """
+    )
+    result = pytester.runpytest_inprocess("--sparsity-strict")
+    result.assert_outcomes(errors=1, skipped=1)
+    result.stdout.fnmatch_lines(["--sparsity-strict: *needs cuda:99, this machine has *"])
+
+
 def test_a_marker_of_its_own_does_not_hide_the_one_of_the_class(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -111,7 +111,4 @@ def _entry(path: Path, id: str, content: Any) -> Measured:
 
 
 def _bad(path: Path, what: str) -> SparsityError:
-    return SparsityError(
-        f"{path} {what}; take it from where it was stored, or move it away and measure it again "
-        f"with --sparsity-update --sparsity-baseline={path.parent}"
-    )
+    return SparsityError(f"{path} {what}; restore it, or move it away and measure again")

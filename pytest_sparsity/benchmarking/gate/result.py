@@ -32,7 +32,7 @@ class Measured:
         test: node id of the test that measured it.
         when: ISO time, UTC.
         partial: it was interrupted, or the contender failed, before all rounds were done.
-        companions: figures that are the same in every run (:mod:`..gate.companions`).
+        companions: figures that are the same in every run (``companions.py``).
     """
 
     name: str
@@ -98,6 +98,11 @@ class Measured:
         Raises:
             ValueError: it is not whole.
         """
+        tables: list[Any] = [content.get(name, {}) for name in ("versions", "companions")]
+        if not all(isinstance(table, Mapping) for table in tables):
+            raise ValueError("its versions or companions are no table")
+        if not all(isinstance(figure, int) for figure in tables[1].values()):
+            raise ValueError("its companions are no whole numbers")
         try:
             found = cls(
                 **{
@@ -108,7 +113,7 @@ class Measured:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"incomplete: {error}") from error
-        if sum(found.processes) != len(found.seconds):
+        if sum(found.processes) != len(found.seconds) or not all(found.processes):
             raise ValueError("its processes do not add up to its samples")
         if any(not value > 0 for value in found.seconds):
             raise ValueError("it has times that are not positive")

@@ -10,6 +10,9 @@ differs between processes for all their lives is not in all of them.  So two con
 - with a stored time, by the mean of the three fastest samples: beyond a tolerance that is no
   narrower than the differences between the processes it was stored from, in every one of several
   processes.
+
+On a machine so busy that the median round takes twice as long as the fastest, only what is slower
+or faster by more than that is decided.
 """
 
 from __future__ import annotations
@@ -33,6 +36,10 @@ STORED_PROCESSES = 5
 TOLERANCE_CPU, TOLERANCE_CUDA, TOLERANCE_STORED = 0.04, 0.05, 0.10
 #: A stored time must be exceeded by this many times the spread of its processes, too.
 SPREADS = 3.0
+#: Median over best time beyond which a machine is too busy to call anything slower or faster,
+#: unless by more than that.  In the decisions of docs/gate.md, beside a neighbour that is busy a
+#: third of the time, it was at most 1.7.
+NOISIEST = 2.0
 _BLOCK = 5
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
@@ -108,7 +115,12 @@ def ab_second(
 
 
 def stored(
-    baseline: float, spread: float, runs: Sequence[float], tolerance: float, rounds: int = 0
+    baseline: float,
+    spread: float,
+    runs: Sequence[float],
+    tolerance: float,
+    rounds: int = 0,
+    noise: float = 1.0,
 ) -> Ruling:
     """Best times of fresh processes against a stored one.
 
@@ -119,6 +131,7 @@ def stored(
             and calls for one more.
         tolerance: least fraction that counts.
         rounds: samples of each process.
+        noise: median over best of the last process.
 
     Raises:
         ValueError: there are no runs.
@@ -131,6 +144,8 @@ def stored(
     if ratio.low > 1 + limit:
         if len(runs) < PROCESSES:
             decision, reason = Decision.INCONCLUSIVE, "slower, not yet confirmed"
+        elif _too_busy(noise, ratio):
+            decision, reason = Decision.INCONCLUSIVE, _busy(noise)
         else:
             decision, reason = Decision.REGRESSED, f"slower in each of {len(runs)} processes"
     elif ratio.low < 1 / (1 + limit):
@@ -182,6 +197,7 @@ def _ab(
 ) -> Ruling:
     ratio = block_minimum_ratio(candidate, baseline, seed=seed)
     value = ratio.estimate
+    noise = max(float(np.median(series)) / best(series) for series in (candidate, baseline))
     if value > 1 + tolerance and ratio.low > 1:
         decision, reason = Decision.REGRESSED, "slower"
     elif value < 1 / (1 + tolerance) and ratio.high < 1:
@@ -190,6 +206,8 @@ def _ab(
         decision, reason = Decision.OK, "within the tolerance"
     else:
         decision, reason = Decision.INCONCLUSIVE, "the rounds do not decide"
+    if decision in (Decision.REGRESSED, Decision.IMPROVED) and _too_busy(noise, ratio):
+        decision, reason = Decision.INCONCLUSIVE, _busy(noise)
     return Ruling(
         decision,
         reason,
@@ -200,3 +218,12 @@ def _ab(
         rounds=len(candidate),
         stage=stage,
     )
+
+
+def _too_busy(noise: float, ratio: Interval) -> bool:
+    """Whether the machine may have made the difference: it is no larger than its own moods."""
+    return noise > NOISIEST and ratio.low < noise and ratio.high > 1 / noise
+
+
+def _busy(noise: float) -> str:
+    return f"the machine is too busy: the median round took {noise:.1f} times the fastest"

@@ -127,7 +127,7 @@ class SpeedGate:
                 found.ruling = not_comparable(f"{found.against} {fault}")
         except Doubtful as doubt:
             found.store, found.partial = False, True
-            found.ruling = replace(not_comparable(str(doubt)), decision=Decision.INCONCLUSIVE)
+            found.ruling = Ruling(Decision.INCONCLUSIVE, str(doubt))
         found.ruling = self._with_companions(found)
         return found
 
@@ -223,9 +223,15 @@ class SpeedGate:
         while True:
             (now,) = self._now(found)
             ruling = rules.stored(
-                min(entry.bests), entry.spread, now.bests, tolerance, now.processes[-1]
+                min(entry.bests),
+                entry.spread,
+                now.bests,
+                tolerance,
+                now.processes[-1],
+                found.sides[0].noise,
             )
-            if ruling.decision is not Decision.INCONCLUSIVE:
+            decided = ruling.decision is not Decision.INCONCLUSIVE
+            if decided or len(now.processes) >= rules.PROCESSES:
                 if entry.source == now.source:
                     ruling = replace(ruling, reason=f"{ruling.reason}, of the same source")
                 return ruling

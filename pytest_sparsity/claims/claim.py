@@ -1,0 +1,141 @@
+"""What a claim is, and how its parts add up to a finding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pytest_sparsity.claims import rules
+from pytest_sparsity.claims.evidence import CannotTest, Evidence
+from pytest_sparsity.claims.finding import Effect, Finding, Outcome
+from pytest_sparsity.options import Settings
+from pytest_sparsity.stats import Interval
+from pytest_sparsity.sweep.cell import Cell
+
+
+class Claim(Protocol):
+    """One claim, and how it is decided; all of it fixed before anything is measured."""
+
+    @property
+    def number(self) -> str:
+        """``"1"`` to ``"12"``, or the name of a part of the question."""
+
+    @property
+    def sentence(self) -> str:
+        """The claim as it was made."""
+
+    @property
+    def definition(self) -> str:
+        """What it means here, in quantities that can be measured."""
+
+    @property
+    def rule(self) -> str:
+        """When it is supported and when refuted."""
+
+    def cells(self, model: str, settings: Settings) -> list[Cell]:
+        """Every cell that is needed."""
+
+    def decide(self, evidence: Evidence) -> Finding:
+        """Measure and decide.
+
+        Raises:
+            CannotTest: something that is needed cannot be had here.
+            BrokenEvidence: what was measured contradicts itself.
+        """
+
+
+@dataclass(frozen=True)
+class Part:
+    """One figure and what it says about a claim.
+
+    Attributes:
+        effect: the figure.
+        outcome: by the claim's rule; None for a figure that is only reported.
+        asked: what the claim says of it, in words: ``below 0``.
+    """
+
+    effect: Effect
+    outcome: Outcome | None = None
+    asked: str = ""
+
+    def __str__(self) -> str:
+        if self.outcome is Outcome.UNTESTABLE:
+            return self.effect.label  # it says why; there is no figure
+        return f"{self.effect.text} ({self.asked} claimed)" if self.asked else self.effect.text
+
+
+def below(label: str, interval: Interval, unit: str, limit: float) -> Part:
+    """A figure that must be less than ``limit``."""
+    effect = Effect(label, interval, unit, limit)
+    return Part(effect, rules.below(interval, limit), f"below {_limit(limit, unit)}")
+
+
+def above(label: str, interval: Interval, unit: str, limit: float) -> Part:
+    """A figure that must be more than ``limit``."""
+    effect = Effect(label, interval, unit, limit)
+    return Part(effect, rules.above(interval, limit), f"above {_limit(limit, unit)}")
+
+
+def at_least(label: str, interval: Interval, unit: str, limit: float) -> Part:
+    """A figure that must be ``limit`` or more."""
+    effect = Effect(label, interval, unit, limit)
+    return Part(effect, rules.at_least(interval, limit), f"at least {_limit(limit, unit)}")
+
+
+def within(label: str, interval: Interval, unit: str, low: float, high: float) -> Part:
+    """A figure that must be in ``low`` to ``high``."""
+    effect = Effect(label, interval, unit, high)
+    asked = f"{_limit(low, unit)} to {_limit(high, unit)}"
+    return Part(effect, rules.within(interval, low, high), asked)
+
+
+def beside(label: str, interval: Interval, unit: str, limit: float | None = None) -> Part:
+    """A figure that is reported and decides nothing."""
+    return Part(Effect(label, interval, unit, limit))
+
+
+def conclude(
+    claim: str,
+    evidence: Evidence,
+    parts: Sequence[Part],
+    data: Mapping[str, Any] | None = None,
+    remark: str = "",
+) -> Finding:
+    """The finding that all parts hold, or that one does not.
+
+    Args:
+        claim: its number.
+        evidence: what was measured.
+        parts: at least one that decides.
+        data: kept with the finding.
+        remark: added to its reason.
+    """
+    outcome = rules.all_of(part.outcome for part in parts if part.outcome is not None)
+    why = [str(part) for part in parts if part.outcome is outcome]
+    return Finding(
+        claim,
+        evidence.model,
+        outcome,
+        "; ".join([*why, remark] if remark else why),
+        tuple(part.effect for part in parts),
+        tuple(evidence.used),
+        dict(data or {}),
+    )
+
+
+def _limit(limit: float, unit: str) -> str:
+    return f"{100 * limit:+g} %" if unit == "relative" else f"{limit:g}"
+
+
+def investigate(claim: Claim, evidence: Evidence) -> Finding:
+    """What the evidence says about a claim; a cell that fails makes it one not to be tested.
+
+    Raises:
+        BrokenEvidence: what was measured contradicts itself.
+    """
+    try:
+        return claim.decide(evidence)
+    except CannotTest as error:
+        cells = tuple(evidence.used)
+        return Finding(claim.number, evidence.model, Outcome.UNTESTABLE, str(error), (), cells)

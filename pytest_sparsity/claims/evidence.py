@@ -1,0 +1,183 @@
+"""What a claim is decided on: the records of one model, measured when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from pytest_sparsity.claims.losses import Losses
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.options import Settings
+from pytest_sparsity.stats import Interval
+from pytest_sparsity.sweep.cell import PERPLEXITY, Cell, Configuration
+from pytest_sparsity.sweep.record import Record
+from pytest_sparsity.sweep.session import SweepSession
+
+#: Ratio of the times of two functions, the first over the second.
+Stopwatch = Callable[[Callable[[], object], Callable[[], object]], Interval]
+
+#: What a threshold may skip less than its level says, as a fraction.
+_POINTS = 0.02
+
+
+class CannotTest(Exception):
+    """Something that a claim needs cannot be had here; the message says what and why."""
+
+
+class BrokenEvidence(Exception):
+    """Records contradict each other or themselves, so that no verdict may rest on them."""
+
+
+class Evidence:
+    """The records of one model.
+
+    Every cell is measured once, with the documents and items of one draw: more would be chosen
+    by what the first ones say, and a claim's figures would depend on who else measured.
+
+    Args:
+        session: measures, or finds in the report folder.
+        model: short name.
+        stopwatch: for claims about time; None where times cannot be taken.
+
+    Attributes:
+        used: every record that was asked for, by the id of its cell.
+    """
+
+    def __init__(
+        self, session: SweepSession, model: str, stopwatch: Stopwatch | None = None
+    ) -> None:
+        self.session = session
+        self.model = model
+        self.used: dict[str, Record] = {}
+        self._stopwatch = stopwatch
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the session."""
+        return self.session.settings
+
+    def record(self, cell: Cell) -> Record:
+        """The record of a cell, measured if need be.
+
+        Raises:
+            CannotTest: it cannot be measured.
+            BrokenEvidence: it is not what it says it is.
+        """
+        if cell.id not in self.used:
+            with self.needing(cell.id):
+                found = self.session.record(cell)
+            _check_skipped(found)
+            self.used[cell.id] = found
+        return self.used[cell.id]
+
+    def gather(self, cells: Iterable[Cell]) -> None:
+        """Measure cells in their order: the same weights and configuration are made only once.
+
+        Raises:
+            CannotTest: one cannot be measured.
+            BrokenEvidence: one is not what it says it is.
+        """
+        for cell in cells:
+            self.record(cell)
+
+    def has(self, cell: Cell) -> bool:
+        """Whether a cell that is not indispensable can be measured; measures it."""
+        try:
+            self.record(cell)
+        except CannotTest:
+            return False
+        return True
+
+    def losses(
+        self, corpus: str, configurations: Sequence[Configuration], confidence: float = 0.95
+    ) -> Losses:
+        """The negative log-likelihoods of configurations on the same documents.
+
+        Args:
+            corpus: name of an evaluation corpus.
+            configurations: of this model.
+            confidence: of the intervals that will be asked for.
+
+        Raises:
+            CannotTest: one cannot be measured.
+            BrokenEvidence: they were not measured on the same documents.
+        """
+        cells = [Cell(c, f"{PERPLEXITY}:{corpus}") for c in dict.fromkeys(configurations)]
+        documents = {c.configuration: self._documents(c) for c in cells}
+        first = next(iter(documents.values()))
+        shape = [(d["id"], d["tokens"]) for d in first]
+        for cell in cells:
+            if [(d["id"], d["tokens"]) for d in documents[cell.configuration]] != shape:
+                raise BrokenEvidence(
+                    f"{cell.id} was not measured on the same documents as {cells[0].id}"
+                )
+        return Losses(
+            corpus=corpus,
+            tokens=np.array([d["tokens"] for d in first], dtype=np.float64),
+            nll={
+                configuration: -np.array([sum(d["log_likelihoods"]) for d in found])
+                for configuration, found in documents.items()
+            },
+            seed=self.settings.seed,
+            confidence=confidence,
+        )
+
+    @staticmethod
+    @contextmanager
+    def needing(what: str) -> Iterator[None]:
+        """Say of ``what`` that it cannot be had, if what is done with it is not possible.
+
+        Raises:
+            CannotTest: a SparsityError was raised inside.
+        """
+        try:
+            yield
+        except SparsityError as error:
+            raise CannotTest(f"{what}: {error}") from error
+
+    def time_ratio(self, first: Callable[[], object], second: Callable[[], object]) -> Interval:
+        """Time of the first function over that of the second, taken side by side.
+
+        Raises:
+            CannotTest: times cannot be taken.
+        """
+        if self._stopwatch is None:
+            raise CannotTest(
+                "times are taken by pytest's fixture paired_benchmark, which is absent"
+            )
+        return self._stopwatch(first, second)
+
+    def cost(self) -> dict[str, Any]:
+        """What the evidence took: measuring, and per configuration calibration and training."""
+        records = list(self.used.values())
+        totals = {
+            name: round(sum(record.cost[name] for record in records), 3)
+            for name in ("seconds", "tokens")
+        }
+        preparation: dict[str, Mapping[str, Any]] = {
+            record.cell.configuration.id: record.measured["preparation"]
+            for record in records
+            if "preparation" in record.measured
+        }
+        return {"measuring": totals, "preparation": preparation}
+
+    def _documents(self, cell: Cell) -> list[dict[str, Any]]:
+        return self.record(cell).units[: self.settings.sizes.documents]
+
+
+def _check_skipped(record: Record) -> None:
+    """A threshold's configuration must have skipped what its level says, or it is another one.
+
+    It may skip more: activations are smaller in the sparse model than in the dense one.
+    """
+    configuration = record.cell.configuration
+    achieved = record.measured.get("achieved", {}).get("weighted")
+    if configuration.method != "teal" or achieved is None:
+        return
+    if achieved < configuration.level - _POINTS:
+        raise BrokenEvidence(
+            f"{record.cell.id} skipped {achieved:.1%} of the weights, not {configuration.level:.1%}"
+        )

@@ -1,0 +1,127 @@
+"""What was found about a claim: an outcome, why, and the figures behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from pytest_sparsity.stats import Interval
+
+
+class Outcome(str, Enum):
+    """What the data say about a claim."""
+
+    SUPPORTED = "supported"
+    REFUTED = "refuted"
+    INCONCLUSIVE = "inconclusive"
+    UNTESTABLE = "cannot be tested here"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One figure with its interval.
+
+    Attributes:
+        label: what it is, in words.
+        interval: its value and what the data say about it.
+        unit: ``nats`` (per token), ``share`` (0.1 is a tenth), ``relative`` (0.02 is 2 % more),
+            ``times`` (1 is no difference), ``correlation`` or ``count``.
+        limit: what the claim holds it against; None where it is reported beside.
+    """
+
+    label: str
+    interval: Interval
+    unit: str
+    limit: float | None = None
+
+    @property
+    def text(self) -> str:
+        """``share recovered on austen 0.461 [0.442, 0.480]``; relative changes in percent."""
+        i = self.interval
+        if math.isnan(i.estimate):
+            return f"{self.label} undefined ({i.note})"
+        if self.unit == "relative":
+            low, high = f"{100 * i.low:+.3g}", f"{100 * i.high:+.3g}"
+            return f"{self.label} {100 * i.estimate:+.3g} % [{low}, {high}]"
+        unit = f" {self.unit}" if self.unit in ("nats", "times") else ""
+        return f"{self.label} {i.estimate:.3g}{unit} [{i.low:.3g}, {i.high:.3g}]"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; infinities and NaN as text, which JSON lacks."""
+        interval = {f.name: _plain(getattr(self.interval, f.name)) for f in fields(Interval)}
+        return {
+            "label": self.label,
+            "interval": interval,
+            "unit": self.unit,
+            "limit": self.limit,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Effect:
+        """Read what :meth:`to_json` made."""
+        given = content["interval"]
+        real = ("estimate", "low", "high", "confidence", "detectable")
+        interval = Interval(
+            **{name: float(given[name]) for name in real}, n=given["n"], note=given["note"]
+        )
+        return cls(content["label"], interval, content["unit"], content["limit"])
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one claim on one model.
+
+    Attributes:
+        claim: ``"1"`` to ``"12"``, or a part of the question: ``sparsity-reasoning``,
+            ``hot-cold``, ``reasoning-first``.
+        model: short name.
+        outcome: what the data say.
+        why: one sentence with the figures that decide.
+        effects: every figure.
+        cells: ids of the cells behind them.
+        data: whatever else is worth keeping, as plain JSON.
+    """
+
+    claim: str
+    model: str
+    outcome: Outcome
+    why: str
+    effects: tuple[Effect, ...] = ()
+    cells: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, see :meth:`from_json`."""
+        return {
+            "claim": self.claim,
+            "model": self.model,
+            "outcome": self.outcome.value,
+            "why": self.why,
+            "effects": [effect.to_json() for effect in self.effects],
+            "cells": list(self.cells),
+            "data": dict(self.data),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Finding:
+        """Read what :meth:`to_json` made.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        return cls(
+            content["claim"],
+            content["model"],
+            Outcome(content["outcome"]),
+            content["why"],
+            tuple(Effect.from_json(effect) for effect in content["effects"]),
+            tuple(content["cells"]),
+            content["data"],
+        )
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

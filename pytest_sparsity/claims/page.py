@@ -1,0 +1,123 @@
+"""docs/findings.md: what runs of the claims suite found, in words, tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_sparsity.claims.catalog import CATALOG, CLAIMS
+from pytest_sparsity.claims.finding import Outcome
+from pytest_sparsity.claims.page_origin import cost_section, origin_section
+from pytest_sparsity.claims.page_parts import WORDS, effects, outcome, statement, table
+from pytest_sparsity.claims.page_question import figures_of, gist, question_section
+from pytest_sparsity.claims.question import QUESTION
+from pytest_sparsity.claims.runs import Run
+from pytest_sparsity.reporting.table import escape
+
+_TITLE = """\
+# What activation sparsity does to small models
+
+Twelve claims about spontaneous neurons (SPON, arXiv 2512.12744) and the question this project began
+with: what happens to reasoning when a model skips activations, or keeps its cold neurons only. Each
+has a definition and a rule that were fixed before anything was measured, and a verdict from the
+whole interval: supported, refuted, inconclusive, or cannot be tested here. A refuted claim is a
+result, about these models and this implementation; it says nothing of other sizes.
+
+Written by `python ci/findings.py`; it is made again from the findings of a run, and not edited."""
+
+_LIMITS = """\
+### What these models can and cannot show
+- They are small, and some are stored in 4 bits: "dense" is the model as it was loaded. Small models
+  tolerate less sparsity than the 7 to 70 billion parameters of the papers, so a refuted claim may
+  hold there. The direction of an effect carries over more likely than its size.
+- Reasoning is what a small model can do: short logic and patterns as multiple choice, sums and
+  hand-overs with a chain of thought. A task on which the dense model is at chance is refused as
+  evidence. GSM8K is beyond models of this size, so its chains of thought are only read: by their
+  divergence from the dense model.
+- Multiple choice can stay flat while text is garbage (an issue filed with TEAL found MMLU
+  unchanged at 90 %). Therefore KL from dense and the steps of greedy text before it leaves dense's
+  stand beside every accuracy.
+- PowerInfer prunes neither hot nor cold neurons: hot ones are computed on the GPU, cold ones on the
+  CPU, and only neurons that are predicted to be inactive are skipped, token by token. That is
+  `cold_skip`. `hot_only` and `cold_only`, which prune for good, are ablations of ours.
+- Skipping inactive neurons is lossless with ReLU only, and only up to the share that is naturally
+  0. The other models have no neuron that is exactly inactive.
+- The level of `teal` is the share of the inputs of every layer; that of the neuron methods is the
+  share of the neurons in feed-forward blocks, which hold part of the weights only. Damage is
+  therefore set against the share of weights that was really skipped.
+- Losses of a few points on some hundred items are often inconclusive; that is not "no loss"."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page and its figures.
+
+    Attributes:
+        markdown: the text.
+        figures: content of each file, by its name in the folder of figures.
+    """
+
+    markdown: str
+    figures: Mapping[str, bytes]
+
+
+def page(runs: Sequence[Run], folder: str) -> Page:
+    """The page about these runs.
+
+    Args:
+        runs: at least one.
+        folder: of the figures, as the page links to them.
+    """
+    parts = [
+        _TITLE,
+        _summary(runs),
+        _LIMITS,
+        _verdicts(runs),
+        question_section(runs, folder),
+        "## The claims one by one",
+        *(
+            f"{statement(claim, f'### Claim {claim.number}')}\n\n{effects(runs, claim.number)}"
+            for claim in CLAIMS
+        ),
+        origin_section(runs),
+        cost_section(runs),
+    ]
+    return Page("\n\n".join(parts) + "\n", figures_of(runs))
+
+
+def _summary(runs: Sequence[Run]) -> str:
+    lines = [f"- **{escape(run.label)}**: {_counted(run)}." for run in runs]
+    for claim in QUESTION:
+        lines.append(f"- {claim.sentence}")
+        lines += [
+            f"  - {escape(run.label)}: **{outcome(run, claim.number, WORDS)}.**"
+            f"{gist(run, claim.number)}"
+            for run in runs
+        ]
+    return "\n".join(["## In plain words", "", *lines])
+
+
+def _counted(run: Run) -> str:
+    """Which claims are supported, refuted and so on."""
+    groups = {
+        verdict.value: ", ".join(
+            claim.number
+            for claim in CLAIMS
+            if claim.number in run.findings and run.findings[claim.number].outcome is verdict
+        )
+        for verdict in Outcome
+    }
+    said = [f"{verdict}: {found}" for verdict, found in groups.items() if found]
+    return f"of the twelve claims {'; '.join(said) or 'none was run'}"
+
+
+def _verdicts(runs: Sequence[Run]) -> str:
+    rows = [
+        {
+            "claim": claim.number,
+            "as it was made": claim.sentence,
+            **{run.label: outcome(run, claim.number) for run in runs},
+        }
+        for claim in CATALOG.values()
+    ]
+    return f"## Verdicts\n\n{table(rows)}"

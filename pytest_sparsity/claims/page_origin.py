@@ -1,0 +1,116 @@
+"""The page's part on where the figures come from, and what it took to get them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pytest_sparsity.claims.page_parts import table
+from pytest_sparsity.claims.question import QUESTION
+from pytest_sparsity.claims.runs import Run
+from pytest_sparsity.options import default_settings, to_json
+from pytest_sparsity.reporting import numbers
+
+#: Settings that change what claims find, and are named where they are not the usual ones.
+_NAMED = ("corpora", "calibration", "prefill", "dtype", "target", "data", "train")
+
+
+def origin_section(runs: Sequence[Run]) -> str:
+    """Machine, versions, settings and data of every run, and the commands."""
+    folders = " ".join(_folder(run) for run in runs)
+    commands = "\n".join([*map(_command, runs), f"python ci/findings.py {folders}"])
+    return (
+        f"## How this was measured\n\n{table([_run(run) for run in runs])}\n\n"
+        "Sizes are documents per corpus, tokens per document, items per task, greedy prompts and "
+        "calibration documents. Calibration, training and evaluation text are disjoint.\n\n"
+        f"{table(_data(runs))}\n\nTo measure it again, and to write this page:\n\n"
+        f"```sh\n{commands}\n```"
+    )
+
+
+def cost_section(runs: Sequence[Run]) -> str:
+    """What calibration, methods and training of spontaneous neurons took, per configuration."""
+    rows = [row for run in runs for row in _costs(run)]
+    if not rows:
+        return "## What preparing it cost\n\nNothing had to be prepared."
+    return (
+        "## What preparing it cost\n\n"
+        "In tokens and seconds of the run that did it, also where it came from the cache. "
+        "Calibration is one pass for all methods and levels of the same weights; training a "
+        "predictor serves all levels.\n\n" + table(rows)
+    )
+
+
+def _run(run: Run) -> dict[str, Any]:
+    origin = run.origin
+    sizes, target, settings = origin["sizes"], origin["target"], origin["settings"]
+    versions = ", ".join(f"{name} {v}" for name, v in origin["versions"].items() if v)
+    return {
+        "run": run.label,
+        "profile, seed": f"{origin['profile']}, {origin['seed']}",
+        "weights": f"{origin['dtype']}, {origin['weights'][:12]}",
+        "machine": f"{target['name']}, {target['cores']} cores",
+        "versions": versions,
+        "sizes": ", ".join(
+            str(sizes[name]) for name in ("documents", "window", "items", "prompts", "calibration")
+        ),
+        "dense positions": settings["prefill"],
+        "when": origin["when"],
+    }
+
+
+def _data(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """Texts and tasks with licence and hash, each once."""
+    found: dict[str, str] = {}
+    for run in runs:
+        found |= run.origin["data"]
+        for claim in QUESTION:
+            finding = run.findings.get(claim.number)
+            for task in _sources(finding.data if finding else {}):
+                found.setdefault(task["task"], f"{task['licence']}; {task['hash']}")
+    return [{"data": name, "licence and hash": what} for name, what in found.items()]
+
+
+def _sources(data: Mapping[str, Any]) -> Iterable[Mapping[str, str]]:
+    tasks: Iterable[Mapping[str, str]] = data.get("sources", ())
+    return tasks
+
+
+def _command(run: Run) -> str:
+    settings, usual = run.origin["settings"], to_json(default_settings())
+    changed = {name: settings[name] for name in _NAMED if settings[name] != usual[name]}
+    values = {n: ",".join(v) if isinstance(v, list) else v for n, v in changed.items()}
+    options = {
+        "suite": "claims",
+        "model": run.model,
+        "profile": settings["profile"],
+        "seed": settings["seed"],
+        **values,
+        "report": _folder(run),
+    }
+    given = [f"--sparsity-{name}={value}" for name, value in options.items()]
+    return shlex.join(["pytest", "--sparsity-sweep", *given])
+
+
+def _folder(run: Run) -> str:
+    return f"findings-{run.slug}"
+
+
+def _costs(run: Run) -> list[dict[str, str]]:
+    return [
+        {
+            "run": run.label,
+            "configuration": name.removeprefix(f"{run.model}-"),
+            "calibration": _spent(cost.get("calibration")),
+            "method": _spent(cost.get("method")),
+            "spontaneous neurons": _spent(cost.get("spon")),
+        }
+        for name, cost in sorted(run.cost["preparation"].items())
+    ]
+
+
+def _spent(cost: Mapping[str, float] | None) -> str:
+    if not cost or not cost["tokens"]:
+        return ""
+    return f"{cost['tokens']:,.0f} tokens, {numbers.figure(cost['seconds'])} s"

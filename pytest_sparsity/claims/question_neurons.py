@@ -1,0 +1,233 @@
+"""Hot and cold neurons: what it costs to keep only some of them, the same number every time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_sparsity.claims import question_answers as answers
+from pytest_sparsity.claims import rules
+from pytest_sparsity.claims.claim import Part, above, below, beside, conclude
+from pytest_sparsity.claims.evidence import BrokenEvidence, Evidence
+from pytest_sparsity.claims.finding import Finding
+from pytest_sparsity.claims.question_answers import FAMILIES, Answers
+from pytest_sparsity.claims.question_cells import (
+    EVALUATIONS,
+    LEVEL,
+    achieved,
+    answered,
+    divergence,
+    product,
+    text_damage,
+    text_of,
+    untestable,
+    value,
+)
+from pytest_sparsity.files import locked
+from pytest_sparsity.methods.neurons.report import (
+    FILE,
+    NeuronReport,
+    read_reports,
+    write_reports,
+)
+from pytest_sparsity.options import Settings
+from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell, Configuration
+from pytest_sparsity.sweep.neurons import neuron_reports
+
+COLD, RANDOM, HOT, SKIP = "cold_only", "random_neurons", "hot_only", "cold_skip"
+#: From the most to the least harmful by PowerInfer's premise; the oracle bounds the predictor.
+METHODS = (COLD, RANDOM, HOT, SKIP, "cold_skip_oracle")
+#: Metrics that decide, per corpus, against each of the three others; and one on tasks.
+_DECIDING = 3
+_REASONING = EVALUATIONS[:2]
+#: Documents per corpus on which the choice of neurons is looked at.
+_DOCUMENTS = 8
+
+
+class HotCold:
+    """Keeping the cold neurons costs most."""
+
+    number = "hot-cold"
+    sentence = (
+        "A model that is pruned to its cold neurons loses more than one pruned to hot or to "
+        "random ones, and more than one that skips neurons as PowerInfer does."
+    )
+    definition = (
+        f"{100 * LEVEL:g} % of the neurons of every feed-forward block are left out, the same "
+        "number in every layer: the most often active ones (cold_only), random ones, the least "
+        "often active ones (hot_only), or at every token those predicted to be inactive "
+        "(cold_skip). PowerInfer itself prunes neither hot nor cold neurons: only cold_skip is "
+        "PowerInfer, the others are ablations of ours. An active neuron is one whose activation "
+        "is not 0 after ReLU, else one of the largest that hold 96 % of a token's energy; only "
+        "with ReLU is leaving out inactive neurons lossless, and only up to the share that is "
+        "naturally 0."
+    )
+    rule = (
+        "Supported if cold_only has the higher log-perplexity and the larger KL from dense than "
+        "each of the three others on every corpus, and answers fewer reasoning questions than "
+        "cold_skip; refuted if one of these is reversed. Intervals are corrected for their number "
+        "(Bonferroni)."
+    )
+
+    def cells(self, model: str, settings: Settings) -> list[Cell]:
+        """Text, reasoning and greedy text of every way to choose neurons."""
+        text, kept = [f"{PERPLEXITY}:{corpus}" for corpus in settings.corpora], _all(model).values()
+        return [
+            *product([Configuration(model), *kept], [*text, *_REASONING]),
+            *product(kept, [GENERATION]),
+        ]
+
+    def decide(self, evidence: Evidence) -> Finding:
+        """Compare, and store what is known of the neurons."""
+        found = _all(evidence.model)
+        _check_matched(evidence, found[COLD], [found[RANDOM], found[HOT], found[SKIP]])
+        corpora = evidence.settings.corpora
+        confidence = rules.confidence(2 * _DECIDING * len(corpora) + 1)
+        tasks = answered(evidence, list(found.values()), _REASONING)
+        usable = answers.usable(tasks, FAMILIES[0])
+        parts = [
+            *(part for corpus in corpora for part in _on_text(evidence, corpus, confidence)),
+            *_on_tasks(evidence, usable, confidence),
+        ]
+        reports = keep_reports(evidence)
+        data = {
+            "methods": [_method(evidence, c, n, usable) for n, c in enumerate(found.values())],
+            "dense": _dense(evidence, usable),
+            "tasks": [task.to_json() for task in tasks],
+            "neurons": [_summary(report) for report in reports],
+        }
+        return conclude(self.number, evidence, parts, data)
+
+
+def keep_reports(evidence: Evidence) -> list[NeuronReport]:
+    """The reports of the model's neurons in the report folder, made if one is missing.
+
+    Raises:
+        CannotTest: they cannot be made.
+    """
+    bench, model, settings = evidence.session.bench, evidence.model, evidence.settings
+    path = settings.report / FILE
+    texts = [bench.calibration_corpus, *map(bench.evaluation_corpus, settings.corpora)]
+    lock = locked(settings.report / ".locks" / "neurons.lock")
+    with evidence.needing(f"the neurons of {model}"), lock:
+        loaded = bench.model(model)
+        known = {
+            report.corpus_hash: report
+            for report in read_reports(path)
+            if (report.model, report.weights) == (model, loaded.weights_hash)
+            and report.prefill == bench.prefill.name
+            and report.dtype == str(loaded.dtype).removeprefix("torch.")
+        }
+        if not all(text.hash in known for text in texts):
+            found = neuron_reports(bench, model, LEVEL, _DOCUMENTS)
+            write_reports(path, found)
+            known = {report.corpus_hash: report for report in found}
+    return [known[text.hash] for text in texts]
+
+
+def _all(model: str) -> dict[str, Configuration]:
+    return {method: Configuration(model, method, LEVEL) for method in METHODS}
+
+
+def _check_matched(
+    evidence: Evidence, cold: Configuration, others: Sequence[Configuration]
+) -> None:
+    """All keep the same number of neurons, or they cannot be compared."""
+    expected = achieved(evidence, cold)
+    for other in others:
+        share = achieved(evidence, other)
+        if abs(share - expected) > 1e-6:
+            raise BrokenEvidence(
+                f"{other.id} skips {share:.4%} of the weights and {cold.id} {expected:.4%}"
+            )
+
+
+def _on_text(evidence: Evidence, corpus: str, confidence: float) -> list[Part]:
+    """Log-perplexity and KL of cold_only less those of the others; and the others' order."""
+    found = _all(evidence.model)
+    dense, cold = Configuration(evidence.model), found[COLD]
+    losses = evidence.losses(corpus, [dense, *found.values()], confidence)
+    parts = []
+    for method in (RANDOM, HOT, SKIP):
+        other = found[method]
+        name = f"{COLD} less {method} on {corpus}"
+        parts.append(above(f"log-perplexity, {name}", losses.increase(cold, other), "nats", 0.0))
+        more = divergence(evidence, cold, corpus, other, confidence)
+        parts.append(above(f"KL from dense, {name}", more, "nats", 0.0))
+    for one, other in ((found[RANDOM], found[HOT]), (found[HOT], found[SKIP])):
+        name = f"log-perplexity, {one.method} less {other.method} on {corpus}"
+        parts.append(beside(name, losses.increase(one, other), "nats"))
+    for method in (SKIP, METHODS[-1]):
+        change = losses.relative_increase(found[method], dense)
+        parts.append(beside(f"perplexity, {method} against dense on {corpus}", change, "relative"))
+    return parts
+
+
+def _on_tasks(evidence: Evidence, tasks: Sequence[Answers], confidence: float) -> list[Part]:
+    """Reasoning accuracy of cold_only less that of the others."""
+    if not tasks:
+        return [untestable("reasoning accuracy: no reasoning task is evidence on this model")]
+    seed, names = evidence.settings.seed, ", ".join(task.task for task in tasks)
+
+    def label(method: str) -> str:
+        return f"reasoning accuracy, {COLD} less {method} ({names})"
+
+    less = answers.accuracy_difference(
+        tasks, METHODS.index(COLD), METHODS.index(SKIP), seed=seed, confidence=confidence
+    )
+    return [
+        below(label(SKIP), less, "share", 0.0),
+        *(
+            beside(
+                label(method),
+                answers.accuracy_difference(
+                    tasks, METHODS.index(COLD), METHODS.index(method), seed=seed
+                ),
+                "share",
+            )
+            for method in (HOT, RANDOM)
+        ),
+    ]
+
+
+def _method(
+    evidence: Evidence, configuration: Configuration, cell: int, tasks: Sequence[Answers]
+) -> dict[str, Any]:
+    return {
+        **text_damage(evidence, configuration),
+        "accuracy": _accuracy(evidence, cell + 1, tasks),
+    }
+
+
+def _dense(evidence: Evidence, tasks: Sequence[Answers]) -> dict[str, Any]:
+    return {
+        "accuracy": _accuracy(evidence, 0, tasks),
+        "chance": sum(task.chance for task in tasks) / len(tasks) if tasks else None,
+        "tasks": [task.task for task in tasks],
+        "corpus": text_of(evidence.settings),
+    }
+
+
+def _accuracy(evidence: Evidence, column: int, tasks: Sequence[Answers]) -> dict[str, Any] | None:
+    """Mean over the tasks that are evidence; None if none is."""
+    if not tasks:
+        return None
+    return value(answers.mean_accuracy(tasks, column, seed=evidence.settings.seed))
+
+
+def _summary(report: NeuronReport) -> dict[str, Any]:
+    """The figures of a report that a page shows; the curves are in the file of reports."""
+    stability = report.stability
+    return {
+        "corpus": report.corpus,
+        "tokens": report.tokens,
+        "active": report.model_wide.active_share,
+        "hot": report.model_wide.hot_share,
+        "hot_layers": [layer.hot_share for layer in report.layers],
+        "truncation": sum(report.truncation_error) / len(report.truncation_error),
+        "overlap": None if stability is None else stability.overlap_model,
+        "correlation": None if stability is None else stability.correlation_model,
+        "recall": {quality.method: quality.mean_recall for quality in report.quality},
+        "predictor": report.predictor,
+        "cost": report.cost,
+    }

@@ -1,0 +1,98 @@
+"""findings.jsonl: one line per finding with all that it depends on, appended as they are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pytest_sparsity.claims.evidence import Evidence
+from pytest_sparsity.claims.finding import Finding
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.files import append_line
+from pytest_sparsity.options import to_json
+from pytest_sparsity.sweep.bench import versions
+
+FILE = "findings.jsonl"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finding as it was stored.
+
+    Attributes:
+        finding: the finding.
+        origin: what it depends on, see :func:`origin`.
+    """
+
+    finding: Finding
+    origin: Mapping[str, Any]
+
+
+def origin(evidence: Evidence) -> dict[str, Any]:
+    """What a finding depends on besides its cells: settings, machine, versions, and its cost."""
+    settings, bench = evidence.settings, evidence.session.bench
+    model = bench.model(evidence.model)
+    return {
+        "profile": settings.profile,
+        "seed": settings.seed,
+        "sizes": asdict(settings.sizes),
+        "target": {
+            "name": bench.target.name,
+            "cores": bench.target.cores,
+            "fingerprint": bench.target.fingerprint,
+        },
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "weights": model.weights_hash,
+        "versions": versions(),
+        "data": bench.sources(),
+        "settings": to_json(settings),
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "cost": evidence.cost(),
+    }
+
+
+def keep(folder: Path, finding: Finding, origin: Mapping[str, Any]) -> None:
+    """Append a finding to the file of ``folder``.
+
+    Raises:
+        SparsityError: it cannot be written.
+    """
+    content = {"schema": SCHEMA, "finding": finding.to_json(), "origin": dict(origin)}
+    append_line(folder / FILE, json.dumps(content, sort_keys=True, allow_nan=False))
+
+
+def stored(folder: Path) -> list[Stored]:
+    """The findings of a report folder, the last one of every claim and model.
+
+    A line that was cut off by a crash is left out.
+
+    Raises:
+        SparsityError: there is no file, or it is of another version or damaged.
+    """
+    path = folder / FILE
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except OSError as error:
+        raise SparsityError(
+            f"cannot read {path}: {error.strerror}; name the report folder of a run with "
+            "--sparsity-suite=claims"
+        ) from error
+    found: dict[tuple[str, str], Stored] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            content = json.loads(line)
+            if content["schema"] != SCHEMA:
+                raise ValueError(f"schema {content['schema']!r}, not {SCHEMA}")
+            finding = Finding.from_json(content["finding"])
+            found[finding.claim, finding.model] = Stored(finding, content["origin"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SparsityError(
+                f"{path} line {number} holds no finding of this version ({error}); delete the "
+                "file and run --sparsity-suite=claims again"
+            ) from error
+    return list(found.values())

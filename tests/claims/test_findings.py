@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from pytest_sparsity.claims import store
+from pytest_sparsity.claims.finding import Effect, Finding, Outcome
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.stats import Interval
+
+EFFECT = Effect("share", Interval(0.4, -math.inf, 0.5, 12, 0.975, math.nan, "a note"), "share", 0.1)
+FINDING = Finding("3", "m", Outcome.REFUTED, "because", (EFFECT,), ("a", "b"), {"x": [1]})
+
+
+def test_a_finding_survives_json():
+    text = json.dumps(FINDING.to_json(), allow_nan=False)
+    assert repr(Finding.from_json(json.loads(text))) == repr(FINDING)  # NaN equals nothing
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [
+        ("nats", "x 0.123 nats [0.1, 0.2]"),
+        ("share", "x 0.123 [0.1, 0.2]"),
+        ("relative", "x +12.3 % [+10, +20]"),
+        ("times", "x 0.123 times [0.1, 0.2]"),
+    ],
+)
+def test_an_effect_in_words(unit, text):
+    assert Effect("x", Interval(0.123, 0.1, 0.2, 12), unit).text == text
+
+
+def test_an_effect_that_the_data_do_not_define():
+    interval = Interval(math.nan, -math.inf, math.inf, 12, note="no limits: nothing was lost")
+    assert Effect("x", interval, "share").text == "x undefined (no limits: nothing was lost)"
+
+
+def test_the_last_finding_of_a_claim_counts(tmp_path):
+    again = Finding("3", "m", Outcome.SUPPORTED, "more data")
+    other = Finding("3", "n", Outcome.SUPPORTED, "another model")
+    for finding in (FINDING, other, again):
+        store.keep(tmp_path, finding, {"seed": 0})
+    found = store.stored(tmp_path)
+    assert [(s.finding.model, s.finding.why) for s in found] == [
+        ("m", "more data"),
+        ("n", "another model"),
+    ]
+    assert found[0].origin == {"seed": 0}
+
+
+def test_a_line_that_a_crash_cut_off(tmp_path):
+    store.keep(tmp_path, FINDING, {})
+    path = tmp_path / store.FILE
+    with path.open("a") as file:
+        file.write('{"schema": 1, "find')
+    assert len(store.stored(tmp_path)) == 1
+    store.keep(tmp_path, Finding("4", "m", Outcome.SUPPORTED, "next"), {})
+    assert [s.finding.claim for s in store.stored(tmp_path)] == ["3", "4"]
+
+
+def test_no_findings(tmp_path):
+    with pytest.raises(SparsityError, match=r"findings.jsonl.*--sparsity-suite=claims"):
+        store.stored(tmp_path)
+
+
+@pytest.mark.parametrize("line", ['{"schema": 99}', "[]", "nonsense", '{"schema": 1}'])
+def test_a_file_of_another_version(tmp_path, line):
+    (tmp_path / store.FILE).write_text(f"{line}\n")
+    with pytest.raises(SparsityError, match="line 1 holds no finding of this version"):
+        store.stored(tmp_path)

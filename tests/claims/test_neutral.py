@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import torch
+
+from pytest_sparsity.claims.catalog import CATALOG
+from pytest_sparsity.claims.catalog_neutral import folding_error
+from pytest_sparsity.claims.claim import investigate
+from pytest_sparsity.claims.evidence import Evidence
+from pytest_sparsity.claims.finding import Outcome
+from pytest_sparsity.claims.tracing import ADDITION, PRODUCT, operations, step_of
+from pytest_sparsity.methods.attach import sparsify
+from pytest_sparsity.methods.plan import Plan, Threshold
+from pytest_sparsity.models import load_model
+from pytest_sparsity.spon.library import MissingVectors
+from pytest_sparsity.spon.vectors import SpontaneousVectors
+from pytest_sparsity.stats import Interval
+from pytest_sparsity.sweep.cell import OFF, Configuration
+from pytest_sparsity.sweep.session import SweepSession
+
+EVEN = Interval(1.0, 0.99, 1.01, 60)
+
+
+@pytest.fixture(scope="module")
+def model(sparsity_cache):
+    return load_model("tiny-random", cache=sparsity_cache)
+
+
+@pytest.fixture(scope="module")
+def prompt():
+    return torch.arange(1, 9)[None]
+
+
+@dataclass
+class Bench:
+    """Plans made by hand, of which tests spoil one."""
+
+    loaded: object
+    without: Plan
+    with_spon: Plan
+    found: SpontaneousVectors
+
+    def model(self, name):
+        return self.loaded
+
+    def plan(self, configuration: Configuration) -> Plan:
+        return self.without if configuration.spon == OFF else self.with_spon
+
+    def vectors(self, configuration):
+        return self.found
+
+    def prompts(self, name):
+        return [SimpleNamespace(tokens=torch.arange(1, 9))]
+
+
+@pytest.fixture
+def bench(model):
+    torch.manual_seed(0)
+    a = {site.name: torch.randn(site.module.in_features) / 50 for site in model.sites}
+    vectors = SpontaneousVectors(a, {})
+    plan = Plan("teal", 0.5, {site.name: Threshold(0.1) for site in model.sites})
+    return Bench(model, plan, replace(plan, bias=vectors.fold(model)), vectors)
+
+
+def judged(bench, time=EVEN):
+    stopwatch = None if time is None else lambda first, second: time
+    session = cast(SweepSession, SimpleNamespace(bench=bench))
+    return investigate(CATALOG["6"], Evidence(session, "tiny-random", stopwatch))
+
+
+@pytest.mark.parametrize(
+    ("time", "outcome"),
+    [
+        (EVEN, Outcome.SUPPORTED),
+        (Interval(1.2, 1.15, 1.25, 60), Outcome.REFUTED),
+        (Interval(0.8, 0.75, 0.85, 60), Outcome.REFUTED),
+        (Interval(1.0, 0.9, 1.1, 60), Outcome.INCONCLUSIVE),
+    ],
+)
+def test_verdict_by_time(bench, time, outcome):
+    finding = judged(bench, time)
+    assert finding.outcome is outcome, finding.why
+    sides = finding.data["operations"]
+    assert sides["with"][PRODUCT] == sides["without"][PRODUCT] > 0
+    sites = len(bench.found.a)
+    assert sides["with"][ADDITION] == sides["without"].get(ADDITION, 0) + sites
+
+
+def test_untestable_without_vectors_or_a_clock(bench):
+    assert judged(bench, None).outcome is Outcome.UNTESTABLE
+
+    def missing(configuration):
+        raise MissingVectors("no trained spontaneous vectors fit tiny-random")
+
+    bench.vectors = missing
+    finding = judged(bench)
+    assert finding.outcome is Outcome.UNTESTABLE
+    assert finding.why.startswith("tiny-random-teal-0.50-spon: no trained")
+
+
+class _Multiplied:
+    """A selector that costs one more product."""
+
+    def __call__(self, x):
+        return x @ torch.eye(x.shape[-1], dtype=x.dtype)
+
+
+class _Doubled:
+    """A selector that costs one more operation that is neither product nor addition."""
+
+    def __call__(self, x):
+        return x.mul(1.0)
+
+
+@pytest.mark.parametrize(
+    ("selector", "label"),
+    [(_Multiplied(), "matrix products added"), (_Doubled(), "operations added but biases")],
+)
+def test_an_operation_more_refutes_it(bench, selector, label):
+    site = next(iter(bench.without.selectors))
+    for plan, chosen in (("without", lambda x: x.clone()), ("with_spon", selector)):
+        own = getattr(bench, plan)
+        setattr(bench, plan, replace(own, selectors={**own.selectors, site: chosen}))
+    finding = judged(bench)
+    assert finding.outcome is Outcome.REFUTED
+    assert label in finding.why
+
+
+def test_a_bias_that_is_not_the_vectors_refutes_it(model, bench):
+    site, bias = next(iter(bench.with_spon.bias.items()))
+    wrong = replace(bench.with_spon, bias={**bench.with_spon.bias, site: bias * 1.1})
+    twin = model.twin()
+    with sparsify(twin, bench.with_spon):
+        assert folding_error(twin, model, bench.found) <= 1
+    with sparsify(twin, wrong):
+        assert folding_error(twin, model, bench.found) > 1
+    bench.with_spon = wrong
+    finding = judged(bench)
+    assert finding.outcome is Outcome.REFUTED
+    assert "error of a folded bias" in finding.why
+
+
+def test_a_step_is_the_same_however_often(model, prompt):
+    step = step_of(model, prompt)
+    first = step()
+    assert first.shape[:2] == (1, 1)
+    assert all(torch.equal(step(), first) for _ in range(3))
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (2, 3, 4)])
+def test_a_bias_is_an_addition(shape):
+    x, weight, bias = torch.ones(shape), torch.ones(5, 4), torch.ones(5)
+    with torch.no_grad():
+        plain = operations(lambda: torch.nn.functional.linear(x, weight))
+        biased = operations(lambda: torch.nn.functional.linear(x, weight, bias))
+    assert plain == {PRODUCT: 1}
+    assert biased == {PRODUCT: 1, ADDITION: 1}
+
+
+def test_attention_is_a_product_and_views_are_nothing():
+    x = torch.ones(1, 1, 2, 4)
+    with torch.no_grad():
+        found = operations(lambda: torch.nn.functional.scaled_dot_product_attention(x, x, x))
+        views = operations(lambda: x.view(2, 4).t().unsqueeze(0)[..., 0])
+    assert found[PRODUCT] == 1
+    assert not views

@@ -1,0 +1,51 @@
+"""ci/findings.py writes the page and its figures, or says in one sentence why it cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_sparsity.claims import store
+from pytest_sparsity.claims.question import QUESTION
+
+SCRIPT = Path(__file__).parents[2] / "ci" / "findings.py"
+
+
+@pytest.fixture(scope="module")
+def main() -> Callable[[list[str]], int]:
+    spec = importlib.util.spec_from_file_location("findings_script", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_the_page_is_written_with_its_figures(
+    main: Any, world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = world()
+    evidence = made.evidence()
+    for claim in QUESTION:
+        store.keep(made.report, made.finding(claim), store.origin(evidence))
+    assert main([str(made.report), "--docs", str(tmp_path / "docs")]) == 0
+    assert "findings.md and 3 figures" in capsys.readouterr().out
+    text = (tmp_path / "docs" / "findings.md").read_text()
+    figures = {path.name for path in (tmp_path / "docs" / "findings").iterdir()}
+    assert figures == {"m-loss.svg", "m-hot-cold.svg", "neurons.svg"}
+    assert all(f"(findings/{name})" in text for name in figures)
+    assert str(tmp_path) not in text
+
+
+def test_a_folder_without_findings_is_one_sentence(
+    main: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path), "--docs", str(tmp_path / "docs")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("ERROR: cannot read")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "docs").exists()

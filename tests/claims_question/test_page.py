@@ -1,0 +1,189 @@
+"""The page says what was found, of one run and of several, and its figures are drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_sparsity.claims import store
+from pytest_sparsity.claims.catalog import CATALOG
+from pytest_sparsity.claims.claim import investigate
+from pytest_sparsity.claims.finding import Effect, Finding, Outcome
+from pytest_sparsity.claims.page import page
+from pytest_sparsity.claims.question import QUESTION
+from pytest_sparsity.claims.runs import read_runs
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.stats import Interval
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[str, Path]:
+    """Report folders that were made already, by what they are of: a run takes a second."""
+    return {}
+
+
+@pytest.fixture
+def run(
+    world: Make,
+    built: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Make:
+    """The report folder of a run."""
+    versions = {"pytest-sparsity": "0.1.0", "torch": "2.13.0", "triton": None}
+    monkeypatch.setattr(store, "versions", lambda: versions)
+
+    def make(question: bool = True, **changes: Any) -> Path:
+        key = repr((question, changes))
+        if key not in built:
+            made = world(report=tmp_path_factory.mktemp("run"), **changes)
+            origin = store.origin(made.evidence())
+            for finding in _of_claims(made.model):
+                store.keep(made.report, finding, origin)
+            for claim in QUESTION if question else ():
+                evidence = made.evidence()
+                store.keep(made.report, investigate(claim, evidence), store.origin(evidence))
+            built[key] = made.report
+        return built[key]
+
+    return make
+
+
+def _of_claims(model: str) -> list[Finding]:
+    effect = Effect("loss <b>", Interval(0.1, 0.05, 0.15, 32), "nats", 0.0)
+    return [
+        Finding("1", model, Outcome.SUPPORTED, "so it is", (effect,), ("a-cell",)),
+        Finding("2", model, Outcome.REFUTED, "so it is", (effect,), ("a-cell",)),
+        Finding("3", model, Outcome.UNTESTABLE, "no vectors fit_here"),
+    ]
+
+
+def rows(markdown: str, first: str) -> list[str]:
+    """The lines of tables whose first cell is this."""
+    return [
+        line for line in markdown.splitlines() if re.match(rf"\| *{re.escape(first)} *\|", line)
+    ]
+
+
+def test_the_page_of_one_run(run: Make) -> None:
+    made = page(read_runs([run()]), "findings")
+    text = made.markdown
+    for claim in CATALOG.values():
+        assert len(rows(text.partition("## The question")[0], claim.number)) == 1
+        assert claim.sentence in text.replace("\\", "")
+    assert "supported" in rows(text, "1")[0]
+    assert "refuted" in rows(text, "2")[0]
+    assert "cannot be tested here" in rows(text, "3")[0]
+    assert "not run" in rows(text, "4")[0]
+    assert "supported: 1; refuted: 2; cannot be tested here: 3." in text
+    assert "m: **yes.** Rank correlation: teal 0." in text
+    assert "m: **yes.** Log-perplexity on austen: cold_only +" in text
+    assert "m: **yes.** Lost with teal at 0.5: reasoning " in text
+    assert "so it is." in text.partition("### Claim 2")[2]
+    assert "so it is." not in text.partition("### Claim 1")[2].partition("### Claim 2")[0]
+    assert r"loss \<b>" in text
+    assert "0.100 nats [0.050, 0.150]" in text
+    assert r"no vectors fit\_here" in text or "no vectors fit_here" in text
+    assert "machine, 2 cores" in text
+    assert "torch 2.13.0" in text
+    assert "triton" not in rows(text, "m")[-1]
+    assert "public domain; 1234" in text
+    data = text.partition("## How this was measured")[2]
+    for task in ("basic_logical_reasoning", "sva", "gsm8k", "chain_sums"):
+        assert len(rows(data.replace("\\", ""), task)) == 1
+    assert "--sparsity-suite=claims --sparsity-model=m --sparsity-profile=quick" in text
+    assert "python ci/findings.py findings-m\n" in text
+    assert "All backbones together" not in text
+    assert text.endswith("|\n")
+    assert "nan" not in text
+
+
+def test_what_must_be_said_of_powerinfer(run: Make) -> None:
+    text = page(read_runs([run()]), "findings").markdown.replace("\n  ", " ")
+    for words in (
+        "PowerInfer prunes neither hot nor cold neurons",
+        "ablations of ours",
+        "lossless with ReLU only",
+        "share of the neurons in feed-forward blocks",
+        "Multiple choice can stay flat",
+    ):
+        assert words in text
+
+
+def test_cost_of_preparing_is_shown(run: Make) -> None:
+    text = page(read_runs([run()]), "findings").markdown
+    cost = text.partition("## What preparing it cost")[2]
+    (row,) = [line for line in rows(cost, "m") if "cold_only-0.50" in line.replace("\\", "")]
+    assert "8,192 tokens, 5.0 s" in row
+
+
+def test_figures_are_linked_and_drawn_the_same_every_time(run: Make) -> None:
+    runs = read_runs([run()])
+    made = page(runs, "pictures")
+    assert set(made.figures) == {"m-loss.svg", "m-hot-cold.svg", "neurons.svg"}
+    assert set(re.findall(r"\]\(pictures/([^)]+)\)", made.markdown)) == set(made.figures)
+    assert all(content.startswith(b"<?xml") for content in made.figures.values())
+    assert page(runs, "pictures") == made
+
+
+def test_several_backbones_side_by_side(run: Make) -> None:
+    runs = read_runs([run(), run(model="other")])
+    text = page(runs, "findings").markdown
+    assert [r.label for r in runs] == ["m", "other"]
+    assert rows(text, "1")[0].count("supported") == 2
+    pooled = text.partition("All backbones together")[2].partition("\n\n\n")[0]
+    assert len(rows(pooled, "teal")) >= 3
+    assert "other-loss.svg" in text
+
+
+def test_several_seeds_of_a_model_have_labels_of_their_own(run: Make) -> None:
+    runs = read_runs([run(), run(seed=1)])
+    assert [r.label for r in runs] == ["m, quick, seed 0", "m, quick, seed 1"]
+    made = page(runs, "findings")
+    assert "m-quick-seed-1-loss.svg" in made.figures
+    assert "All backbones together" not in made.markdown  # the items are the same ones
+
+
+def test_the_same_run_twice_is_refused(run: Make) -> None:
+    folder = run(question=False)
+    with pytest.raises(SparsityError, match="2 of the runs are of m, quick, seed 0; name one"):
+        read_runs([folder, folder])
+
+
+def test_a_folder_without_findings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SparsityError, match="--sparsity-suite=claims"):
+        read_runs([tmp_path])
+    (tmp_path / store.FILE).write_text("")
+    with pytest.raises(SparsityError, match="holds no finding"):
+        read_runs([tmp_path])
+
+
+def test_models_at_chance_have_a_page_too(run: Make) -> None:
+    at_chance = dict.fromkeys(("reasoning", "knowledge", "language"), 0.25)
+    made = page(read_runs([run(dense=at_chance)]), "findings")
+    assert "m: cannot be tested here" in made.markdown
+    assert "refused" in made.markdown
+    assert "no reasoning task is evidence" in made.markdown
+    assert "m-hot-cold.svg" in made.figures
+
+
+def test_a_run_without_the_question(run: Make) -> None:
+    made = page(read_runs([run(question=False)]), "findings")
+    assert "**m: not run**" in made.markdown
+    assert made.figures == {}
+    assert "Nothing had to be prepared." in made.markdown
+
+
+def test_what_has_no_limits_is_written(run: Make) -> None:
+    (found,) = read_runs([run(question=False)])
+    endless = Effect("share", Interval(float("nan"), float("-inf"), float("inf"), 3), "share")
+    findings = {"7": Finding("7", "m", Outcome.INCONCLUSIVE, "so", (endless,))}
+    text = page([replace(found, findings=findings)], "findings").markdown
+    assert "n/a % [-inf, inf]" in text
