@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -101,8 +100,6 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             env={k: v for k, v in os.environ.items() if not k.startswith("GITHUB_")},
-            # Ignored in what a shell has put aside, these tests for example.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def each_call(self, statement: str) -> None:
