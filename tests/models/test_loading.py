@@ -235,7 +235,8 @@ def test_a_folder_that_is_no_model_is_one_sentence(
         ("smolm2-135m", "'smolm2-135m' is not a known model; did you mean smollm2-135m? known are"),
         (
             "xyz",
-            "'xyz' is not a known model; known are smollm2-135m, gemma3-270m, relu-4m, tiny-random; or",
+            "'xyz' is not a known model; known are smollm2-135m, gemma3-270m, relu-4m, "
+            "tiny-random; or",
         ),
         ("./no/such/folder", "./no/such/folder: no/such/folder does not exist; pass a folder"),
         ("no-such.gguf", "no-such.gguf: no-such.gguf does not exist; pass a folder"),
