@@ -45,6 +45,9 @@ _LIMITS = """\
 - The level of `teal` is the share of the inputs of every layer; that of the neuron methods is the
   share of the neurons in feed-forward blocks, which hold part of the weights only. Damage is
   therefore set against the share of weights that was really skipped.
+- At one level, a threshold skips a few per cent of the weights less with spontaneous neurons than
+  without, since they give back some of what activations lost in size. That is a part of what they
+  win back; claim 5 compares the two at equal damage.
 - Losses of a few points on some hundred items are often inconclusive; that is not "no loss"."""
 
 

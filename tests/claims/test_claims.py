@@ -11,7 +11,7 @@ import pytest
 from pytest_sparsity.claims.catalog import CATALOG, CLAIMS
 from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.evidence import BrokenEvidence
-from pytest_sparsity.claims.finding import Outcome
+from pytest_sparsity.claims.finding import Finding, Outcome
 from pytest_sparsity.claims.perplexity_claim import spon, teal
 from pytest_sparsity.options import default_settings
 from pytest_sparsity.sweep.cell import Configuration
@@ -188,6 +188,19 @@ def test_transfer_needs_a_foreign_corpus(evidence, corpora):
     finding = investigate(CATALOG["12"], evidence(transfer(0.4), settings=settings))
     assert finding.outcome is Outcome.UNTESTABLE
     assert f"--sparsity-corpora {corpora[0]} needs one corpus" in finding.why
+
+
+def test_spontaneous_neurons_may_skip_a_little_less(evidence):
+    def less(measured: dict[str, Any]) -> None:
+        measured["achieved"]["weighted"] = 0.47
+
+    def found(spon: str) -> Finding:
+        changes = {f"m-teal-0.50{spon}-perplexity:austen": less}
+        return investigate(CATALOG["10"], evidence(levels({0.5: 0.4}, 0.5), changes=changes))
+
+    assert found("-spon").outcome is Outcome.SUPPORTED
+    with pytest.raises(BrokenEvidence, match=r"skipped 47\.0%"):
+        found("")
 
 
 def test_evidence_that_skipped_too_little(evidence):
