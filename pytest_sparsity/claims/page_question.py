@@ -82,8 +82,8 @@ def gist(run: Run, claim: str) -> str:
         own = [*lost["lost"], *({**point, "family": "text"} for point in lost["text"])]
         at = [p for p in own if (p["method"], p["level"]) == (METHODS[0], LEVEL)]
         said = [f"{point['family']} {_percent(point['lost'])}" for point in at]
-        ratio = [f"; {e.label} {interval(e.interval, e.unit)}" for e in deciding[-1:]]
-        return f" Lost with {METHODS[0]} at {LEVEL:g}: {', '.join(said)}{''.join(ratio)}."
+        beyond = [f"; {e.label} {interval(e.interval, e.unit)}" for e in deciding[-1:]]
+        return f" Lost with {METHODS[0]} at {LEVEL:g}: {', '.join(said)}{''.join(beyond)}."
     return ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +12,9 @@ import torch
 from pytest_sparsity.compression.names import Scheme, in_file_name
 from pytest_sparsity.compression.sequence import put
 from pytest_sparsity.errors import SparsityWarning
-from pytest_sparsity.files import atomic_write, sha256_text
+from pytest_sparsity.files import sha256_text
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.tensor_file import read_tensors, write_tensors
 
 _FORMAT = "pytest-sparsity compressed weights 1"
 
@@ -38,29 +38,19 @@ def write(path: Path, model: LanguageModel, provenance: Mapping[str, Any]) -> No
     Raises:
         SparsityError: the file cannot be written.
     """
-    from safetensors.torch import save
-
-    tensors = {site.name: site.module.weight.detach().cpu().contiguous() for site in model.sites}
-    header = {"format": _FORMAT, "provenance": json.dumps(dict(provenance))}
-    atomic_write(path, save(tensors, metadata=header))
+    weights = {site.name: site.module.weight for site in model.sites}
+    write_tensors(path, _FORMAT, weights, provenance)
 
 
 def read(path: Path, model: LanguageModel) -> dict[str, Any] | None:
     """Put stored weights into ``model``; their provenance, or None if they are not there."""
-    from safetensors import SafetensorError, safe_open
-
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as stream:
-            header = stream.metadata() or {}
-            if header.get("format") != _FORMAT:
-                raise ValueError("another format")
-            provenance = json.loads(header["provenance"])
-            weights = {site.name: stream.get_tensor(site.name) for site in model.sites}
+        weights, provenance = read_tensors(path, _FORMAT)
         for site in model.sites:
             _check(weights[site.name], site.module.weight)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         warnings.warn(
             SparsityWarning(f"compressed weights {path} are damaged ({error}): made again"),
             stacklevel=2,
@@ -68,7 +58,7 @@ def read(path: Path, model: LanguageModel) -> dict[str, Any] | None:
         return None
     for site in model.sites:
         put(site, weights[site.name].to(model.device))
-    return dict(provenance)
+    return provenance
 
 
 def _check(stored: torch.Tensor, own: torch.Tensor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 import torch
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import atomic_write
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.weights import plain_weight
+from pytest_sparsity.tensor_file import read_tensors, write_tensors
 
 _FORMAT = "pytest-sparsity spontaneous vectors 1"
 
@@ -68,11 +67,8 @@ class SpontaneousVectors:
         Raises:
             SparsityError: the file cannot be written.
         """
-        from safetensors.torch import save
-
-        header = {"format": _FORMAT, "provenance": json.dumps(dict(self.provenance))}
-        tensors = {site: a.detach().cpu().to(torch.float16) for site, a in self.a.items()}
-        atomic_write(path, save(tensors, metadata=header))
+        tensors = {site: a.to(torch.float16) for site, a in self.a.items()}
+        write_tensors(path, _FORMAT, tensors, self.provenance)
 
     @classmethod
     def load(cls, path: Path) -> SpontaneousVectors:
@@ -81,24 +77,11 @@ class SpontaneousVectors:
         Raises:
             SparsityError: the file is missing, damaged or not of this format.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, framework="pt") as stream:
-                header = stream.metadata() or {}
-                if header.get("format") != _FORMAT:
-                    raise SparsityError(
-                        f"{path} holds no spontaneous vectors of this version ({_FORMAT!r} "
-                        f"expected, {header.get('format')!r} found); delete it and train again "
-                        "with --sparsity-train missing"
-                    )
-                provenance = json.loads(header["provenance"])
-                if not isinstance(provenance, dict):
-                    raise ValueError("its provenance is not an object")
-                a = {site: stream.get_tensor(site).float() for site in list(stream.keys())}
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            tensors, provenance = read_tensors(path, _FORMAT)
+        except ValueError as error:
             raise SparsityError(
                 f"{path} cannot be read as spontaneous vectors ({error}); delete it and train "
                 "again with --sparsity-train missing"
             ) from error
-        return cls(a, provenance)
+        return cls({site: a.float() for site, a in tensors.items()}, provenance)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.tensor_file import read_tensors, write_tensors
 
 _FORMAT = "pytest-sparsity neuron predictors 1"
 
@@ -68,15 +67,12 @@ class Predictor:
         Raises:
             SparsityError: the file cannot be written.
         """
-        from safetensors.torch import save
-
-        header = {"format": _FORMAT, "provenance": json.dumps(dict(self.provenance))}
         tensors = {
-            f"{layer}.{part}": getattr(found, part).detach().cpu().to(torch.float16).contiguous()
+            f"{layer}.{part}": getattr(found, part).to(torch.float16)
             for layer, found in self.layers.items()
             for part in _PARTS
         }
-        atomic_write(path, save(tensors, metadata=header))
+        write_tensors(path, _FORMAT, tensors, self.provenance)
 
     @classmethod
     def load(cls, path: Path) -> Predictor:
@@ -85,22 +81,13 @@ class Predictor:
         Raises:
             SparsityError: the file is missing, damaged or not of this format.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, framework="pt") as stream:
-                header = stream.metadata() or {}
-                if header.get("format") != _FORMAT:
-                    raise ValueError(f"{_FORMAT!r} expected, {header.get('format')!r} found")
-                provenance = json.loads(header["provenance"])
-                if not isinstance(provenance, dict):
-                    raise ValueError("its provenance is not an object")
-                tensors = {name: stream.get_tensor(name).float() for name in list(stream.keys())}
+            tensors, provenance = read_tensors(path, _FORMAT)
             layers = {
-                layer: LayerPredictor(*(tensors[f"{layer}.{part}"] for part in _PARTS))
+                layer: LayerPredictor(*(tensors[f"{layer}.{part}"].float() for part in _PARTS))
                 for layer in sorted({int(name.partition(".")[0]) for name in tensors})
             }
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
+        except (ValueError, KeyError) as error:
             raise SparsityError(
                 f"{path} cannot be read as predictors of neurons ({error}); delete it, and they "
                 "are trained again"
