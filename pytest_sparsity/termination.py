@@ -1,16 +1,21 @@
-"""SIGTERM, with which CI runners cancel a job, taken for Ctrl-C: what was begun is cleaned up."""
+"""Processes that others end: by SIGTERM, or by no longer reading what they write."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 
 def interrupt_on_sigterm() -> Callable[[], None]:
     """Raise KeyboardInterrupt on SIGTERM from now on; call what is returned to undo it.
 
-    Nothing is done where somebody else handles the signal, or outside of the main thread.
+    CI runners cancel a job with SIGTERM: it is taken for Ctrl-C, so that what was begun is
+    cleaned up.  Nothing is done where somebody else handles the signal, or outside of the main
+    thread.
     """
     free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if not free or threading.current_thread() is not threading.main_thread():
@@ -21,3 +26,17 @@ def interrupt_on_sigterm() -> Callable[[], None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     return undo
+
+
+def exit_with(main: Callable[[], int]) -> NoReturn:
+    """Run a command and exit with its status; quietly with 1 if its reader leaves (``| head``)."""
+    try:
+        try:
+            status = main()
+        finally:  # here and not at exit, where a reader that has left cannot be dealt with
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes what is left once more: into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)

@@ -11,7 +11,6 @@ that are predicted.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -37,6 +36,7 @@ from pytest_sparsity.reference.operands import arguments
 from pytest_sparsity.targets import host_target
 from pytest_sparsity.targets.bandwidth import reader
 from pytest_sparsity.targets.roofline import Machine, plan
+from pytest_sparsity.termination import exit_with
 
 Shape = tuple[int, int]
 Runs = dict[str, Callable[[], object]]
@@ -243,4 +243,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

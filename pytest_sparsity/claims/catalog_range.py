@@ -53,15 +53,15 @@ def range_ratio(with_spon: Vector, without: Vector, last: float) -> Vector:
     """Furthest compression ratio with spontaneous neurons over that without.
 
     A side that stays within its budget gets at least as far as the last point, which then stands
-    for it; if both do, nothing is known (NaN).
+    for it, as it does for a side that is known to get further; if both do, nothing is known (NaN).
 
     Args:
         with_spon: shares of weights skipped, from :func:`furthest`.
         without: the same without spontaneous neurons.
-        last: share of the weights skipped at the last point.
+        last: share of the weights skipped at the last point, of two that differ the lesser.
     """
     ratio = compression(with_spon, last) / compression(without, last)
-    return np.where(np.isinf(with_spon) & np.isinf(without), np.nan, ratio)
+    return np.where((with_spon >= last) & (without >= last), np.nan, ratio)
 
 
 def compression(skipped: Vector, last: float) -> Vector:
@@ -107,6 +107,7 @@ class Range:
             BrokenEvidence: what was measured contradicts itself.
         """
         corpora = evidence.settings.corpora
+        evidence.need_vectors(spon(evidence.model, level) for level in LEVELS)
         confidence = rules.confidence(len(corpora))
         parts = [part for c in corpora for part in self._on(evidence, c, confidence)]
         for weights in _quantised(evidence.settings):

@@ -31,6 +31,11 @@ SLOPES = (0.25, 0.4, 0.5, 0.6)
 _DEFAULT_MODEL = next(option.default for option in OPTIONS if option.name == "model")
 
 
+def asked(model: str) -> float:
+    """Share of TEAL's loss at level 0.5 that this project asks its vectors to recover."""
+    return ASKED_DEFAULT if model == _DEFAULT_MODEL else ASKED
+
+
 def slope_ratio(losses: Table) -> Vector:
     """Slope of the loss from level 0.5 to 0.6 over that from 0.25 to 0.4.
 
@@ -82,11 +87,11 @@ def _sharp(losses: Losses, model: str) -> list[Part]:
 
 def _mitigated(losses: Losses, model: str) -> list[Part]:
     share = losses.recovered(spon(model), teal(model), Configuration(model))
-    asked = ASKED_DEFAULT if model == _DEFAULT_MODEL else ASKED
+    limit = asked(model)
     label = _share_label(losses, HALF)
     return [
         claim.above(label, share, "share", 0.0),
-        claim.beside(f"{label}, of which this project asks {asked:g}", share, "share", asked),
+        claim.beside(f"{label}, of which this project asks {limit:g}", share, "share", limit),
     ]
 
 

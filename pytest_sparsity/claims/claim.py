@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pytest_sparsity.claims import rules
@@ -135,7 +135,10 @@ def investigate(claim: Claim, evidence: Evidence) -> Finding:
         BrokenEvidence: what was measured contradicts itself.
     """
     try:
-        return claim.decide(evidence)
+        finding = claim.decide(evidence)
     except CannotTest as error:
         cells = tuple(evidence.used)
         return Finding(claim.number, evidence.model, Outcome.UNTESTABLE, str(error), (), cells)
+    if finding.outcome is Outcome.UNTESTABLE or not (remark := evidence.below_natural_zeros()):
+        return finding
+    return replace(finding, why=f"{finding.why}; {remark}")

@@ -12,7 +12,7 @@ from pytest_sparsity.claims.losses import Losses
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.options import Settings
 from pytest_sparsity.stats import Interval
-from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, Cell, Configuration
+from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, TRAINED, Cell, Configuration
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.session import SweepSession
 
@@ -78,12 +78,27 @@ class Evidence:
     def gather(self, cells: Iterable[Cell]) -> None:
         """Measure cells in their order: the same weights and configuration are made only once.
 
+        Vectors are looked for, or trained, before anything is measured.
+
         Raises:
             CannotTest: one cannot be measured.
             BrokenEvidence: one is not what it says it is.
         """
-        for cell in cells:
+        needed = list(cells)
+        self.need_vectors(cell.configuration for cell in needed)
+        for cell in needed:
             self.record(cell)
+
+    def need_vectors(self, configurations: Iterable[Configuration]) -> None:
+        """Look for the vectors of those that have any, or train them if that was asked for.
+
+        Raises:
+            CannotTest: there are none for one of them.
+        """
+        for configuration in dict.fromkeys(configurations):
+            if configuration.spon == TRAINED:
+                with self.needing(configuration.id):
+                    self.session.bench.vectors(configuration)
 
     def has(self, cell: Cell) -> bool:
         """Whether a cell that is not indispensable can be measured; measures it."""
@@ -165,6 +180,19 @@ class Evidence:
             if "preparation" in record.measured
         }
         return {"measuring": totals, "preparation": preparation}
+
+    def below_natural_zeros(self) -> str:
+        """Which levels ask for less than is 0 by nature, as after ReLU; empty if none does."""
+        levels: dict[str, set[float]] = {}
+        for record in self.used.values():
+            for site in record.measured.get("achieved", {}).get("plateau", ()):
+                kind = site.partition(".")[2]
+                levels.setdefault(kind, set()).add(record.cell.configuration.level)
+        where = "; ".join(
+            f"{kind} at {', '.join(f'{level:g}' for level in sorted(levels[kind]))}"
+            for kind in levels
+        )
+        return where and f"below the rate of natural zeros, all of which are skipped: {where}"
 
     def _documents(self, cell: Cell) -> list[dict[str, Any]]:
         return self.record(cell).units[: self.settings.sizes.documents]

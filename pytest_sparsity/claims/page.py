@@ -10,8 +10,10 @@ from pytest_sparsity.claims.finding import Outcome
 from pytest_sparsity.claims.page_origin import cost_section, origin_section
 from pytest_sparsity.claims.page_parts import WORDS, effects, outcome, statement, table
 from pytest_sparsity.claims.page_question import figures_of, gist, question_section
+from pytest_sparsity.claims.page_trials import trials_section
 from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.claims.runs import Run
+from pytest_sparsity.claims.trials import Trial
 from pytest_sparsity.reporting.table import escape
 
 _TITLE = """\
@@ -64,12 +66,13 @@ class Page:
     figures: Mapping[str, bytes]
 
 
-def page(runs: Sequence[Run], folder: str) -> Page:
+def page(runs: Sequence[Run], folder: str, trials: Sequence[Trial] = ()) -> Page:
     """The page about these runs.
 
     Args:
         runs: at least one.
         folder: of the figures, as the page links to them.
+        trials: of recipes for spontaneous neurons.
     """
     parts = [
         _TITLE,
@@ -82,10 +85,11 @@ def page(runs: Sequence[Run], folder: str) -> Page:
             f"{statement(claim, f'### Claim {claim.number}')}\n\n{effects(runs, claim.number)}"
             for claim in CLAIMS
         ),
+        trials_section(trials),
         origin_section(runs),
         cost_section(runs),
     ]
-    return Page("\n\n".join(parts) + "\n", figures_of(runs))
+    return Page("\n\n".join(filter(None, parts)) + "\n", figures_of(runs))
 
 
 def _summary(runs: Sequence[Run]) -> str:

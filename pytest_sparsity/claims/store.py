@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.errors import SparsityError
@@ -18,6 +19,20 @@ from pytest_sparsity.sweep.bench import versions
 
 FILE = "findings.jsonl"
 SCHEMA = 1
+#: What :func:`origin` has and readers of findings ask for.
+_ORIGIN = (
+    "profile",
+    "seed",
+    "sizes",
+    "target",
+    "dtype",
+    "weights",
+    "versions",
+    "data",
+    "settings",
+    "when",
+    "cost",
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ def stored(folder: Path) -> list[Stored]:
     """
     path = folder / FILE
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = path.read_bytes().split(b"\n")[:-1]
     except OSError as error:
         raise SparsityError(
             f"cannot read {path}: {error.strerror}; name the report folder of a run with "
@@ -88,8 +103,12 @@ def stored(folder: Path) -> list[Stored]:
             content = json.loads(line)
             if content["schema"] != SCHEMA:
                 raise ValueError(f"schema {content['schema']!r}, not {SCHEMA}")
-            finding = Finding.from_json(content["finding"])
-            found[finding.claim, finding.model] = Stored(finding, content["origin"])
+            finding, origin = Finding.from_json(content["finding"]), content["origin"]
+            if finding.claim not in CATALOG:
+                raise ValueError(f"no claim {finding.claim!r}")
+            if missing := [key for key in _ORIGIN if key not in origin]:
+                raise ValueError(f"its origin lacks {missing[0]!r}")
+            found[finding.claim, finding.model] = Stored(finding, origin)
         except (KeyError, TypeError, ValueError) as error:
             raise SparsityError(
                 f"{path} line {number} holds no finding of this version ({error}); delete the "

@@ -74,7 +74,9 @@ def _normal(answer: str) -> str:
     """Without what two ways of writing one answer differ in."""
     bare = re.sub(r"\s+", " ", answer.casefold()).strip(" .!?")
     number = bare.replace(",", "").removeprefix("$")
-    return number.removesuffix(".0") if re.fullmatch(r"-?\d+(\.\d+)?", number) else bare
+    if not re.fullmatch(r"-?\d+(\.\d+)?", number):
+        return bare
+    return number.rstrip("0").rstrip(".") if "." in number else number
 
 
 def _prompt(model: LanguageModel, task: Task, item: Item) -> Prompt:

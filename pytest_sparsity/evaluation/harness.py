@@ -11,12 +11,11 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from pytest_sparsity.errors import SparsityError
@@ -73,7 +72,8 @@ class HarnessTask:
         chance: accuracy of blind guessing; 0 where answers are generated.
         items: shuffled by the seed.
         licence: where to read it.
-        hash: hex SHA-256 over version, prompts, questions and their order.
+        hash: hex SHA-256 over version, prompts, shots, questions and their order.
+        seed: draws the shots.
         tasks: lm-eval's own, by name.
     """
 
@@ -84,6 +84,7 @@ class HarnessTask:
     items: tuple[HarnessItem, ...]
     licence: str
     hash: str
+    seed: int
     tasks: Mapping[str, Any] = field(repr=False, compare=False)
 
 
@@ -115,6 +116,7 @@ def load(name: str, *, seed: int) -> HarnessTask:
     try:
         tasks = dict(manager.load([name])["tasks"])
         documents = {task: list(loaded.eval_docs) for task, loaded in tasks.items()}
+        shots = {task: _shots(loaded) for task, loaded in tasks.items()}
     except Exception as error:  # whatever data sets, hub clients and task code raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SparsityError(
@@ -126,7 +128,6 @@ def load(name: str, *, seed: int) -> HarnessTask:
         # What lm-eval's own command does before it evaluates.
         if each.get_config("num_fewshot") is None:
             each.set_config(key="num_fewshot", value=0)
-        each.set_fewshot_seed(seed=seed)
     items = _shuffled(((t, n) for t, docs in documents.items() for n in range(len(docs))), seed)
     if not items:
         raise SparsityError(f"lm-eval's task {name!r} has no items")
@@ -135,10 +136,11 @@ def load(name: str, *, seed: int) -> HarnessTask:
         name=title,
         family=_family(name),
         normalisation="char" if all(map(_has_acc_norm, tasks.values())) else "sum",
-        chance=fmean(_chance(tasks[t], documents[t][n]) for t, n in items),
+        chance=_chance(tasks, documents, items),
         items=items,
         licence=f"see the data set's card on the Hugging Face hub (lm-eval {_version()})",
-        hash=sha256_text(title, _version(), _described(tasks, documents), json.dumps(items)),
+        hash=sha256_text(title, _version(), _described(tasks, shots, documents), json.dumps(items)),
+        seed=seed,
         tasks=tasks,
     )
 
@@ -171,6 +173,9 @@ def score_harness(
     for name, number in items:
         wanted[name].append(number)
     samples = {name: sorted(numbers) for name, numbers in wanted.items()}
+    for name in samples:
+        # Shots are drawn one item after the other: every model must be shown the same ones.
+        task.tasks[name].set_fewshot_seed(seed=task.seed)
     chosen = {"tasks": {n: task.tasks[n] for n in samples}, "groups": {}, "group_map": {}}
     adapter = HarnessModel(model, task.name, share=share)
     found = evaluate(adapter, chosen, samples=samples, bootstrap_iters=0, log_samples=True)
@@ -232,22 +237,46 @@ def _has_acc_norm(task: Any) -> bool:
     return "acc_norm" in task.higher_is_better()
 
 
-def _chance(task: Any, document: Any) -> float:
-    if task.OUTPUT_TYPE != "multiple_choice":
-        return 0.0
-    return 1 / len(task.doc_to_choice(document))
+def _chance(
+    tasks: Mapping[str, Any], documents: Mapping[str, list[Any]], items: Sequence[HarnessItem]
+) -> float:
+    """Accuracy of guessing among the choices, or of saying what is most often right."""
+    guessed, answers = 0.0, Counter[str]()
+    for name, number in items:
+        task, document = tasks[name], documents[name][number]
+        if task.OUTPUT_TYPE == "multiple_choice":
+            choices, gold = task.doc_to_choice(document), task.doc_to_target(document)
+            guessed += 1 / len(choices)
+            right = choices[gold] if isinstance(gold, int) and 0 <= gold < len(choices) else gold
+            answers.update([right] if right in choices else [])
+    return max([guessed, *answers.values()]) / len(items)
 
 
-def _described(tasks: Mapping[str, Any], documents: Mapping[str, list[Any]]) -> str:
-    """Prompts and questions as text; what is code in a task's configuration is left out."""
-    plain = (str, int, float, bool, list, type(None))
+def _shots(task: Any) -> list[Any]:
+    """What shots are drawn from."""
+    return list(task.fewshot_docs()) if task.get_config("num_fewshot") else []
+
+
+def _described(
+    tasks: Mapping[str, Any],
+    shots: Mapping[str, list[Any]],
+    documents: Mapping[str, list[Any]],
+) -> str:
+    """Prompts, shots and questions as text; code in a task's configuration is left out.
+
+    So are the places of its data and of its file, which are other ones on every machine.
+    """
+    places = ("dataset_kwargs", "metadata")
     prompts = {
-        name: {k: v for k, v in vars(task.config).items() if isinstance(v, plain)}
+        name: {k: v for k, v in vars(task.config).items() if k not in places}
         for name, task in tasks.items()
     }
-    return json.dumps(
-        [prompts, documents], sort_keys=True, default=lambda value: type(value).__name__
-    )
+
+    def described(value: Any) -> Any:
+        # The configuration of shots is a class of lm-eval's own; the rest is code or pictures.
+        return vars(value) if is_dataclass(value) else type(value).__name__
+
+    return json.dumps([prompts, shots, documents], sort_keys=True, default=described)
 
 
 def _shuffled(items: Iterable[HarnessItem], seed: int) -> tuple[HarnessItem, ...]:

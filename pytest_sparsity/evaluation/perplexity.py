@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.evaluation.corpora import Document
+from pytest_sparsity.evaluation.token_scores import score_tokens
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.models.divergence import kl
-from pytest_sparsity.models.forward import hidden_states, in_rows, log_probabilities
+from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.models.parallel import in_parallel
 
 _BATCH = 4  # documents per forward pass
@@ -113,30 +113,18 @@ def score_documents(
 
     def score(window: Window, hidden: torch.Tensor) -> dict[str, Any]:
         expected = reference[window.id][:-1] if reference is not None else None
-        targets = window.tokens[1:].to(model.device)
-        likelihoods, divergence, agreement = [], 0.0, 0
-        with torch.inference_mode():
-            for rows in in_rows(len(hidden)):
-                own = log_probabilities(model, hidden[rows])
-                likelihoods.append(own.gather(-1, targets[rows, None]).squeeze(-1))
-                if expected is not None:
-                    teacher = log_probabilities(dense or model, expected[rows])
-                    divergence += float(kl(teacher, own).sum())
-                    agreement += int((teacher.argmax(-1) == own.argmax(-1)).sum())
-                else:
-                    agreement += len(own)
-        values = torch.cat(likelihoods)
-        if not bool(torch.isfinite(values).all()):
+        found = score_tokens(model, hidden, window.tokens[1:], dense, expected)
+        if not bool(torch.isfinite(found.log_likelihoods).all()):
             raise SparsityError(
                 f"model {model.name} gives a log-likelihood that is not finite (NaN logits) on "
                 f"document {window.id}; the weights or the sparse plan are broken"
             )
         return {
             "id": window.id,
-            "tokens": len(targets),
-            "log_likelihoods": values.tolist(),
-            "kl": divergence,
-            "agreement": agreement,
+            "tokens": len(found.log_likelihoods),
+            "log_likelihoods": found.log_likelihoods.tolist(),
+            "kl": found.kl,
+            "agreement": found.agreement,
         }
 
     scores: list[dict[str, Any]] = []

@@ -16,11 +16,17 @@ import torch
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.evaluation.corpora import Document
 from pytest_sparsity.evaluation.items import Item
-from pytest_sparsity.evaluation.scoring import Span, check_finite, check_spans, encode
+from pytest_sparsity.evaluation.scoring import (
+    Span,
+    check_finite,
+    check_spans,
+    encode,
+    run_shared,
+)
 from pytest_sparsity.evaluation.tasks import Task
+from pytest_sparsity.evaluation.token_scores import score_tokens
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.models.divergence import kl
-from pytest_sparsity.models.forward import hidden_states, in_rows, log_probabilities
+from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.models.parallel import in_parallel
 
 
@@ -32,11 +38,13 @@ class Probe:
         id: the item's.
         reasoning: the chain and the answer after the question.
         prose: of the same length; the text that is compared starts at the same token.
+        document: whose beginning that prose is.
     """
 
     id: str
     reasoning: Span
     prose: Span
+    document: str
 
 
 #: Hidden states of the tokens before those compared, [T, H]: of reasoning and of prose.
@@ -67,14 +75,52 @@ def make_probes(
                 f"document {document.id} has {len(tokens)} tokens, fewer than the {length} of "
                 f"item {item.id} of task {task.name} it is compared with; give longer documents"
             )
-        probes.append(Probe(item.id, span, Span(tokens, span.start)))
+        probes.append(Probe(item.id, span, Span(tokens, span.start), document.id))
     return probes
 
 
-def probe_states(model: LanguageModel, probes: Sequence[Probe]) -> dict[str, States]:
-    """By id, the hidden states of a model, on all cores: the dense model's are the reference."""
-    found = in_parallel(lambda probe: _states(model, probe), probes, device=model.device)
-    return {probe.id: states for probe, states in zip(probes, found, strict=True)}
+def probe_states(
+    model: LanguageModel, probes: Sequence[Probe], *, share: bool = True
+) -> dict[str, States]:
+    """Hidden states by the id of the probe, on all cores: the dense model's are the reference.
+
+    Args:
+        model: dense or otherwise.
+        probes: from :func:`make_probes`.
+        share: whether what items begin with, and the prose of those with one document, may be
+            run once for all: not with a prefill policy by which it matters how much follows.
+    """
+    if not share:
+        found = in_parallel(lambda probe: _states(model, probe), probes, device=model.device)
+        return {probe.id: states for probe, states in zip(probes, found, strict=True)}
+    spans = [probe.reasoning for probe in probes]
+    shared, prefix = run_shared(model, spans)
+
+    def reasoning(span: Span) -> torch.Tensor:
+        places = torch.arange(shared, len(span.tokens))
+        tokens = torch.tensor(span.tokens[shared:])
+        return hidden_states(model, tokens, places, prefix=prefix)[span.start - 1 - shared : -1]
+
+    longest: dict[str, list[int]] = {}
+    for probe in probes:
+        longest[probe.document] = max(longest.get(probe.document, []), probe.prose.tokens, key=len)
+    whole = dict(
+        zip(
+            longest,
+            in_parallel(
+                lambda tokens: hidden_states(model, torch.tensor(tokens)),
+                longest.values(),
+                device=model.device,
+            ),
+            strict=True,
+        )
+    )
+    return {
+        probe.id: (own, whole[probe.document][probe.prose.start - 1 : len(probe.prose.tokens) - 1])
+        for probe, own in zip(
+            probes, in_parallel(reasoning, spans, device=model.device), strict=True
+        )
+    }
 
 
 def score_probes(
@@ -83,6 +129,8 @@ def score_probes(
     probes: Sequence[Probe],
     reference: dict[str, States] | None = None,
     dense: LanguageModel | None = None,
+    *,
+    share: bool = True,
 ) -> list[dict[str, Any]]:
     """Divergence of every probe, on all cores.
 
@@ -92,6 +140,7 @@ def score_probes(
         probes: from :func:`make_probes`.
         reference: :func:`probe_states` of the dense model; None when ``model`` is it.
         dense: the model whose states ``reference`` holds, if its head is not that of ``model``.
+        share: as for :func:`probe_states`.
 
     Returns:
         Per item ``id``, ``tokens`` (as many of reasoning as of prose), and for
@@ -102,14 +151,14 @@ def score_probes(
     Raises:
         SparsityError: a log-likelihood is not finite.
     """
+    states = probe_states(model, probes, share=share)
 
     def score(probe: Probe) -> dict[str, Any]:
-        own = _states(model, probe)
+        own = states[probe.id]
         expected = (None, None) if reference is None else reference[probe.id]
-        teacher = dense or model
         parts = {
-            "reasoning": _divergence(model, probe.reasoning, own[0], teacher, expected[0]),
-            "prose": _divergence(model, probe.prose, own[1], teacher, expected[1]),
+            "reasoning": _divergence(model, probe.reasoning, own[0], dense, expected[0]),
+            "prose": _divergence(model, probe.prose, own[1], dense, expected[1]),
         }
         values = [part["log_likelihood"] for part in parts.values()]
         check_finite(model, f"item {probe.id} of task {task.name}", values)
@@ -128,23 +177,12 @@ def _divergence(
     model: LanguageModel,
     span: Span,
     own: torch.Tensor,
-    dense: LanguageModel,
+    dense: LanguageModel | None,
     expected: torch.Tensor | None,
 ) -> dict[str, Any]:
-    targets = torch.tensor(span.tokens[span.start :], device=model.device)
-    divergence, likelihood, agreement = [], [], 0
-    with torch.inference_mode():
-        for rows in in_rows(len(own)):
-            values = log_probabilities(model, own[rows])
-            likelihood.append(float(values.gather(-1, targets[rows, None]).sum()))
-            if expected is None:
-                agreement += len(values)
-                continue
-            teacher = log_probabilities(dense, expected[rows])
-            divergence.append(float(kl(teacher, values).sum()))
-            agreement += int((teacher.argmax(-1) == values.argmax(-1)).sum())
+    found = score_tokens(model, own, torch.tensor(span.tokens[span.start :]), dense, expected)
     return {
-        "kl": math.fsum(divergence),
-        "log_likelihood": math.fsum(likelihood),
-        "agreement": agreement,
+        "kl": found.kl,
+        "log_likelihood": math.fsum(found.log_likelihoods.tolist()),
+        "agreement": found.agreement,
     }

@@ -16,7 +16,6 @@ from pytest_sparsity.evaluation.trie import Pack, common_prefix, pack
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import (
     hidden_states,
-    in_rows,
     log_probabilities,
     run_prefix,
 )
@@ -105,16 +104,7 @@ def score_spans(
             by which it matters how much follows.
     """
     spans = [span for group in groups for span in group]
-    shared, prefix = 0, None
-    if share and spans:
-        # The last token before a text predicts it, and is run with it.
-        shared = common_prefix([span.tokens[: span.start - 1] for span in spans])
-    if shared >= _SHARED:
-        tokens = torch.tensor(spans[0].tokens[:shared])
-        # By itself, and still like everything else: on one thread.
-        (prefix,) = in_parallel(lambda t: run_prefix(model, t), [tokens], device=model.device)
-    else:
-        shared = 0
+    shared, prefix = run_shared(model, spans) if share else (0, None)
     packs = list(pack([[span.tokens[shared:] for span in group] for group in groups], _PACK))
     ends = list(itertools.accumulate(members for _, members in packs))
     work = [
@@ -124,6 +114,24 @@ def score_spans(
     yield from in_parallel(
         lambda w: _score_pack(model, *w, shared, prefix), work, device=model.device
     )
+
+
+def run_shared(model: LanguageModel, spans: Sequence[Span]) -> tuple[int, Any]:
+    """Run what all spans begin with, before any of their texts.
+
+    Returns:
+        (how many tokens that is, their cache for :func:`hidden_states`); (0, None) if it is
+        not worth a pass of its own.
+    """
+    # The last token before a text predicts it, and is run with it.
+    contexts = [span.tokens[: span.start - 1] for span in spans]
+    shared = common_prefix(contexts) if contexts else 0
+    if shared < _SHARED:
+        return 0, None
+    tokens = torch.tensor(spans[0].tokens[:shared])
+    # By itself, and still like everything else: on one thread.
+    (prefix,) = in_parallel(lambda t: run_prefix(model, t), [tokens], device=model.device)
+    return shared, prefix
 
 
 def check_finite(model: LanguageModel, where: str, values: Sequence[float]) -> None:
@@ -179,8 +187,7 @@ def _score_pack(
     likelihood: dict[tuple[int, int], float] = {}
     likeliest: list[int] = []
     with torch.inference_mode():
-        for rows in in_rows(len(predictors)):
-            values = log_probabilities(model, hidden[predictors[rows]])
+        for rows, values in log_probabilities(model, hidden[predictors]):
             likeliest += values.argmax(-1).tolist()
             for row in range(rows.start, rows.stop):
                 local = row - rows.start

@@ -74,7 +74,7 @@ def read_task_file(path: Path) -> tuple[Spec, list[Item]]:
             raise SparsityError(f"{place} repeats the id {item.id!r}; ids must differ")
         items[item.id] = item
     if not items:
-        raise SparsityError(f"task file {path} has no items")
+        raise SparsityError(f"task file {path} has no items; add them below its header")
     spec = Spec(
         family=header.get("family", "user"),
         kind=header.get("kind", "choice"),

@@ -168,13 +168,11 @@ def _bundled_items(
 def _chance(kind: Kind, items: list[Item]) -> float:
     """Accuracy of blind guessing; greedy decoding of a word has practically none.
 
-    In a chain task one may guess among an item's choices; where there are none, what is
-    most often the answer.
+    One may guess among an item's choices, or say every time what is most often the answer, such
+    as "yes"; a chain task need not have choices.
     """
     if kind == "last_word":
         return 0.0
-    if kind == "choice":
-        return fmean(1 / len(item.choices) for item in items)
     answers = Counter(item.choices[item.gold] for item in items)
     commonest = max(answers.values()) / len(items)
     guessed = fmean(1 / len(i.choices) if len(i.choices) > 1 else commonest for i in items)

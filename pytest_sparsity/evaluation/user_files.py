@@ -49,7 +49,7 @@ def read_text(path: Path, what: str) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise SparsityError(f"{what} file {path} does not exist") from None
+        raise SparsityError(f"{what} file {path} does not exist; check the path") from None
     except OSError as error:
         raise SparsityError(f"cannot read {what} file {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -57,7 +57,7 @@ def read_text(path: Path, what: str) -> str:
             f"{what} file {path} is not UTF-8 text (byte {error.start}); convert it to UTF-8"
         ) from error
     if not text.strip():
-        raise SparsityError(f"{what} file {path} is empty")
+        raise SparsityError(f"{what} file {path} is empty; choose another file")
     return text
 
 

@@ -15,6 +15,7 @@ from pytest_sparsity.history.changes import MAGNITUDE, SIGNIFICANCE, WINDOW
 from pytest_sparsity.history.entries import read
 from pytest_sparsity.history.series import Series, all_series
 from pytest_sparsity.reporting import numbers
+from pytest_sparsity.termination import exit_with
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,4 +81,4 @@ def _value(series: Series, value: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

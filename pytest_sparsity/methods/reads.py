@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from pytest_sparsity.methods.exact import kept
 from pytest_sparsity.methods.gated import activated_gate, activation_of
 from pytest_sparsity.methods.plan import GATE, HIDDEN, INPUT, NeuronSelector, Plan
 from pytest_sparsity.methods.positions import observe_documents
@@ -81,11 +82,6 @@ class NeuronReads:
         return source.module.register_forward_hook, keep_activated
 
 
-def without_neurons(h: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """The neurons h where ``keep``, else 0, even in place of NaN: both [..., I]."""
-    return torch.where(keep, h, h.new_zeros(()))
-
-
 @dataclass(frozen=True, eq=False)
 class Kept:
     """What a plan does to the dense input of one site, without the rows that stay dense.
@@ -139,7 +135,7 @@ def observe_kept(
         if place in plan.neurons:
             by = read.of.pop(place, x)
             keep = plan.neurons[place].keeps(by).expand(x.shape)
-            return visit(place, Kept(x, without_neurons(x, keep), by, keep))
+            return visit(place, Kept(x, kept(x, keep), by, keep))
         return None
 
     activated = any(selector.reads == GATE for selector in plan.neurons.values())

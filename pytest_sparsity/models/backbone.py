@@ -80,8 +80,8 @@ def find_sites(model: torch.nn.Module) -> tuple[Site, ...]:
     The output head is outside the blocks and not a site.
 
     Raises:
-        SparsityError: the blocks cannot be found, hold a matrix that no layout names, or
-            differ from each other.
+        SparsityError: the blocks cannot be found, hold a matrix that no layout names, differ
+            from each other or share a layer.
     """
     path, blocks = _decoder_blocks(model)
     layout = max(LAYOUTS, key=lambda candidate: _named(blocks[0], candidate))
@@ -96,12 +96,21 @@ def find_sites(model: torch.nn.Module) -> tuple[Site, ...]:
                 f"{sorted(linears)} and layer 0 has {sorted(layers[0])}; use a model whose "
                 "layers are alike"
             )
-    return tuple(
+    sites = [
         Site(f"{number}.{kind}", number, kind, linears[kind])
         for number, linears in enumerate(layers)
         for kind in _ORDER
         if kind in linears
-    )
+    ]
+    first: dict[int, Site] = {}
+    for site in sites:
+        if (other := first.setdefault(id(site.module), site)) is not site:
+            # Its bias would be that of the site which is folded last.
+            raise SparsityError(
+                f"{type(model).__name__} cannot be sparsified: {other.name} and {site.name} are "
+                "one layer, which can have one bias only; use a model whose layers have their own"
+            )
+    return tuple(sites)
 
 
 def _decoder_blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pytest_sparsity.models.forward import in_rows, log_probabilities
+from pytest_sparsity.models.forward import in_blocks, in_rows, log_softmax, logits
 from pytest_sparsity.models.language_model import LanguageModel
 
 
@@ -31,10 +31,15 @@ def kl_gradient(
     """
     total, gradient = 0.0, torch.empty_like(sparse)
     for rows in in_rows(len(sparse)):
-        with torch.no_grad():
-            expected = log_probabilities(teacher, dense[rows])
         own = sparse[rows].detach().requires_grad_()
-        loss = kl(expected, log_probabilities(student, own)).sum()
-        (gradient[rows],) = torch.autograd.grad(loss, own)
-        total += float(loss.detach())
+        with torch.enable_grad():
+            values = logits(student, own)
+        by_logits = torch.empty_like(values)
+        with torch.no_grad():
+            expected = logits(teacher, dense[rows])
+            for part in in_blocks(values):
+                log_p, log_q = log_softmax(expected[part]), log_softmax(values[part])
+                total += float(kl(log_p, log_q).sum())
+                by_logits[part] = log_q.exp() - log_p.exp()  # the derivative of KL by logits of q
+        (gradient[rows],) = torch.autograd.grad(values, own, by_logits)
     return total, gradient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.errors import SparsityError, blaming
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 from pytest_sparsity.models.catalog import KNOWN, RandomModel
 from pytest_sparsity.models.folder import weight_files
@@ -74,6 +74,8 @@ def load_model(
     tokenizer.clean_up_tokenization_spaces = False
     use_linear_layers(model)
     model.to(target.device).eval().requires_grad_(False)
+    with blaming(f"--sparsity-model {name}"):
+        sites = find_sites(model)
     return LanguageModel(
         name=prepared.name,
         source=name,
@@ -81,7 +83,7 @@ def load_model(
         tokenizer=tokenizer,
         weights_hash=weights_hash,
         dtype=torch_dtype,
-        sites=find_sites(model),
+        sites=sites,
         bos=leading_bos(tokenizer),
     )
 
@@ -96,6 +98,7 @@ def _load_folder(
     with quiet(), failures_as(f"--sparsity-model {name} cannot be loaded", advice):
         config = AutoConfig.from_pretrained(folder, **local)
         model_class = _causal_class(config, name)
+        _check_not_quantised(config, name)
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         model, info = model_class.from_pretrained(
             None,
@@ -131,6 +134,17 @@ def _causal_class(config: Any, name: str) -> Any:
             "causal language model; pass one that generates text"
         )
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def _check_not_quantised(config: Any, name: str) -> None:
+    """Packed weights can be neither compressed nor folded; transformers ignores kinds it lacks."""
+    if (how := getattr(config, "quantization_config", None)) is not None:
+        kind = how.get("quant_method") if isinstance(how, dict) else how.quant_method
+        raise SparsityError(
+            f"--sparsity-model {name} is quantised ({kind}, by its config.json), and packed "
+            "weights can be neither compressed nor folded into a bias; pass the model it was made "
+            "from and compress that with --sparsity-weights"
+        )
 
 
 def _read_tensors(folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:

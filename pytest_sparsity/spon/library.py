@@ -68,17 +68,15 @@ class VectorLibrary:
         learnt = (teacher or model).weights_hash
         if self.when != "all" and (found := self._fitting(SHIPPED / name, model, plan, learnt)):
             return found
-        text = sha256_text(*(f"{s}:{t.tolist()}" for s, t in streams.items()))
-        of = [model.weights_hash] if learnt == model.weights_hash else [model.weights_hash, learnt]
-        kept = sha256_text(*of, plan.prefill.name, repr(self.recipe), text)[:8]
-        path = self.cache / "vectors" / kept / name
+        path = self.path(model, plan, streams, teacher, weights)
         if self.when == "never":
             if found := self._fitting(path, model, plan, learnt):
                 return found
             compressed = "" if weights == LOADED else f" with weights {weights}"
+            foreign = f" ({path} is damaged or of something else)" if path.exists() else ""
             raise MissingVectors(
                 f"no trained spontaneous vectors fit {model.name}{compressed} at {plan.method} "
-                f"{plan.level:.2f} (prefill {plan.prefill.name}); train them with "
+                f"{plan.level:.2f} (prefill {plan.prefill.name}){foreign}; train them with "
                 "--sparsity-train missing, or leave trained out of --sparsity-spon"
             )
         with locked(path.with_suffix(".lock")):
@@ -87,11 +85,26 @@ class VectorLibrary:
             trained = train(
                 model, plan, list(streams.values()), self.recipe, self.progress, teacher
             )
-            source = {"text": list(streams), "text_hash": text[:16]}
+            source = {"text": list(streams), "text_hash": text_hash(streams)[:16]}
             vectors = replace(trained, provenance={**trained.provenance, **source})
             vectors.save(path)
             # What is used is what is stored: float16, as the next run will read it.
             return SpontaneousVectors.load(path)
+
+    def path(
+        self,
+        model: LanguageModel,
+        plan: Plan,
+        streams: Mapping[str, torch.Tensor],
+        teacher: LanguageModel | None = None,
+        weights: str = LOADED,
+    ) -> Path:
+        """Where vectors that are trained here are kept; arguments as for :meth:`get`."""
+        of = [each.weights_hash for each in (model, teacher) if each is not None]
+        recipe = plan.prefill.name, repr(self.recipe), text_hash(streams)
+        kept = sha256_text(*dict.fromkeys(of), *recipe)[:8]
+        name = file_name(model.name, plan.method, plan.level, weights)
+        return self.cache / "vectors" / kept / name
 
     def _fitting(
         self, path: Path, model: LanguageModel, plan: Plan, teacher: str
@@ -118,6 +131,11 @@ class VectorLibrary:
             _plain(trained_as.get(k)) == _plain(recipe[k]) for k in ("sites", "layers")
         )
         return found if fits else None
+
+
+def text_hash(streams: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of training text by source, int64 [T] each."""
+    return sha256_text(*(f"{source}:{tokens.tolist()}" for source, tokens in streams.items()))
 
 
 def file_name(model: str, method: str, level: float, weights: str = LOADED) -> str:

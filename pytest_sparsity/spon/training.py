@@ -68,13 +68,14 @@ def train(
     recipe: Recipe,
     progress: Progress = silent,
     teacher: LanguageModel | None = None,
+    start: SpontaneousVectors | None = None,
 ) -> SpontaneousVectors:
     """Minimise E[KL(softmax z_dense || softmax z_sparse(a))] over the vectors a.
 
     The teacher is ``model`` itself, dense, unless its weights were compressed and the vectors
     are to make up for that, too; the student is a twin of ``model`` with ``plan`` attached and
     W a folded into its biases, exactly as it will run.  The vectors with the lowest held-out
-    divergence are returned: zero if none was better.
+    divergence are returned: those it started from, zero by default, if none was better.
 
     Args:
         model: dense.
@@ -84,6 +85,7 @@ def train(
         recipe: how.
         progress: told one unit per step, with the loss.
         teacher: the model as it was loaded, dense; ``model`` by default.
+        start: vectors of this model to start from, zero at sites that they lack.
 
     Returns:
         Vectors whose provenance holds the recipe, the loss curve and the cost.
@@ -103,7 +105,11 @@ def train(
     teacher = teacher or model
     scale = _lost_magnitude(model, plan, draw.held_out, _changed(model, teacher))
     weights = [plain_weight(site, model.name).float() for site in chosen]
-    a = [torch.zeros(w.shape[1], device=w.device, requires_grad=True) for w in weights]
+    a = [torch.zeros(w.shape[1], device=w.device) for w in weights]
+    for vector, site in zip(a, chosen, strict=True):
+        if start is not None and site.name in start.a:
+            vector.copy_(start.a[site.name])
+        vector.requires_grad_()
     optimiser = torch.optim.Adam(
         [
             {"params": [p], "lr": recipe.rate * scale[s.name]}
@@ -150,6 +156,7 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] /= 2  # the next step's has been set already
 
+        fold()
         best = look(0)
         step = 0
         while step < recipe.steps and best[0] > 0:  # or there is nothing to make up for
@@ -185,6 +192,7 @@ def train(
         "method": plan.method,
         "level": plan.level,
         "prefill": plan.prefill.name,
+        "start": "zeros" if start is None else start.provenance.get("setting", "given"),
         "recipe": asdict(recipe),
         "steps": step,
         "training_tokens": step * recipe.sequences * recipe.length,

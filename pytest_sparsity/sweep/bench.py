@@ -355,8 +355,14 @@ class Bench:
         """Hidden states of the dense model on the ``probes`` of a task, kept for the next cell."""
         known = self._probe_states.setdefault((model, task), {})
         fresh = [probe for probe in probes if probe.id not in known]
-        known.update(probe_states(self.model(model), fresh))
+        known.update(probe_states(self.model(model), fresh, share=self.sharing))
         return known
+
+    @property
+    def sharing(self) -> bool:
+        """Whether what texts begin with may be run once for all of them."""
+        # By the policy "half" it matters to the first tokens how many follow.
+        return self.prefill.name != "half"
 
     @cache  # noqa: B019
     def dense_paths(self, model: str) -> list[list[int]]:

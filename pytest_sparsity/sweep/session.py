@@ -129,6 +129,17 @@ class SweepSession:
                 found[cell.configuration] = float(record.measured["achieved"]["weighted"])
         return found
 
+    def plateaus(self, cells: Sequence[Cell]) -> dict[Configuration, tuple[str, ...]]:
+        """Sites whose level asks for less than is 0 by nature, which is skipped, all of it."""
+        texts = [c for c in cells if c.kind == PERPLEXITY and c.configuration.spon == OFF]
+        known = {cell.configuration: self.known(cell) for cell in texts}
+        sites = {
+            configuration: tuple(record.measured.get("achieved", {}).get("plateau", ()))
+            for configuration, record in known.items()
+            if record is not None
+        }
+        return {configuration: found for configuration, found in sites.items() if found}
+
     @staticmethod
     def _refused(verdicts: Sequence[Verdict]) -> bool:
         return any(verdict.outcome is Outcome.REFUSED for verdict in verdicts)

@@ -51,7 +51,7 @@ def measure_task(
     for start in range(len(items), min(size * draws, len(task.items)), size):
         stop = start + size
         if isinstance(task, HarnessTask):
-            items += score_harness(model, task, task.items[start:stop], share=_sharing(bench))
+            items += score_harness(model, task, task.items[start:stop], share=bench.sharing)
         else:
             items += _SCORERS[cell.kind](bench, cell, model, task, task.items[start:stop])
     measured: dict[str, Any] = {
@@ -101,27 +101,22 @@ def checked_task(bench: Bench, evaluation: str) -> Task | HarnessTask:
     return task
 
 
-def _sharing(bench: Bench) -> bool:
-    # By the policy "half" it matters to the first tokens how many follow.
-    return bench.prefill.name != "half"
-
-
 def _choice(
     bench: Bench, cell: Cell, model: LanguageModel, task: Task, items: Sequence[Item]
 ) -> Units:
-    return score_items(model, task, items, share=_sharing(bench))
+    return score_items(model, task, items, share=bench.sharing)
 
 
 def _exact_match(
     bench: Bench, cell: Cell, model: LanguageModel, task: Task, items: Sequence[Item]
 ) -> Units:
-    return generate_answers(model, task, items, share=_sharing(bench))
+    return generate_answers(model, task, items, share=bench.sharing)
 
 
 def _answers(
     bench: Bench, cell: Cell, model: LanguageModel, task: Task, items: Sequence[Item]
 ) -> Units:
-    return score_answers(model, task, items, share=_sharing(bench))
+    return score_answers(model, task, items, share=bench.sharing)
 
 
 def _divergence(
@@ -133,7 +128,7 @@ def _divergence(
     if not cell.configuration.is_reference:
         reference = bench.probe_states(cell.configuration.model, task.name, probes)
     dense = bench.model(cell.configuration.model)
-    return score_probes(model, task, probes, reference, dense)
+    return score_probes(model, task, probes, reference, dense, share=bench.sharing)
 
 
 _SCORERS: Mapping[str, Scorer] = {

@@ -16,6 +16,7 @@ from pytest_sparsity.targets.known import KNOWN, Known, Source
 from pytest_sparsity.targets.machines import machines
 from pytest_sparsity.targets.roofline import Machine, Roofline, plan
 from pytest_sparsity.targets.work import DTYPES, OPS, Format
+from pytest_sparsity.termination import exit_with
 
 _HEAD = ("target", "level", "MB", "floor us", "dense us", "speed-up", "ideal", "break-even")
 
@@ -179,4 +180,4 @@ def _levels(text: str) -> list[float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -34,6 +34,7 @@ class Made:
         noise: standard deviation, between documents, of the damage.
         settings: of the run.
         changes: of what a cell measured, by its id.
+        measured: every cell that was, in order.
     """
 
     damage: Mapping[Configuration, Damage]
@@ -45,11 +46,19 @@ class Made:
             model=lambda _: SimpleNamespace(dtype=torch.bfloat16)
         )
     )
+    measured: list[Cell] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.bench.vectors = self._vectors
+
+    def _vectors(self, configuration: Configuration) -> None:
+        if configuration not in self.damage:
+            raise MissingVectors(f"no trained spontaneous vectors fit {configuration.id}")
 
     def record(self, cell: Cell) -> Record:
         configuration = cell.configuration
-        if configuration not in self.damage:
-            raise MissingVectors(f"no trained spontaneous vectors fit {configuration.id}")
+        self._vectors(configuration)
+        self.measured.append(cell)
         given = self.damage[configuration]
         mean = given if isinstance(given, (int, float)) else given[cell.subject]
         count = self.settings.sizes.documents

@@ -137,11 +137,14 @@ def test_a_cell_that_fails_makes_it_untestable(evidence, number):
     for missing in damage:
         if number == "5" and missing == spon(M, 0.6):
             continue
-        finding = investigate(
-            CATALOG[number], evidence({c: x for c, x in damage.items() if c != missing})
-        )
+        made = evidence({c: x for c, x in damage.items() if c != missing})
+        finding = investigate(CATALOG[number], made)
         assert finding.outcome is Outcome.UNTESTABLE
-        assert f"{missing.id}-perplexity:austen: no trained" in finding.why
+        if missing.spon == "trained":  # which is seen before anything is measured
+            assert finding.why.startswith(f"{missing.id}: no trained")
+            assert not made.session.measured
+        else:
+            assert f"{missing.id}-perplexity:austen: no trained" in finding.why
 
 
 def test_every_claim_says_what_it_is():
@@ -201,6 +204,22 @@ def test_spontaneous_neurons_may_skip_a_little_less(evidence):
     assert found("-spon").outcome is Outcome.SUPPORTED
     with pytest.raises(BrokenEvidence, match=r"skipped 47\.0%"):
         found("")
+
+
+def test_a_level_below_the_natural_zeros_is_told(evidence):
+    """After ReLU a level may ask for less than is 0 anyway: what it costs says little."""
+
+    def zeros(measured: dict[str, Any]) -> None:
+        measured["achieved"] |= {"weighted": 0.5, "plateau": ["0.down", "1.down"]}
+
+    claim, losses = CATALOG["8"], levels({0.25: 0.01}, 0.5)
+    changes = {f"m-teal-0.25{spon}-perplexity:austen": zeros for spon in ("", "-spon")}
+    told = investigate(claim, evidence(losses, changes=changes))
+    plain = investigate(claim, evidence(losses))
+    assert told.why == (
+        f"{plain.why}; below the rate of natural zeros, all of which are skipped: down at 0.25"
+    )
+    assert replace(told, why=plain.why) == plain
 
 
 def test_evidence_that_skipped_too_little(evidence):

@@ -47,6 +47,8 @@ def test_range_ratio():
     found = range_ratio(with_spon, without, 0.5)
     assert found[:3] == pytest.approx([0.6 / 0.5, 0.6 / 0.5, 0.5 / 0.6])
     assert np.isnan(found[3:]).all()
+    # Spontaneous neurons give back some sparsity: 0.58 of the one side is beyond the other's end.
+    assert np.isnan(range_ratio(np.array([math.inf, 0.58]), np.array([0.58, math.inf]), 0.5)).all()
     assert compression(np.array([0.0, 0.5]), 0.6) == pytest.approx([1, 2])
 
 

@@ -11,6 +11,22 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.stats import Interval
 
 EFFECT = Effect("share", Interval(0.4, -math.inf, 0.5, 12, 0.975, math.nan, "a note"), "share", 0.1)
+ORIGIN = dict.fromkeys(
+    [
+        "profile",
+        "seed",
+        "sizes",
+        "target",
+        "dtype",
+        "weights",
+        "versions",
+        "data",
+        "settings",
+        "when",
+        "cost",
+    ],
+    0,
+)
 FINDING = Finding("3", "m", Outcome.REFUTED, "because", (EFFECT,), ("a", "b"), {"x": [1]})
 
 
@@ -41,22 +57,22 @@ def test_the_last_finding_of_a_claim_counts(tmp_path):
     again = Finding("3", "m", Outcome.SUPPORTED, "more data")
     other = Finding("3", "n", Outcome.SUPPORTED, "another model")
     for finding in (FINDING, other, again):
-        store.keep(tmp_path, finding, {"seed": 0})
+        store.keep(tmp_path, finding, ORIGIN)
     found = store.stored(tmp_path)
     assert [(s.finding.model, s.finding.why) for s in found] == [
         ("m", "more data"),
         ("n", "another model"),
     ]
-    assert found[0].origin == {"seed": 0}
+    assert found[0].origin == ORIGIN
 
 
 def test_a_line_that_a_crash_cut_off(tmp_path):
-    store.keep(tmp_path, FINDING, {})
+    store.keep(tmp_path, FINDING, ORIGIN)
     path = tmp_path / store.FILE
     with path.open("a") as file:
         file.write('{"schema": 1, "find')
     assert len(store.stored(tmp_path)) == 1
-    store.keep(tmp_path, Finding("4", "m", Outcome.SUPPORTED, "next"), {})
+    store.keep(tmp_path, Finding("4", "m", Outcome.SUPPORTED, "next"), ORIGIN)
     assert [s.finding.claim for s in store.stored(tmp_path)] == ["3", "4"]
 
 
@@ -65,8 +81,21 @@ def test_no_findings(tmp_path):
         store.stored(tmp_path)
 
 
-@pytest.mark.parametrize("line", ['{"schema": 99}', "[]", "nonsense", '{"schema": 1}'])
+@pytest.mark.parametrize(
+    "line", [b'{"schema": 99}', b"[]", b"nonsense", b'{"schema": 1}', b"\xff\xfe"]
+)
 def test_a_file_of_another_version(tmp_path, line):
-    (tmp_path / store.FILE).write_text(f"{line}\n")
+    (tmp_path / store.FILE).write_bytes(line + b"\n")
     with pytest.raises(SparsityError, match="line 1 holds no finding of this version"):
+        store.stored(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("claim", "lacking", "said"),
+    [("99", "", "no claim '99'"), ("3", "cost", "its origin lacks 'cost'")],
+)
+def test_a_finding_that_no_page_can_show(tmp_path, claim, lacking, said):
+    origin = {key: value for key, value in ORIGIN.items() if key != lacking}
+    store.keep(tmp_path, Finding(claim, "m", Outcome.SUPPORTED, "because"), origin)
+    with pytest.raises(SparsityError, match=rf"line 1 holds no finding of this version \({said}"):
         store.stored(tmp_path)

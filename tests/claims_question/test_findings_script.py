@@ -49,3 +49,15 @@ def test_a_folder_without_findings_is_one_sentence(
     assert error.startswith("ERROR: cannot read")
     assert error.count("\n") == 1
     assert not (tmp_path / "docs").exists()
+
+
+def test_trials_that_cannot_be_read(
+    main: Any, world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = world()
+    store.keep(made.report, made.finding(QUESTION[0]), store.origin(made.evidence()))
+    docs = tmp_path / "docs"
+    (docs / "findings").mkdir(parents=True)
+    (docs / "findings" / "trials.jsonl").write_text("nonsense\n")
+    assert main([str(made.report), "--docs", str(docs)]) == 1
+    assert "trials.jsonl line 1 holds no trial" in capsys.readouterr().err

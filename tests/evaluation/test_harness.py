@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +39,24 @@ metric_list:
     aggregation: mean
     higher_is_better: true
   - metric: acc_norm
+    aggregation: mean
+    higher_is_better: true
+metadata: {{version: 1.0}}
+"""
+SHOWN = """
+task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files: {{test: {data}, train: {data}}}
+test_split: test
+fewshot_split: train
+num_fewshot: 2
+output_type: multiple_choice
+doc_to_text: "Q: {{{{question}}}}\\nA:"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: gold
+metric_list:
+  - metric: acc
     aggregation: mean
     higher_is_better: true
 metadata: {{version: 1.0}}
@@ -134,7 +154,7 @@ def test_a_choice_task_is_scored_as_plain_sequences(
     found = asked_task(task_file(CHOICE, "parity"), seed=0)
     assert isinstance(found, HarnessTask)
     assert (found.name, found.family, found.normalisation) == ("lm-eval:parity", "user", "char")
-    assert found.chance == pytest.approx((5 / 2 + 4 / 3) / 9)
+    assert found.chance == 5 / 9  # always yes is better than guessing: (5 / 2 + 4 / 3) / 9
     assert sorted(found.items) == [("parity", n) for n in range(9)]
     model = small_model("llama")
     if sparse:
@@ -150,6 +170,55 @@ def test_a_choice_task_is_scored_as_plain_sequences(
         assert each["right_normalised"] == (per_char.index(max(per_char)) == n % 2)
     again = score_harness(model, found, found.items, share=True)
     assert again[:5] == scored
+
+
+@with_lm_eval
+@pytest.mark.slow
+def test_every_model_is_shown_the_same_shots(
+    task_file: Any, small_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lm-eval draws on where it stopped: its second model would be asked something else."""
+    from pytest_sparsity.evaluation.harness_model import HarnessModel
+
+    asked: list[str] = []
+    span = HarnessModel._span
+
+    def spy(self: Any, context: str, continuation: str) -> Any:
+        asked.append(context)
+        return span(self, context, continuation)
+
+    monkeypatch.setattr(HarnessModel, "_span", spy)
+    found = asked_task(task_file(SHOWN, "shown"), seed=0)
+    assert isinstance(found, HarnessTask)
+    model = small_model("llama")
+    first, second = (score_harness(model, found, found.items[:3], share=True) for _ in range(2))
+    half = len(asked) // 2
+    assert asked[0].count("Q: ") == 3
+    assert asked[:half] == asked[half:]
+    assert first == second
+
+
+@dataclass
+class Shots:
+    samples: Any
+
+
+def described(shots: list[str], **config: Any) -> str:
+    task = SimpleNamespace(config=SimpleNamespace(**config))
+    return harness._described({"t": task}, {"t": shots}, {"t": ["question"]})
+
+
+def test_what_a_model_is_shown_and_when_it_stops_are_in_the_hash() -> None:
+    plain = described([], until=["a"])
+    assert described([], until=["b"]) != plain
+    places = {"dataset_kwargs": {"data_dir": "/here"}, "metadata": {"config_source": "/here"}}
+    assert described([], until=["a"], **places) == plain
+    assert described(["shot"], until=["a"]) != plain
+    assert described([], until=["a"], generation_kwargs={"max_gen_toks": 5}) != plain
+    one, other = (described([], fewshot_config=Shots([text])) for text in ("one", "other"))
+    assert one != other
+    code = [described([], fewshot_config=Shots(lambda: ["x"])) for _ in range(2)]
+    assert code[0] == code[1]
 
 
 @with_lm_eval

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,6 +69,22 @@ def test_the_dense_model_does_not_diverge_from_itself(small_model: Any) -> None:
     alone = score_probes(model, TASK, probes)
     assert alone == score_probes(model, TASK, probes, probe_states(model, probes))
     assert all(each["reasoning"]["kl"] == 0 for each in alone)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_what_is_shared_changes_nothing(family: str, small_model: Any) -> None:
+    """Items with a long common beginning, more of them than documents."""
+    model = small_model(family)
+    shots = "Q: 1 and 1? A: 2. Q: 2 and 2? A: 4. "
+    items = [replace(item, context=shots + item.context) for item in ITEMS]
+    probes = make_probes(model, replace(TASK, items=tuple(items)), items, DOCUMENTS)
+    plan = Plan("t", 0.5, {site.name: Threshold(0.4) for site in model.sites})
+    with sparsify(model, plan):
+        found, expected = (probe_states(model, probes, share=share) for share in (True, False))
+    assert found.keys() == expected.keys()
+    for name, states in found.items():
+        for one, other in zip(states, expected[name], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_a_document_that_is_too_short_is_one_clear_sentence(small_model: Any) -> None:

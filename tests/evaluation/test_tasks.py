@@ -97,6 +97,11 @@ def test_chance_is_that_of_guessing_blindly() -> None:
     assert 0.2 < task("basic_common_knowledge", seed=0).chance < 0.25
 
 
+def test_saying_what_is_most_often_right_is_guessing(tmp_path: Path) -> None:
+    path = write(tmp_path, *(item(id=str(n), gold=int(n >= 62)) for n in range(100)))
+    assert task(str(path), seed=0).chance == 0.62
+
+
 def test_lambada_has_one_word_to_predict() -> None:
     found = task("lambada", seed=0)
     assert found.kind == "last_word"

@@ -9,7 +9,7 @@ import torch
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.exact import dropped_count, keep_largest
+from pytest_sparsity.methods.exact import dropped_count, keep_largest, kept
 from pytest_sparsity.methods.nm import LargestOfGroup
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE
 from pytest_sparsity.methods.reads import Kept, observe_kept
@@ -52,6 +52,20 @@ def test_counts_are_the_nearest_at_every_percent() -> None:
             assert abs(100 * found - percent * width) <= 50
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("differentiated", [False, True])
+def test_what_is_not_kept_is_zero_whatever_it_was(dtype: torch.dtype, differentiated: bool) -> None:
+    x = torch.tensor([[math.nan, -2.0, math.inf, -0.0], [1.5, math.nan, -math.inf, 3.0]])
+    x = x.to(dtype).T.contiguous().T.requires_grad_(differentiated)  # columns are contiguous
+    for keep in (torch.tensor([True, False, False, True]), torch.tensor([False, True, True, True])):
+        found = kept(x, keep.expand(2, 4))
+        expected = torch.where(keep, x, 0)
+        assert found.is_contiguous()
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+        assert found.requires_grad is differentiated
+
+
 def test_topk_keeps_the_largest_of_each_token() -> None:
     x = torch.tensor([[1.0, -4.0, 2.0, -3.0, 0.5], [0.0, 0.0, -0.1, 9.0, 8.0]])
     assert Largest(3)(x).tolist() == [[0, -4, 0, -3, 0], [0, 0, 0, 9, 8]]
@@ -81,8 +95,8 @@ def test_any_number_of_rows(shape: tuple[int, ...]) -> None:
     assert keep.shape == x.shape
     assert (keep.sum(-1) == 3).all()
     rows = x.abs().reshape(-1, 8)
-    for row, kept in zip(rows, keep.reshape(-1, 8), strict=True):
-        assert set(row[kept].tolist()) == set(row.sort(descending=True).values[:3].tolist())
+    for row, chosen in zip(rows, keep.reshape(-1, 8), strict=True):
+        assert set(row[chosen].tolist()) == set(row.sort(descending=True).values[:3].tolist())
 
 
 def test_results_are_new_contiguous_tensors() -> None:

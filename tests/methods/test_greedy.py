@@ -161,6 +161,17 @@ def test_layers_get_their_own_levels_in_natural_order(small_model: Any) -> None:
     assert row.error == pytest.approx(error_of(model, 10, dict(row.levels), made), rel=1e-3)
 
 
+@pytest.mark.parametrize("family", ["opt", "gpt_neox", "gpt2"])
+def test_other_blocks_are_searched(family: str, small_model: Any) -> None:
+    """OPT gives its MLP the tokens of all sequences as rows."""
+    model = small_model(family)
+    targets = METHOD.plan(calibrator(model), 0.2).targets
+    weights = weights_of(model)
+    for layer in range(3):
+        levels = {site: p for site, p in targets.items() if site.startswith(f"{layer}.")}
+        assert block_level(levels, weights) == pytest.approx(0.2)
+
+
 def test_a_search_goes_on_where_it_ended(tiny: Any, tmp_path: Path) -> None:
     at_once = METHOD.plan(calibrator(tiny), 0.5)
     first = METHOD.plan(calibrator(tiny, tmp_path), 0.25)

@@ -26,7 +26,7 @@ from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.methods.registry import by_name, wants_of
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.divergence import kl
-from pytest_sparsity.models.forward import hidden_states, log_probabilities
+from pytest_sparsity.models.forward import hidden_states, log_softmax, logits
 
 Calibrators = Callable[..., Calibrator]
 NO_DENSE = PrefillPolicy("none")
@@ -50,10 +50,10 @@ def _masks(plan: Plan) -> Mapping[str, torch.Tensor]:
 
 
 def _divergence(model: LanguageModel, plan: Plan, tokens: torch.Tensor) -> float:
-    dense = log_probabilities(model, hidden_states(model, tokens))
+    dense = log_softmax(logits(model, hidden_states(model, tokens)))
     twin = model.twin()
     with sparsify(twin, plan):
-        sparse = log_probabilities(twin, hidden_states(twin, tokens))
+        sparse = log_softmax(logits(twin, hidden_states(twin, tokens)))
     return float(kl(dense, sparse).mean())
 
 

@@ -92,3 +92,13 @@ def test_a_second_layer_of_one_kind_is_refused() -> None:
     model.model.layers[3].extra = torch.nn.ModuleDict({"q_proj": torch.nn.Linear(4, 4)})
     with pytest.raises(SparsityError, match=r"layers\.3\.extra\.q_proj .* a second 'q'"):
         find_sites(model)
+
+
+def test_a_layer_in_two_places_is_refused() -> None:
+    """Tied weights fold into a bias each; one layer has one bias, whichever was folded last."""
+    layers = (model := build(transformers.LlamaConfig(**SMALL))).model.layers
+    layers[1].mlp.up_proj.weight = layers[0].mlp.up_proj.weight
+    assert len(find_sites(model)) == 11 * len(KINDS)
+    layers[1].mlp = layers[0].mlp
+    with pytest.raises(SparsityError, match=r"0\.gate and 1\.gate are one layer, which can have"):
+        find_sites(model)

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.models import load_model, parallel
+from pytest_sparsity.models import forward, load_model, parallel
 from pytest_sparsity.models.divergence import kl, kl_gradient
 from pytest_sparsity.models.forward import (
     check_head,
     hidden_states,
     in_rows,
     log_probabilities,
+    log_softmax,
     logits,
     run_documents,
 )
@@ -86,6 +87,22 @@ def test_logits_in_rows_are_the_whole(tiny: Any) -> None:
         whole = logits(tiny, hidden)
         parts = torch.cat([logits(tiny, hidden[rows]) for rows in in_rows(len(hidden))])
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_log_probabilities_in_blocks_are_the_whole(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = hidden_states(tiny, TEXT)
+    vocabulary = tiny.head.weight.shape[0]
+    monkeypatch.setattr(forward, "_VALUES", 7 * vocabulary)
+    with torch.inference_mode():
+        whole = logits(tiny, hidden).double().log_softmax(-1)
+        blocks = list(log_probabilities(tiny, hidden))
+    assert max(len(values) for _, values in blocks) == 7
+    rows = [row for part, _ in blocks for row in range(part.start, part.stop)]
+    assert rows == list(range(len(hidden)))
+    found = torch.cat([values for _, values in blocks])
+    torch.testing.assert_close(found.double(), whole, rtol=1e-5, atol=1e-5)
 
 
 def test_documents_come_back_in_order(tiny: Any) -> None:
@@ -193,7 +210,7 @@ def test_the_gradient_in_rows_is_the_gradient(cap: float | None, small_model: An
     dense, sparse = (torch.randn(150, 32, generator=generator) for _ in range(2))
     total, gradient = kl_gradient(model, dense, model, sparse)
     leaf = sparse.clone().requires_grad_()
-    loss = kl(log_probabilities(model, dense), log_probabilities(model, leaf)).sum()
+    loss = kl(log_softmax(logits(model, dense)), log_softmax(logits(model, leaf))).sum()
     (expected,) = torch.autograd.grad(loss, leaf)
     assert total == pytest.approx(float(loss.detach()), rel=1e-5)
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)

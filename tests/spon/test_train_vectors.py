@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from safetensors import safe_open
 
 from pytest_sparsity.compression.compress import compress
 from pytest_sparsity.models import load_model
+from pytest_sparsity.options import default_settings
+from pytest_sparsity.sweep.bench import Bench
+from pytest_sparsity.sweep.cell import Configuration
 
 SCRIPT = Path(__file__).parents[2] / "ci" / "train_vectors.py"
 
@@ -63,3 +67,13 @@ def test_casts_need_no_vectors_of_their_own(
     assert (
         "the vectors of loaded weights serve float32, too; leave it out" in capsys.readouterr().err
     )
+
+
+def test_vectors_that_may_not_be_shipped_are_found_in_the_cache(
+    script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(script, monkeypatch, "--levels", "0.5", "--steps", "1", "--cache")
+    assert not script.SHIPPED.exists()
+    bench = Bench(replace(default_settings(), models=("tiny-random",)))
+    found = bench.vectors(Configuration("tiny-random", "teal", 0.5, spon="trained"))
+    assert found.provenance["text"] == ["austen", "jargon", "wikipedia"]

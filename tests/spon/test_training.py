@@ -68,6 +68,15 @@ def divergence(model: Any, plan: Plan, tokens: torch.Tensor) -> float:
     return float((dense * (dense.log() - sparse)).sum(-1).mean())
 
 
+def test_training_starts_from_what_it_is_given(skewed: Any, trained: Any) -> None:
+    again = train(skewed, plan_of(skewed), STREAMS, replace(QUICK, steps=0), start=trained)
+    lowest = min(loss for _, loss in trained.provenance["held_out_loss"])
+    assert again.provenance["held_out_loss"] == [(0, lowest)]
+    assert again.provenance["start"] == "trained"
+    assert trained.provenance["start"] == "zeros"
+    assert all(torch.equal(again.a[site], a) for site, a in trained.a.items())
+
+
 # --- gradients
 
 

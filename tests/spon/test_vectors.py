@@ -280,6 +280,18 @@ def test_without_vectors_never_is_one_clear_sentence(
     assert not (tmp_path / "cache").exists()  # looking leaves no trace
 
 
+def test_a_foreign_file_in_the_cache_is_named(
+    tiny: Any, tmp_path: Path, shipped: Path, trainings: list[Recipe]
+) -> None:
+    plan, cache = plan_of(tiny), tmp_path / "cache"
+    VectorLibrary(cache, RECIPE, "missing").get(tiny, plan, STREAMS)
+    (path,) = (cache / "vectors").rglob("*.safetensors")
+    vectors = SpontaneousVectors.load(path)
+    SpontaneousVectors(vectors.a, {**vectors.provenance, "level": 0.4}).save(path)
+    with pytest.raises(MissingVectors, match=rf"\({path} is damaged or of something else\); train"):
+        VectorLibrary(cache, RECIPE).get(tiny, plan, STREAMS)
+
+
 @pytest.mark.parametrize("when", ["never", "missing"])
 def test_shipped_vectors_that_fit_are_used(
     tiny: Any, tmp_path: Path, shipped: Path, trainings: list[Recipe], when: str

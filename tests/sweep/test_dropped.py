@@ -142,12 +142,16 @@ def test_a_level_below_the_natural_zeros_is_not_missed(
 def test_a_plateau_is_in_the_record(session: SweepSession, small_model: Any) -> None:
     relu = relu_session(session, small_model)
     found = {}
-    for level in (0.1, 0.3, 0.9):
-        cell = Cell(Configuration(TINY, "teal", level), "perplexity:austen")
+    cells = [Cell(Configuration(TINY, "teal", x), "perplexity:austen") for x in (0.1, 0.3, 0.9)]
+    for level, cell in zip((0.1, 0.3, 0.9), cells, strict=True):
         achieved = relu.record(cell).measured["achieved"]
         found[level] = achieved["plateau"], achieved["counts"]["2.down"]
     down = ["0.down", "1.down", "2.down"]
     assert [found[level][0] for level in (0.1, 0.3, 0.9)] == [down, down, []]
+    others = [Cell(cell.configuration, "generation") for cell in cells]
+    assert relu.plateaus([*cells, *others]) == {
+        cell.configuration: tuple(down) for cell in cells[:2]
+    }
     natural = found[0.1][1]
     assert natural[0] / natural[1] > 0.4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -130,3 +131,17 @@ def test_mistakes_are_one_sentence(
     assert captured.err.startswith("ERROR: ")
     assert complaint in captured.err
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--list", "--help"])
+def test_a_reader_that_leaves(option: str) -> None:
+    """``| head -1`` ends quietly; a pipe that is closed at once leaves nothing to chance."""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "pytest_sparsity.targets", option]
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            command, stdout=pipe, stderr=subprocess.PIPE, env=buffered, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "")

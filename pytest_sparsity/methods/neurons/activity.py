@@ -14,6 +14,7 @@ import torch
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
+from pytest_sparsity.methods.exact import kept
 from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.methods.statistics import (
     Cost,
@@ -195,8 +196,7 @@ def _truncation_errors(model: LanguageModel) -> Counter:
     decide, sites = _decider(model), down_sites(model)
 
     def count(place: str, h: torch.Tensor) -> torch.Tensor:
-        kept = torch.where(decide(place, h), h, h.new_zeros(()))
-        errors = truncation_error(h, kept, sites[place].module.weight)
+        errors = truncation_error(h, kept(h, decide(place, h)), sites[place].module.weight)
         return errors.sum(dtype=torch.float64)
 
     return count
