@@ -105,19 +105,26 @@ def check_writable(folder: Path) -> None:
         raise cannot_write(folder, error) from error
 
 
+class InUse(Exception):
+    """Another process holds a lock."""
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file ``path`` (created if missing) so that one process at a time goes on.
 
     Raises:
         SparsityError: the lock file cannot be created.
+        InUse: another process holds it, and ``wait`` is False.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(str(path))
-        lock.acquire()
+        lock.acquire(blocking=wait)
+    except Timeout:
+        raise InUse(path) from None
     except OSError as error:
         raise cannot_write(path, error) from error
     try:

@@ -108,6 +108,7 @@ class Range:
         """
         corpora = evidence.settings.corpora
         evidence.need_vectors(spon(evidence.model, level) for level in LEVELS)
+        evidence.share_out(self.cells(evidence.model, evidence.settings))
         confidence = rules.confidence(len(corpora))
         parts = [part for c in corpora for part in self._on(evidence, c, confidence)]
         for weights in _quantised(evidence.settings):

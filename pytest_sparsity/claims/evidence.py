@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from pytest_sparsity.claims.losses import Losses
 from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.files import InUse
 from pytest_sparsity.options import Settings
 from pytest_sparsity.stats import Interval
 from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, TRAINED, Cell, Configuration
@@ -86,8 +87,19 @@ class Evidence:
         """
         needed = list(cells)
         self.need_vectors(cell.configuration for cell in needed)
+        self.share_out(needed)
         for cell in needed:
             self.record(cell)
+
+    def share_out(self, cells: Iterable[Cell]) -> None:
+        """Measure those of the cells that no other process is measuring, and can be measured.
+
+        Processes that judge claims with cells in common so wait for each other as late, and as
+        little, as they can.
+        """
+        for cell in cells:
+            with suppress(InUse, SparsityError):  # whoever asks for the record is told
+                self.session.record(cell, wait=False)
 
     def need_vectors(self, configurations: Iterable[Configuration]) -> None:
         """Look for the vectors of those that have any, or train them if that was asked for.

@@ -80,6 +80,7 @@ class HotCold:
     def decide(self, evidence: Evidence) -> Finding:
         """Compare, and store what is known of the neurons."""
         found = _all(evidence.model)
+        evidence.share_out(self.cells(evidence.model, evidence.settings))
         _check_matched(evidence, found[COLD], [found[RANDOM], found[HOT], found[SKIP]])
         corpora = evidence.settings.corpora
         confidence = rules.confidence(2 * _DECIDING * len(corpora) + 1)

@@ -79,6 +79,7 @@ class SparsityReasoning:
 
     def decide(self, evidence: Evidence) -> Finding:
         """Correlate."""
+        evidence.share_out(self.cells(evidence.model, evidence.settings))
         parts: list[Part] = []
         damage: list[dict[str, Any]] = []
         found: dict[str, list[Answers]] = {}
@@ -133,6 +134,7 @@ class ReasoningFirst:
 
     def decide(self, evidence: Evidence) -> Finding:
         """Compare what was lost."""
+        evidence.share_out(self.cells(evidence.model, evidence.settings))
         model, seed = evidence.model, evidence.settings.seed
         teal = Configuration(model, METHODS[0], LEVEL)
         parts = [

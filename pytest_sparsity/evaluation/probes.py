@@ -6,6 +6,7 @@ that begins like it does: at position 0, and compared over the very same positio
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from pytest_sparsity.evaluation.token_scores import score_tokens
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.models.parallel import in_parallel
+
+_BATCH = 4  # texts per forward pass
 
 
 @dataclass(frozen=True)
@@ -95,31 +98,17 @@ def probe_states(
         return {probe.id: states for probe, states in zip(probes, found, strict=True)}
     spans = [probe.reasoning for probe in probes]
     shared, prefix = run_shared(model, spans)
-
-    def reasoning(span: Span) -> torch.Tensor:
-        places = torch.arange(shared, len(span.tokens))
-        tokens = torch.tensor(span.tokens[shared:])
-        return hidden_states(model, tokens, places, prefix=prefix)[span.start - 1 - shared : -1]
-
+    reasoning = _in_batches(model, [span.tokens[shared:] for span in spans], prefix)
     longest: dict[str, list[int]] = {}
     for probe in probes:
         longest[probe.document] = max(longest.get(probe.document, []), probe.prose.tokens, key=len)
-    whole = dict(
-        zip(
-            longest,
-            in_parallel(
-                lambda tokens: hidden_states(model, torch.tensor(tokens)),
-                longest.values(),
-                device=model.device,
-            ),
-            strict=True,
-        )
-    )
+    prose = dict(zip(longest, _in_batches(model, list(longest.values())), strict=True))
     return {
-        probe.id: (own, whole[probe.document][probe.prose.start - 1 : len(probe.prose.tokens) - 1])
-        for probe, own in zip(
-            probes, in_parallel(reasoning, spans, device=model.device), strict=True
+        probe.id: (
+            own[probe.reasoning.start - 1 - shared : -1],
+            prose[probe.document][probe.prose.start - 1 : len(probe.prose.tokens) - 1],
         )
+        for probe, own in zip(probes, reasoning, strict=True)
     }
 
 
@@ -165,6 +154,35 @@ def score_probes(
         return {"id": probe.id, "tokens": len(own[0]), **parts}
 
     return list(in_parallel(score, probes, device=model.device))
+
+
+def _in_batches(
+    model: LanguageModel, texts: Sequence[list[int]], prefix: Any = None
+) -> list[torch.Tensor]:
+    """Hidden states [T, H] of every text, those of similar length together, on all cores.
+
+    What fills up the shorter ones comes after them, where they do not see it.
+
+    Args:
+        model: dense or otherwise.
+        texts: tokens after the prefix.
+        prefix: from :func:`run_shared`.
+    """
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    batches = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
+
+    def run(batch: Sequence[int]) -> torch.Tensor:
+        longest = max(len(texts[index]) for index in batch)
+        rows = [texts[index] + [0] * (longest - len(texts[index])) for index in batch]
+        cache = copy.deepcopy(prefix)
+        if cache is not None:
+            cache.batch_repeat_interleave(len(batch))
+        return hidden_states(model, torch.tensor(rows), prefix=cache)
+
+    found: dict[int, torch.Tensor] = {}
+    for batch, states in zip(batches, in_parallel(run, batches, device=model.device), strict=True):
+        found |= {i: own[: len(texts[i])] for i, own in zip(batch, states, strict=True)}
+    return [found[index] for index in range(len(texts))]
 
 
 def _states(model: LanguageModel, probe: Probe) -> States:

@@ -44,18 +44,19 @@ class SweepSession:
         self.bench = Bench(settings, progress, methods)
         self.store = RecordStore(settings.report)
 
-    def record(self, cell: Cell, draws: int = 1) -> Record:
+    def record(self, cell: Cell, draws: int = 1, *, wait: bool = True) -> Record:
         """The record of ``cell`` with at least ``draws`` draws, measured if need be.
 
         Raises:
             SparsityError: it cannot be measured or written.
+            InUse: another process is measuring it, and ``wait`` is False.
         """
         key = self.bench.key(cell)
         id = record_id(cell, key)
         known = self.store.find(id)
         if known is not None and measuring.enough(self.bench, cell, draws, known):
             return known
-        with self.store.claim(id):
+        with self.store.claim(id, wait=wait):
             known = self.store.find(id)
             if known is not None and measuring.enough(self.bench, cell, draws, known):
                 return known

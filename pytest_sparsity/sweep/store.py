@@ -42,9 +42,13 @@ class RecordStore:
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records.values())
 
-    def claim(self, id: str) -> AbstractContextManager[None]:
-        """Hold the right to measure ``id``; other processes wait and then find the record."""
-        return locked(self.folder / ".locks" / f"{id}.lock")
+    def claim(self, id: str, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Hold the right to measure ``id``; other processes wait and then find the record.
+
+        Raises:
+            InUse: another process holds it, and ``wait`` is False.
+        """
+        return locked(self.folder / ".locks" / f"{id}.lock", wait=wait)
 
     def append(self, record: Record) -> None:
         """Write one record, whole or not at all.

@@ -55,7 +55,7 @@ class Made:
         if configuration not in self.damage:
             raise MissingVectors(f"no trained spontaneous vectors fit {configuration.id}")
 
-    def record(self, cell: Cell) -> Record:
+    def record(self, cell: Cell, *, wait: bool = True) -> Record:
         configuration = cell.configuration
         self._vectors(configuration)
         self.measured.append(cell)

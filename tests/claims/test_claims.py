@@ -13,8 +13,9 @@ from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.evidence import BrokenEvidence
 from pytest_sparsity.claims.finding import Finding, Outcome
 from pytest_sparsity.claims.perplexity_claim import spon, teal
+from pytest_sparsity.files import InUse
 from pytest_sparsity.options import default_settings
-from pytest_sparsity.sweep.cell import Configuration
+from pytest_sparsity.sweep.cell import Cell, Configuration
 
 M = "m"
 DENSE = Configuration(M)
@@ -220,6 +221,23 @@ def test_a_level_below_the_natural_zeros_is_told(evidence):
         f"{plain.why}; below the rate of natural zeros, all of which are skipped: down at 0.25"
     )
     assert replace(told, why=plain.why) == plain
+
+
+def test_what_others_are_measuring_comes_last(evidence):
+    """Processes share the cells of a claim, and do not queue for each of them."""
+    made = evidence(levels({0.5: 0.4}, 0.5))
+    claim, order, measure = CATALOG["10"], [], made.session.record
+    cells = claim.cells(M, made.settings)
+
+    def record(cell: Cell, *, wait: bool = True) -> Any:
+        if cell == cells[0] and not wait:
+            raise InUse
+        order.append(cell)
+        return measure(cell)
+
+    made.session.record = record
+    assert investigate(claim, made).outcome is SUPPORTED
+    assert list(dict.fromkeys(order)) == [*cells[1:], cells[0]]
 
 
 def test_evidence_that_skipped_too_little(evidence):

@@ -30,7 +30,7 @@ def test_a_claim_that_is_judged_and_one_that_cannot_be(sweep):
         [
             "sparsity: claims about tiny-random (smoke profile)*",
             "[[]1/2[]] inconclusive * 9  tiny-random  slope of TEAL's loss * s  eta *",
-            "[[]2/2[]] cannot be tested here  10  tiny-random-teal-0.50-spon-*no trained* s",
+            "[[]2/2[]] cannot be tested here  10  tiny-random-teal-0.50-spon: no trained* s",
             "*sparsity claims*",
             "claim*verdict*why",
             "9 * inconclusive * TEAL alone degrades sharply from 50 % sparsity on.",
@@ -117,5 +117,5 @@ def test_every_claim_is_a_test(sweep):
     result = sweep.here(*CLAIMS, "--collect-only", "-q")
     names = [line for line in result.outlines if "test_claim[" in line]
     assert len(names) == len(set(names)) == 15
-    assert "test_claim[12-tiny-random]" in names[11]
-    assert "hot-cold-tiny-random" in result.stdout.str()
+    assert "hot-cold-tiny-random" in names[1]  # what takes long comes first
+    assert "test_claim[12-tiny-random]" in names[-1]

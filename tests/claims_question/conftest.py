@@ -98,7 +98,7 @@ class World:
         """Of this world."""
         return Evidence(cast(Any, self), self.model)
 
-    def record(self, cell: Cell) -> Record:
+    def record(self, cell: Cell, *, wait: bool = True) -> Record:
         """As a session would measure it."""
         self.made.append(cell.id)
         rng = np.random.default_rng(zlib.crc32(cell.evaluation.encode()))  # the same items

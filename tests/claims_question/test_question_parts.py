@@ -114,8 +114,8 @@ def test_unequal_numbers_of_neurons_are_not_compared(world: Make, monkeypatch: A
     made = world()
     right = made.record
 
-    def wrong(cell: Cell) -> Any:
-        record = right(cell)
+    def wrong(cell: Cell, **how: Any) -> Any:
+        record = right(cell, **how)
         if cell.configuration.method == "hot_only" and "achieved" in record.measured:
             record.measured["achieved"]["weighted"] = 0.3
         return record

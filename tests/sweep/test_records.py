@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_sparsity.errors import SparsityError, SparsityWarning
+from pytest_sparsity.files import InUse
 from pytest_sparsity.sweep.record import ForeignRecord, Record
 from pytest_sparsity.sweep.store import RecordStore
 
@@ -224,3 +225,14 @@ def test_a_claim_keeps_others_waiting(tmp_path):
         order.append("first")
     thread.join(10)
     assert order == ["first", "other"]
+
+
+def test_who_does_not_wait_is_told(tmp_path):
+    store = RecordStore(tmp_path)
+    with store.claim("x"):
+        with pytest.raises(InUse), store.claim("x", wait=False):
+            pytest.fail("held twice")
+        with store.claim("y", wait=False):
+            pass
+    with store.claim("x", wait=False):
+        pass
