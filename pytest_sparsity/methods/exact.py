@@ -49,7 +49,7 @@ def _kth_smallest(values: torch.Tensor, k: int) -> torch.Tensor:
     """The value before which ``k`` smaller or equal ones come, [..., 1] of float32 [..., K]."""
     if values.device.type != "cpu":
         return values.kthvalue(k + 1, dim=-1, keepdim=True).values
-    # numpy's selection takes a twentieth of torch's time on a CPU.
+    # numpy's selection takes a tenth of torch's time on a CPU.
     return torch.from_numpy(numpy.partition(values.numpy(), k, axis=-1)[..., k, None])
 
 
@@ -62,6 +62,6 @@ def kept(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     """
     if x.requires_grad or x.device.type != "cpu":
         return torch.where(keep, x, x.new_zeros(())).contiguous()
-    # On a CPU where() branches on every element and takes forty times as long as a mask of bits.
+    # On a CPU where() branches on every element and takes twenty times as long as a mask of bits.
     integer = _INTEGERS[x.element_size()]
     return (x.contiguous().view(integer) & -keep.to(integer)).view(x.dtype)
