@@ -57,6 +57,7 @@ class ClaimCheck:
         try:
             finding = investigate(self.claim, self.evidence)
         except BrokenEvidence as broken:
+            store.withdraw(settings.report, self.claim.number, self.evidence.model, str(broken))
             pytest.fail(f"the evidence is broken: {broken}", pytrace=False)
         store.keep(settings.report, finding, store.origin(self.evidence))
         self._tell(finding, time.monotonic() - started)

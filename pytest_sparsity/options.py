@@ -64,7 +64,7 @@ PROFILES: Mapping[str, Profile] = {
     "smoke": Profile(
         (0.5,), ("basic_common_knowledge", "sva"), Sizes(12, 24, 2, prompts=4, examples=10)
     ),
-    "quick": Profile((0.25, 0.4, 0.5), QUICK_TASKS, Sizes(32, 100, 3)),
+    "quick": Profile((0.25, 0.4, 0.5), QUICK_TASKS, Sizes(24, 100, 4)),
     "full": Profile(
         (0.25, 0.4, 0.5, 0.6), QUICK_TASKS, Sizes(96, 300, 1, prompts=32, examples=1000)
     ),

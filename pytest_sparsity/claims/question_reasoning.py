@@ -262,7 +262,8 @@ def _leads(evidence: Evidence, method: str, level: float, confidence: float) -> 
 
 def _chains(evidence: Evidence, configuration: Configuration) -> Part:
     """KL on chains of thought over KL on prose at the same positions."""
-    units = evidence.record(Cell(configuration, CHAINS)).units[: evidence.settings.sizes.items]
+    cell = Cell(configuration, CHAINS)
+    units = evidence.record(cell).units[: cell.units(evidence.settings.sizes)]
     sums = [[unit[part]["kl"] for unit in units] for part in ("reasoning", "prose")]
     ratio = paired_ratio(*sums, seed=evidence.settings.seed)
     name = f"{configuration.method} {configuration.level:g}"

@@ -81,10 +81,20 @@ def keep(folder: Path, finding: Finding, origin: Mapping[str, Any]) -> None:
     append_line(folder / FILE, json.dumps(content, sort_keys=True, allow_nan=False))
 
 
+def withdraw(folder: Path, claim: str, model: str, why: str) -> None:
+    """Append that earlier findings about a claim no longer hold: the evidence is broken.
+
+    Raises:
+        SparsityError: it cannot be written.
+    """
+    content = {"schema": SCHEMA, "withdrawn": {"claim": claim, "model": model, "why": why}}
+    append_line(folder / FILE, json.dumps(content, sort_keys=True))
+
+
 def stored(folder: Path) -> list[Stored]:
     """The findings of a report folder, the last one of every claim and model.
 
-    A line that was cut off by a crash is left out.
+    One that was withdrawn after it is left out.  A line that was cut off by a crash is left out.
 
     Raises:
         SparsityError: there is no file, or it is of another version or damaged.
@@ -103,6 +113,10 @@ def stored(folder: Path) -> list[Stored]:
             content = json.loads(line)
             if content["schema"] != SCHEMA:
                 raise ValueError(f"schema {content['schema']!r}, not {SCHEMA}")
+            if "withdrawn" in content:
+                gone = content["withdrawn"]
+                found.pop((gone["claim"], gone["model"]), None)
+                continue
             finding, origin = Finding.from_json(content["finding"]), content["origin"]
             if finding.claim not in CATALOG:
                 raise ValueError(f"no claim {finding.claim!r}")

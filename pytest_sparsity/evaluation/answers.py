@@ -35,8 +35,8 @@ def score_answers(
     Returns:
         Per item ``id``, ``chain`` and ``answer`` (log-likelihoods in nats: of the reference
         chain after the question, and of the right answer after both), ``chain_tokens`` and
-        ``answer_tokens``, and ``right``: whether greedy decoding gives the answer after the
-        reference chain.
+        ``answer_tokens``, and ``right``: whether what greedy decoding gives after the reference
+        chain begins with the answer.
 
     Raises:
         SparsityError: a log-likelihood is not finite, or an item is too long for the model.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from scipy import stats
 
-_SIGNIFICANCE = 0.05
+#: A model is tried on some ten tasks: at 5 % each it would pass one of them by luck, and a share
+#: of what is hardly beyond chance has no interval.
+_SIGNIFICANCE = 0.005
 #: Fewest items that must change, all for the worse, before McNemar's exact two-sided test says
 #: anything at 5 %: 2 * 0.5 ** 6 < 0.05 < 2 * 0.5 ** 5.
 _FEWEST = 6

@@ -11,12 +11,16 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.evaluation.task_files import Family, Normalisation
@@ -114,9 +118,10 @@ def load(name: str, *, seed: int) -> HarnessTask:
             f"{', '.join(TASKS)}; `lm-eval ls tasks` lists the others"
         )
     try:
-        tasks = dict(manager.load([name])["tasks"])
-        documents = {task: list(loaded.eval_docs) for task, loaded in tasks.items()}
-        shots = {task: _shots(loaded) for task, loaded in tasks.items()}
+        with _seeded(seed):
+            tasks = dict(manager.load([name])["tasks"])
+            documents = {task: list(loaded.eval_docs) for task, loaded in tasks.items()}
+            shots = {task: _shots(loaded) for task, loaded in tasks.items()}
     except Exception as error:  # whatever data sets, hub clients and task code raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SparsityError(
@@ -178,7 +183,8 @@ def score_harness(
         task.tasks[name].set_fewshot_seed(seed=task.seed)
     chosen = {"tasks": {n: task.tasks[n] for n in samples}, "groups": {}, "group_map": {}}
     adapter = HarnessModel(model, task.name, share=share)
-    found = evaluate(adapter, chosen, samples=samples, bootstrap_iters=0, log_samples=True)
+    with _seeded(task.seed):
+        found = evaluate(adapter, chosen, samples=samples, bootstrap_iters=0, log_samples=True)
     logged: dict[HarnessItem, list[dict[str, Any]]] = defaultdict(list)
     for name, entries in found["samples"].items():
         for entry in entries:
@@ -250,6 +256,19 @@ def _chance(
             right = choices[gold] if isinstance(gold, int) and 0 <= gold < len(choices) else gold
             answers.update([right] if right in choices else [])
     return max([guessed, *answers.values()]) / len(items)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Let tasks draw the same every time: some shuffle their choices whenever they are read."""
+    own, numpys = random.getstate(), numpy.random.get_state()
+    random.seed(seed)
+    numpy.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(own)
+        numpy.random.set_state(numpys)
 
 
 def _shots(task: Any) -> list[Any]:

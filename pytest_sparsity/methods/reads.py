@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -105,6 +106,33 @@ class Kept:
         return left.numel() - int(torch.count_nonzero(left))
 
 
+class _Keeping(Generic[T]):
+    """Calls ``visit(site, kept)`` for every sparse site of a plan that the model comes to."""
+
+    def __init__(self, plan: Plan, visit: Callable[[str, Kept], T]) -> None:
+        self._plan = plan
+        self._visit = visit
+        self._read = _Read()
+        decide_by = {GATE: activated_gate, INPUT: "{}.up".format}
+        self._sources = {
+            decide_by[selector.reads](int(down.partition(".")[0])): down
+            for down, selector in plan.neurons.items()
+            if selector.reads != HIDDEN
+        }
+
+    def __call__(self, place: str, x: torch.Tensor) -> T | None:
+        plan, read = self._plan, self._read.of
+        if (down := self._sources.get(place)) is not None:
+            read[down] = x
+        if place in plan.selectors:
+            return self._visit(place, Kept(x, plan.selectors[place](x), x))
+        if place in plan.neurons:
+            by = read.pop(place, x)
+            keep = plan.neurons[place].keeps(by).expand(x.shape)
+            return self._visit(place, Kept(x, kept(x, keep), by, keep))
+        return None
+
+
 def observe_kept(
     model: LanguageModel,
     plan: Plan,
@@ -119,27 +147,34 @@ def observe_kept(
         documents: int64 [T] each.
         visit: called from the threads that run the model.
     """
-    decide_by = {GATE: activated_gate, INPUT: "{}.up".format}
-    sources = {
-        decide_by[selector.reads](int(down.partition(".")[0])): down
-        for down, selector in plan.neurons.items()
-        if selector.reads != HIDDEN
-    }
-    read = _Read()
+    found = observe_plans(model, [plan], documents, lambda _, site, kept: visit(site, kept))
+    return (own for (own,) in found)
 
-    def visit_place(place: str, x: torch.Tensor) -> T | None:
-        if (down := sources.get(place)) is not None:
-            read.of[down] = x
-        if place in plan.selectors:
-            return visit(place, Kept(x, plan.selectors[place](x), x))
-        if place in plan.neurons:
-            by = read.of.pop(place, x)
-            keep = plan.neurons[place].keeps(by).expand(x.shape)
-            return visit(place, Kept(x, kept(x, keep), by, keep))
-        return None
 
-    activated = any(selector.reads == GATE for selector in plan.neurons.values())
-    for found in observe_documents(
-        model, plan.prefill, documents, visit_place, activated=activated
-    ):
-        yield {site: value for site, value in found.items() if value is not None}
+def observe_plans(
+    model: LanguageModel,
+    plans: Sequence[Plan],
+    documents: Sequence[torch.Tensor],
+    visit: Callable[[Plan, str, Kept], T],
+) -> Iterator[list[dict[str, T]]]:
+    """Per document, in order, and plan: sparse site to ``visit(plan, site, kept)``.
+
+    The dense model runs once for all of them.
+
+    Raises:
+        ValueError: they do not keep the same positions dense.
+    """
+    prefill = plans[0].prefill
+    if any(plan.prefill != prefill for plan in plans):
+        raise ValueError("plans that are observed together must have one prefill policy")
+    keeping = [_Keeping(plan, partial(visit, plan)) for plan in plans]
+    activated = any(s.reads == GATE for plan in plans for s in plan.neurons.values())
+
+    def visit_place(place: str, x: torch.Tensor) -> list[T | None]:
+        return [each(place, x) for each in keeping]
+
+    for places in observe_documents(model, prefill, documents, visit_place, activated=activated):
+        yield [
+            {site: value for site, found in places.items() if (value := found[index]) is not None}
+            for index in range(len(plans))
+        ]

@@ -77,7 +77,7 @@ class VectorLibrary:
             raise MissingVectors(
                 f"no trained spontaneous vectors fit {model.name}{compressed} at {plan.method} "
                 f"{plan.level:.2f} (prefill {plan.prefill.name}){foreign}; train them with "
-                "--sparsity-train missing, or leave trained out of --sparsity-spon"
+                "--sparsity-train missing"
             )
         with locked(path.with_suffix(".lock")):
             if found := self._fitting(path, model, plan, learnt):

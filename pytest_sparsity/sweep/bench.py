@@ -412,7 +412,7 @@ class Bench:
             first = self.evaluation_corpus(self.settings.corpora[0])
             return {"corpus": first.hash, "prompts": sizes.prompts, "new_tokens": sizes.new_tokens}
         # The items of a draw are packed together, which shows in the last bits.
-        data = {"task": self.task(cell.subject).hash, "draw": sizes.items}
+        data = {"task": self.task(cell.subject).hash, "draw": cell.units(sizes)}
         if cell.kind == DIVERGENCE:  # the prose that reasoning is compared with
             data["corpus"] = self.evaluation_corpus(self.settings.corpora[0]).hash
         return data

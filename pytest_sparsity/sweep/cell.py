@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pytest_sparsity.compression.names import LOADED
+from pytest_sparsity.options import Sizes
 
 OFF = "off"
 TRAINED = "trained"
@@ -111,6 +112,16 @@ class Cell:
     def without_spon(self) -> Cell:
         """The same evaluation with spontaneous neurons off."""
         return replace(self, configuration=self.configuration.without_spon)
+
+    def units(self, sizes: Sizes) -> int:
+        """Documents, items or prompts of one draw.
+
+        Divergence compares text token by token, every item a text as long as a document's
+        window: there are as many as documents, not as many as answers must be.
+        """
+        if self.kind == GENERATION:
+            return sizes.prompts
+        return sizes.documents if self.kind in (PERPLEXITY, DIVERGENCE) else sizes.items
 
 
 def level_text(level: float) -> str:

@@ -69,13 +69,13 @@ def measure(
 
 def enough(bench: Bench, cell: Cell, draws: int, record: Record) -> bool:
     """Whether ``record`` holds as much data as ``draws`` draws give."""
-    sizes = bench.settings.sizes
     if cell.kind == GENERATION:
         return True
     if cell.kind == PERPLEXITY:
         available = len(bench.windows(cell.configuration.model, cell.subject))
-        return len(record.units) >= min(sizes.documents * draws, available)
-    return len(record.units) >= min(sizes.items * draws, len(bench.task(cell.subject).items))
+    else:
+        available = len(bench.task(cell.subject).items)
+    return len(record.units) >= min(cell.units(bench.settings.sizes) * draws, available)
 
 
 def _perplexity(
@@ -87,7 +87,7 @@ def _perplexity(
     attached: Attached | None,
 ) -> dict[str, Any]:
     name = cell.configuration.model
-    chosen = bench.windows(name, cell.subject)[: bench.settings.sizes.documents * draws]
+    chosen = bench.windows(name, cell.subject)[: cell.units(bench.settings.sizes) * draws]
     fresh = chosen[len(have) :]
     reference = None
     if not cell.configuration.is_reference:

@@ -55,7 +55,7 @@ def neuron_reports(
                 prefill,
                 counts,
                 Stability.between(first, counts, name),
-                [selection_quality(loaded, plan, tokens) for plan in plans],
+                selection_quality(loaded, plans, tokens),
                 predictor,
             )
         )

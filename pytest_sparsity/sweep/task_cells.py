@@ -45,7 +45,7 @@ def measure_task(
             long, or the model gives NaN.
     """
     task = checked_task(bench, cell.evaluation)
-    size, items = bench.settings.sizes.items, list(have)
+    size, items = cell.units(bench.settings.sizes), list(have)
     # Each draw is packed by itself: what an item scores must not depend on how many draws
     # were asked for at once.
     for start in range(len(items), min(size * draws, len(task.items)), size):

@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from pytest_sparsity.claims import store
+
 CLAIMS = ("--sparsity-sweep", "--sparsity-suite=claims", "-p", "no:cacheprovider")
 SLOPES = "9-tiny-random"  # about TEAL alone
 VECTORS = "10-tiny-random"  # about trained vectors, of which there are none
@@ -111,6 +113,7 @@ def test_evidence_that_contradicts_itself_fails(sweep):
     result.stdout.fnmatch_lines(
         ["the evidence is broken: tiny-random-teal-0.60-*skipped 10.0% of the weights, not 60.0%"]
     )
+    assert store.stored(sweep.report) == []  # what was found before does not hold any more
 
 
 def test_every_claim_is_a_test(sweep):

@@ -66,6 +66,15 @@ def test_the_last_finding_of_a_claim_counts(tmp_path):
     assert found[0].origin == ORIGIN
 
 
+def test_what_was_withdrawn_is_not_found(tmp_path):
+    store.keep(tmp_path, FINDING, ORIGIN)
+    store.withdraw(tmp_path, FINDING.claim, FINDING.model, "the documents differ")
+    store.withdraw(tmp_path, "4", "never judged", "the documents differ")
+    assert store.stored(tmp_path) == []
+    store.keep(tmp_path, FINDING, ORIGIN)
+    assert [s.finding.claim for s in store.stored(tmp_path)] == [FINDING.claim]
+
+
 def test_a_line_that_a_crash_cut_off(tmp_path):
     store.keep(tmp_path, FINDING, ORIGIN)
     path = tmp_path / store.FILE

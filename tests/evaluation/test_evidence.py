@@ -21,7 +21,13 @@ def test_a_model_at_chance_is_refused_with_the_numbers() -> None:
 
 def test_a_model_above_chance_is_evidence() -> None:
     assert refusal(74, 100, 0.21) == ""
-    assert refusal(34, 100, 0.25) == ""  # p = 0.028, nine beyond chance
+    assert refusal(38, 100, 0.25) == ""  # p = 0.0027
+
+
+def test_one_of_ten_tasks_is_not_passed_by_luck() -> None:
+    assert refusal(34, 100, 0.25) == (
+        "dense is right on 34 of 100, chance is 0.25 (exact binomial p = 0.028)"
+    )
 
 
 def test_too_few_right_answers_to_lose_are_refused() -> None:

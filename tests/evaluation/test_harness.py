@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -196,6 +197,36 @@ def test_every_model_is_shown_the_same_shots(
     assert asked[0].count("Q: ") == 3
     assert asked[:half] == asked[half:]
     assert first == second
+
+
+@with_lm_eval
+@pytest.mark.slow
+def test_choices_that_a_task_shuffles_are_the_same_every_time(
+    task_file: Any, tmp_path: Path, small_model: Any
+) -> None:
+    """As gpqa does: whenever its questions are read, and with nobody's seed."""
+    (tmp_path / "shuffling.py").write_text(
+        "import random, datasets\n"
+        "def process(docs):\n"
+        "    letters = ['a', 'b', 'c', 'd', 'e']\n"
+        "    shuffled = [{**doc, 'choices': random.sample(letters, 5)} for doc in docs]\n"
+        "    return datasets.Dataset.from_list(shuffled)\n"
+    )
+    template = CHOICE.replace(
+        "output_type", "process_docs: !function shuffling.process\noutput_type", 1
+    )
+    path = task_file(template, "shuffled")
+    found = asked_task(path, seed=0)
+    random.random()  # whatever else draws
+    again = asked_task(path, seed=0)
+    assert isinstance(found, HarnessTask)
+    assert found.hash == again.hash != asked_task(path, seed=1).hash
+    model = small_model("llama")
+    first = score_harness(model, found, found.items, share=True)
+    random.random()
+    state = random.getstate()
+    assert score_harness(model, again, again.items, share=True) == first
+    assert random.getstate() == state
 
 
 @dataclass

@@ -22,7 +22,7 @@ from pytest_sparsity.methods.neurons.quality import selection_quality
 from pytest_sparsity.methods.neurons.selectors import FixedNeurons
 from pytest_sparsity.methods.neurons.training import PredictorRecipe
 from pytest_sparsity.methods.plan import Plan
-from pytest_sparsity.methods.prefill import PrefillPolicy
+from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
 from pytest_sparsity.methods.registry import by_name, wants_of
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.divergence import kl
@@ -193,7 +193,7 @@ def test_recall_is_what_was_asked_for(
     model: LanguageModel, calibrator: Calibrators, documents: list[torch.Tensor], recall: float
 ) -> None:
     plan = ColdSkipOracle(recall).plan(calibrator(), 0.5)
-    found = selection_quality(model, plan, documents)
+    (found,) = selection_quality(model, [plan], documents)
     assert found.recall == pytest.approx([recall] * 3, abs=0.01)
     assert found.precision == pytest.approx(found.recall)
     assert found.tokens == 8 * 47
@@ -231,7 +231,7 @@ def test_zeros_are_not_worth_keeping(
 ) -> None:
     made = calibrator(relu_model)
     share = calibrated_counts(made).counts[0].sum() / (8 * 47 * 72)
-    found = selection_quality(relu_model, ColdSkipOracle().plan(made, 0.125), documents)
+    (found,) = selection_quality(relu_model, [ColdSkipOracle().plan(made, 0.125)], documents)
     assert found.recall == (1.0, 1.0)
     assert found.error == (0.0, 0.0)
     assert found.precision[0] == pytest.approx(float(share) / 0.875)
@@ -254,10 +254,9 @@ def test_the_predictor_is_better_than_any_fixed_set(
     lot = torch.Generator().manual_seed(2)
     held_out = [torch.randint(0, 256, (48,), generator=lot) for _ in range(4)]
     plan = ColdSkip(QUICK).plan(made, 0.5)
-    predicted, hot, lots = (
-        selection_quality(any_model, chosen, held_out)
-        for chosen in (plan, HotOnly().plan(made, 0.5), RandomNeurons().plan(made, 0.5))
-    )
+    plans = [plan, HotOnly().plan(made, 0.5), RandomNeurons().plan(made, 0.5)]
+    predicted, hot, lots = selection_quality(any_model, plans, held_out)
+    assert [predicted] == selection_quality(any_model, [plan], held_out)
     assert predicted.mean_recall > hot.mean_recall > lots.mean_recall
     assert plan.cost["tokens"] == 8 * 48
     assert plan.cost["seconds"] > 0
@@ -274,9 +273,17 @@ def test_the_predictor_keeps_exact_numbers(
     assert {dropped / seen for dropped, seen in attached.achieved.counts.values()} == {0.5}
 
 
+def test_plans_are_compared_in_one_pass_at_the_same_positions_only(
+    model: LanguageModel, calibrator: Calibrators, documents: list[torch.Tensor]
+) -> None:
+    plans = [HotOnly().plan(calibrator(prefill=p), 0.5) for p in (FIRST_TOKEN_DENSE, NO_DENSE)]
+    with pytest.raises(ValueError, match="one prefill policy"):
+        selection_quality(model, plans, documents)
+
+
 def test_quality_is_of_exact_choices_only(
     model: LanguageModel, calibrator: Calibrators, documents: list[torch.Tensor]
 ) -> None:
     teal = by_name()["teal"].plan(calibrator(), 0.5)
     with pytest.raises(ValueError, match="teal does not keep exact numbers"):
-        selection_quality(model, teal, documents)
+        selection_quality(model, [teal], documents)

@@ -40,7 +40,7 @@ def report(
         FIRST_TOKEN_DENSE,
         held_out,
         Stability.between(first, held_out, "noise (calibration)"),
-        [selection_quality(model, HotOnly().plan(made, 0.5), documents[4:])],
+        selection_quality(model, [HotOnly().plan(made, 0.5)], documents[4:]),
         {"size": 12},
     )
 

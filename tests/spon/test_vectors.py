@@ -273,7 +273,7 @@ def test_without_vectors_never_is_one_clear_sentence(
         VectorLibrary(tmp_path / "cache", RECIPE).get(tiny, plan_of(tiny), STREAMS)
     assert str(caught.value) == (
         "no trained spontaneous vectors fit tiny-random at teal 0.50 (prefill first:1); train "
-        "them with --sparsity-train missing, or leave trained out of --sparsity-spon"
+        "them with --sparsity-train missing"
     )
     assert isinstance(caught.value, SparsityError)
     assert trainings == []

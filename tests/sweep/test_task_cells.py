@@ -225,4 +225,4 @@ def test_drawing_in_steps_gives_the_record_of_one_go(session, tmp_path, kind):
     fresh = SweepSession(replace(session.settings, report=tmp_path / "fresh")).record(cell, 2)
     assert stepped.id == fresh.id
     assert stepped.units == fresh.units
-    assert len(stepped.units) == 48
+    assert len(stepped.units) == 2 * cell.units(session.settings.sizes)

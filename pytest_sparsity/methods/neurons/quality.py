@@ -15,7 +15,7 @@ from pytest_sparsity.methods.neurons.activity import (
 )
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import all_dense
-from pytest_sparsity.methods.reads import Kept, observe_kept
+from pytest_sparsity.methods.reads import Kept, observe_plans
 from pytest_sparsity.methods.wina import column_norms
 from pytest_sparsity.models import LanguageModel
 
@@ -58,25 +58,27 @@ class SelectionQuality:
 
 
 def selection_quality(
-    model: LanguageModel, plan: Plan, tokens: Sequence[torch.Tensor]
-) -> SelectionQuality:
-    """Compare the neurons that ``plan`` keeps with the best ones.
+    model: LanguageModel, plans: Sequence[Plan], tokens: Sequence[torch.Tensor]
+) -> list[SelectionQuality]:
+    """Compare the neurons that every one of ``plans`` keeps with the best ones, in one pass.
 
     Args:
         model: dense, nothing attached.
-        plan: one of the methods of neurons, which keep the same number at every token.
-        tokens: documents that the plan was not made from, int64 [T] each.
+        plans: of methods of neurons, which keep the same number at every token.
+        tokens: documents that the plans were not made from, int64 [T] each.
 
     Raises:
-        SparsityError: the plan's policy keeps every token dense.
-        ValueError: the plan does not choose neurons, or not an exact number of them.
+        SparsityError: the plans' policy keeps every token dense.
+        ValueError: a plan does not choose neurons, or not an exact number of them, or the
+            plans differ in their policy.
     """
-    sites = {name: site for name, site in down_sites(model).items() if name in plan.neurons}
-    if not sites or not plan.exact:
-        raise ValueError(f"method {plan.method} does not keep exact numbers of neurons")
+    sites = down_sites(model)
+    for plan in plans:
+        if not plan.exact or not plan.neurons:
+            raise ValueError(f"method {plan.method} does not keep exact numbers of neurons")
     norms = {name: column_norms(site) for name, site in sites.items()}
 
-    def visit(name: str, found: Kept) -> tuple[torch.Tensor, int]:
+    def visit(plan: Plan, name: str, found: Kept) -> tuple[torch.Tensor, int]:
         h, kept = found.x, found.neurons
         assert kept is not None
         count = h.shape[-1] - round(plan.target(name) * h.shape[-1])
@@ -85,15 +87,22 @@ def selection_quality(
         counted = torch.stack([(best & kept).sum(), best.sum(), kept.sum()]).double()
         return torch.cat([counted, error.sum(dtype=torch.float64)[None]]).cpu(), len(h)
 
-    totals = {name: torch.zeros(4, dtype=torch.float64) for name in sites}
+    totals = [dict.fromkeys(plan.neurons, torch.zeros(4, dtype=torch.float64)) for plan in plans]
     seen = 0
-    for document in observe_kept(model, plan, tokens, visit):
-        for name in sites:
-            totals[name] += document[name][0]
-        seen += document[next(iter(sites))][1]
+    for document in observe_plans(model, plans, tokens, visit):
+        for total, found in zip(totals, document, strict=True):
+            for name, (counted, _) in found.items():
+                total[name] = total[name] + counted
+        seen += next(iter(document[0].values()))[1]
     if not seen:
-        raise all_dense(plan.prefill, "text")
-    sums = [totals[name].tolist() for name in sites]
+        raise all_dense(plans[0].prefill, "text")
+    return [
+        _quality(plan, [total[name].tolist() for name in sites if name in total], seen)
+        for plan, total in zip(plans, totals, strict=True)
+    ]
+
+
+def _quality(plan: Plan, sums: Sequence[Sequence[float]], seen: int) -> SelectionQuality:
     return SelectionQuality(
         method=plan.method,
         level=plan.level,
