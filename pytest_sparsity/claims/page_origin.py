@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.page_parts import table
 from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.claims.runs import Run
@@ -90,7 +91,15 @@ def _command(run: Run) -> str:
         "report": _folder(run),
     }
     given = [f"--sparsity-{name}={value}" for name, value in options.items()]
-    return shlex.join(["pytest", "--sparsity-sweep", *given])
+    return shlex.join(["pytest", "--sparsity-sweep", *given, *_chosen(run)])
+
+
+def _chosen(run: Run) -> list[str]:
+    """What chooses the claims of a run, if it was not about all of them."""
+    judged = [number for number in CATALOG if number in run.findings]
+    if len(judged) == len(CATALOG):
+        return []
+    return ["-k", " or ".join(f"[{number}-" for number in judged)]
 
 
 def _folder(run: Run) -> str:

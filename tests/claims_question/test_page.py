@@ -105,6 +105,13 @@ def test_the_page_of_one_run(run: Make) -> None:
     assert "nan" not in text
 
 
+def test_the_command_chooses_the_claims_that_were_judged(run: Make) -> None:
+    (some,) = read_runs([run(question=False)])
+    assert "-k '[1- or [2- or [3-'\n" in page([some], "findings").markdown
+    every = replace(some, findings=dict.fromkeys(CATALOG, some.findings["3"]))
+    assert "--sparsity-report=findings-m\n" in page([every], "findings").markdown
+
+
 def test_what_must_be_said_of_powerinfer(run: Make) -> None:
     text = page(read_runs([run()]), "findings").markdown.replace("\n  ", " ")
     for words in (

@@ -103,7 +103,7 @@ def test_cold_neurons_alone_are_worst(world: Make) -> None:
 
 def test_hot_neurons_alone_worse_refutes(world: Make) -> None:
     made = world()
-    made.harm["hot_only"] = 9.0
+    made.harm["hot_only"] = 10.0
     finding = made.finding(HOT_COLD)
     assert finding.outcome is Outcome.REFUTED
     assert "cold_only less hot_only" in finding.why
