@@ -53,18 +53,29 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Profile:
-    """A named amount of work: the default grid and the sizes."""
+    """A named amount of work: the default grid and the sizes.
+
+    Attributes:
+        levels: of the default grid.
+        tasks: of the default grid.
+        sizes: how much data.
+        claims: the same where claims alone are judged, if it is another amount: they need
+            several times as many configurations, and never draw more.
+    """
 
     levels: tuple[float, ...]
     tasks: tuple[str, ...]
     sizes: Sizes
+    claims: Sizes | None = None
 
 
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile(
         (0.5,), ("basic_common_knowledge", "sva"), Sizes(12, 24, 2, prompts=4, examples=10)
     ),
-    "quick": Profile((0.25, 0.4, 0.5), QUICK_TASKS, Sizes(24, 100, 4)),
+    "quick": Profile(
+        (0.25, 0.4, 0.5), QUICK_TASKS, Sizes(32, 100, 3), claims=Sizes(24, 100, draws=1)
+    ),
     "full": Profile(
         (0.25, 0.4, 0.5, 0.6), QUICK_TASKS, Sizes(96, 300, 1, prompts=32, examples=1000)
     ),
@@ -110,8 +121,9 @@ class Settings:
 
     @property
     def sizes(self) -> Sizes:
-        """The amounts of data of the chosen profile."""
-        return PROFILES[self.profile].sizes
+        """The amounts of data of the chosen profile; claims alone may have their own."""
+        profile = PROFILES[self.profile]
+        return (profile.claims if self.suites == ("claims",) else None) or profile.sizes
 
     @property
     def updating(self) -> bool:

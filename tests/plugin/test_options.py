@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -96,3 +97,11 @@ def test_settings_survive_json(pytester):
     assert options.to_json(restored) == options.to_json(settings)
     assert restored.spon_layers == (2, 5)
     assert restored.report == other.report
+
+
+def test_claims_alone_are_judged_on_fewer_documents_in_quick() -> None:
+    usual = options.default_settings()
+    alone = replace(usual, suites=("claims",))
+    assert (usual.sizes.documents, alone.sizes.documents) == (32, 24)
+    assert replace(alone, suites=("accuracy", "claims")).sizes == usual.sizes
+    assert replace(alone, profile="full").sizes == replace(usual, profile="full").sizes
