@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_sparsity.options import PROFILES
 from pytest_sparsity.sweep import grid
 from pytest_sparsity.sweep.cell import Cell, Configuration, level_text
 
@@ -99,3 +100,17 @@ def test_grid_cells(settings):
 def test_default_configuration(settings, levels, methods, id):
     settings = replace(settings, levels=levels, methods=methods)
     assert grid.default_configuration(settings, "m").id == id
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "units"),
+    [
+        ("perplexity:austen", 32),
+        ("divergence:gsm8k", 32),  # texts, as documents are
+        ("task:sva", 100),
+        ("answer_likelihood:chain_sums", 100),
+        ("generation", 8),
+    ],
+)
+def test_what_one_draw_has(evaluation: str, units: int) -> None:
+    assert Cell(Configuration("m"), evaluation).units(PROFILES["quick"].sizes) == units
