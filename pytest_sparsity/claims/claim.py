@@ -8,10 +8,13 @@ from typing import Any, Protocol
 
 from pytest_sparsity.claims import rules
 from pytest_sparsity.claims.evidence import CannotTest, Evidence
-from pytest_sparsity.claims.finding import Effect, Finding, Outcome
+from pytest_sparsity.claims.finding import Effect, Finding, Outcome, limit_in_unit
 from pytest_sparsity.options import Settings
 from pytest_sparsity.stats import Interval
 from pytest_sparsity.sweep.cell import Cell
+
+#: Figures that a reason names; all of them are kept with the finding.
+_SAID = 3
 
 
 class Claim(Protocol):
@@ -50,49 +53,55 @@ class Part:
     """One figure and what it says about a claim.
 
     Attributes:
-        effect: the figure.
+        effect: the figure; None where there is none.
         outcome: by the claim's rule; None for a figure that is only reported.
-        asked: what the claim says of it, in words: ``below 0``.
+        remark: what the claim says of the figure: ``below 0 claimed``; or why there is none.
     """
 
-    effect: Effect
+    effect: Effect | None
     outcome: Outcome | None = None
-    asked: str = ""
+    remark: str = ""
 
     def __str__(self) -> str:
-        if self.outcome is Outcome.UNTESTABLE:
-            return self.effect.label  # it says why; there is no figure
-        return f"{self.effect.text} ({self.asked} claimed)" if self.asked else self.effect.text
+        if self.effect is None:
+            return self.remark
+        return f"{self.effect.text} ({self.remark})" if self.remark else self.effect.text
 
 
 def below(label: str, interval: Interval, unit: str, limit: float) -> Part:
     """A figure that must be less than ``limit``."""
     effect = Effect(label, interval, unit, limit)
-    return Part(effect, rules.below(interval, limit), f"below {_limit(limit, unit)}")
+    return Part(effect, rules.below(interval, limit), f"below {limit_in_unit(limit, unit)} claimed")
 
 
 def above(label: str, interval: Interval, unit: str, limit: float) -> Part:
     """A figure that must be more than ``limit``."""
     effect = Effect(label, interval, unit, limit)
-    return Part(effect, rules.above(interval, limit), f"above {_limit(limit, unit)}")
+    return Part(effect, rules.above(interval, limit), f"above {limit_in_unit(limit, unit)} claimed")
 
 
 def at_least(label: str, interval: Interval, unit: str, limit: float) -> Part:
     """A figure that must be ``limit`` or more."""
     effect = Effect(label, interval, unit, limit)
-    return Part(effect, rules.at_least(interval, limit), f"at least {_limit(limit, unit)}")
+    remark = f"at least {limit_in_unit(limit, unit)} claimed"
+    return Part(effect, rules.at_least(interval, limit), remark)
 
 
 def within(label: str, interval: Interval, unit: str, low: float, high: float) -> Part:
     """A figure that must be in ``low`` to ``high``."""
     effect = Effect(label, interval, unit, high)
-    asked = f"{_limit(low, unit)} to {_limit(high, unit)}"
-    return Part(effect, rules.within(interval, low, high), asked)
+    remark = f"{limit_in_unit(low, unit)} to {limit_in_unit(high, unit)} claimed"
+    return Part(effect, rules.within(interval, low, high), remark)
 
 
 def beside(label: str, interval: Interval, unit: str, limit: float | None = None) -> Part:
     """A figure that is reported and decides nothing."""
     return Part(Effect(label, interval, unit, limit))
+
+
+def untestable(why: str) -> Part:
+    """A part of which nothing can be said on this model."""
+    return Part(None, Outcome.UNTESTABLE, why)
 
 
 def conclude(
@@ -112,20 +121,17 @@ def conclude(
         remark: added to its reason.
     """
     outcome = rules.all_of(part.outcome for part in parts if part.outcome is not None)
-    why = [str(part) for part in parts if part.outcome is outcome]
+    said = list(dict.fromkeys(str(part) for part in parts if part.outcome is outcome))
+    why = [*said[:_SAID], *([f"and {len(said) - _SAID} more"] if len(said) > _SAID else [])]
     return Finding(
         claim,
         evidence.model,
         outcome,
         "; ".join([*why, remark] if remark else why),
-        tuple(part.effect for part in parts),
+        tuple(part.effect for part in parts if part.effect is not None),
         tuple(evidence.used),
         dict(data or {}),
     )
-
-
-def _limit(limit: float, unit: str) -> str:
-    return f"{100 * limit:+g} %" if unit == "relative" else f"{limit:g}"
 
 
 def investigate(claim: Claim, evidence: Evidence) -> Finding:

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
+from pytest_sparsity.reporting import numbers
 from pytest_sparsity.stats import Interval
+
+# Units that are written in hundredths: name and sign; and decimals and names of others.
+_PERCENT = {"share": (" %", ""), "relative": (" %", "+"), "points": (" points", "+")}
+_DIGITS = {"nats": (3, " nats"), "times": (3, " times"), "correlation": (2, "")}
 
 
 class Outcome(str, Enum):
@@ -28,7 +33,8 @@ class Effect:
         label: what it is, in words.
         interval: its value and what the data say about it.
         unit: ``nats`` (per token), ``share`` (0.1 is a tenth), ``relative`` (0.02 is 2 % more),
-            ``times`` (1 is no difference), ``correlation`` or ``count``.
+            ``points`` (a difference of shares), ``times`` (1 is no difference), ``correlation``
+            or ``count``.
         limit: what the claim holds it against; None where it is reported beside.
     """
 
@@ -39,15 +45,10 @@ class Effect:
 
     @property
     def text(self) -> str:
-        """``share recovered on austen 0.461 [0.442, 0.480]``; relative changes in percent."""
-        i = self.interval
-        if math.isnan(i.estimate):
-            return f"{self.label} undefined ({i.note})"
-        if self.unit == "relative":
-            low, high = f"{100 * i.low:+.3g}", f"{100 * i.high:+.3g}"
-            return f"{self.label} {100 * i.estimate:+.3g} % [{low}, {high}]"
-        unit = f" {self.unit}" if self.unit in ("nats", "times") else ""
-        return f"{self.label} {i.estimate:.3g}{unit} [{i.low:.3g}, {i.high:.3g}]"
+        """``share recovered on austen 46.1 % [44.2, 48.0]``."""
+        if math.isnan(self.interval.estimate):
+            return f"{self.label} undefined ({self.interval.note})"
+        return f"{self.label} {in_unit(self.interval, self.unit)}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; infinities and NaN as text, which JSON lacks."""
@@ -121,6 +122,26 @@ class Finding:
             tuple(content["cells"]),
             content["data"],
         )
+
+
+def in_unit(found: Interval, unit: str) -> str:
+    """Estimate and limits by the unit of an :class:`Effect`: ``46.1 % [44.2, 48.0]``."""
+    if math.isnan(found.estimate):
+        return numbers.figure(found.estimate)
+    write = numbers.estimate_and_limits
+    if unit in _PERCENT:
+        name, sign = _PERCENT[unit]
+        return write(found, scale=100, unit=name, sign=sign)
+    digits, name = _DIGITS.get(unit, (1, ""))
+    return write(found, digits=digits, unit=name)
+
+
+def limit_in_unit(limit: float, unit: str) -> str:
+    """What a figure is held against, by its unit: ``+2 %``."""
+    if unit not in _PERCENT:
+        return f"{limit:g}"
+    name, sign = _PERCENT[unit]
+    return f"{100 * limit:{sign}g}{name}"
 
 
 def _plain(value: Any) -> Any:

@@ -8,11 +8,9 @@ from typing import Any
 from tabulate import tabulate
 
 from pytest_sparsity.claims.claim import Claim
-from pytest_sparsity.claims.finding import Effect, Outcome
+from pytest_sparsity.claims.finding import Effect, Outcome, in_unit, limit_in_unit
 from pytest_sparsity.claims.runs import Run
-from pytest_sparsity.reporting import numbers
 from pytest_sparsity.reporting.table import escape
-from pytest_sparsity.stats import Interval
 
 #: How a claim of the question is answered.
 WORDS = {
@@ -38,25 +36,6 @@ def outcome(run: Run, claim: str, words: Mapping[Outcome, str] | None = None) ->
     if finding is None:
         return _MISSING
     return words[finding.outcome] if words else finding.outcome.value
-
-
-def interval(found: Interval, unit: str) -> str:
-    """Estimate and limits, by the unit of an :class:`~.finding.Effect`."""
-    write = numbers.estimate_and_limits
-    if unit in ("share", "relative"):
-        return write(found, scale=100, unit=" %", sign="+" if unit == "relative" else "")
-    digits, name = {"nats": (3, " nats"), "times": (3, " times"), "correlation": (2, "")}.get(
-        unit, (1, "")
-    )
-    return write(found, digits=digits, unit=name)
-
-
-def limit(effect: Effect) -> str:
-    """What the claim holds an effect against; empty where it decides nothing."""
-    if effect.limit is None:
-        return ""
-    percent = effect.unit in ("share", "relative")
-    return f"{100 * effect.limit:g} %" if percent else f"{effect.limit:g}"
 
 
 def statement(claim: Claim, heading: str) -> str:
@@ -91,8 +70,8 @@ def _row(effect: Effect) -> dict[str, Any]:
     found = effect.interval
     return {
         "figure": effect.label,
-        "value": interval(found, effect.unit),
+        "value": in_unit(found, effect.unit),
         "interval": f"{100 * found.confidence:.4g} %",
         "n": found.n or "",
-        "held against": limit(effect),
+        "held against": "" if effect.limit is None else limit_in_unit(effect.limit, effect.unit),
     }

@@ -7,10 +7,10 @@ from typing import Any
 
 from pytest_sparsity.claims import question_answers as answers
 from pytest_sparsity.claims.figures import loss_figure, neuron_figure, skew_figure
+from pytest_sparsity.claims.finding import in_unit
 from pytest_sparsity.claims.page_parts import (
     WORDS,
     effects,
-    interval,
     outcome,
     statement,
     table,
@@ -73,7 +73,7 @@ def gist(run: Run, claim: str) -> str:
     finding = run.findings.get(claim)
     deciding = [e for e in finding.effects if e.limit is not None] if finding else []
     if claim == _REASONING.number and deciding:
-        said = [f"{e.label.partition(':')[0]} {interval(e.interval, e.unit)}" for e in deciding]
+        said = [f"{e.label.partition(':')[0]} {in_unit(e.interval, e.unit)}" for e in deciding]
         return f" Rank correlation: {', '.join(said)}."
     if claim == _NEURONS.number and kept:
         said = [f"{m['method']} {_limits(m['increase'], 2, sign='+')}" for m in kept["methods"]]
@@ -82,7 +82,7 @@ def gist(run: Run, claim: str) -> str:
         own = [*lost["lost"], *({**point, "family": "text"} for point in lost["text"])]
         at = [p for p in own if (p["method"], p["level"]) == (METHODS[0], LEVEL)]
         said = [f"{point['family']} {_percent(point['lost'])}" for point in at]
-        beyond = [f"; {e.label} {interval(e.interval, e.unit)}" for e in deciding[-1:]]
+        beyond = [f"; {e.label} {in_unit(e.interval, e.unit)}" for e in deciding[-1:]]
         return f" Lost with {METHODS[0]} at {LEVEL:g}: {', '.join(said)}{''.join(beyond)}."
     return ""
 
@@ -120,27 +120,27 @@ def _damage(point: Data, data: Data) -> dict[str, Any]:
 
 
 def _pooled(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Rank correlations over tasks, levels and backbones; nothing for a single one."""
+    """Rank correlations over tasks, levels and backbones; nothing where only one is evidence."""
     own = [data for run in _by_model(runs) if (data := _data(run, _REASONING.number))]
-    if len(own) < 2:
-        return []
     rows = []
-    for method in own[0]["answers"]:
-        tasks = [
-            Answers.from_json(task) for data in own for task in data["answers"].get(method, ())
-        ]
+    for method in dict.fromkeys(method for data in own for method in data["answers"]):
+        told = [[Answers.from_json(t) for t in data["answers"].get(method, ())] for data in own]
         for family in FAMILIES:
-            if usable := answers.usable(tasks, family):
-                found = answers.correlation(usable, seed=0)
-                rows.append(
-                    {
-                        "method": method,
-                        "family": family,
-                        "rank correlation": interval(found, "correlation"),
-                        "cells": sum(len(task.achieved) for task in usable),
-                        "items": found.n,
-                    }
-                )
+            usable = [tasks for given in told if (tasks := answers.usable(given, family))]
+            if len(usable) < 2:
+                continue
+            together = [task for tasks in usable for task in tasks]
+            found = answers.correlation(together, seed=0)
+            rows.append(
+                {
+                    "method": method,
+                    "family": family,
+                    "rank correlation": in_unit(found, "correlation"),
+                    "backbones": len(usable),
+                    "cells": sum(len(task.achieved) for task in together),
+                    "items": found.n,
+                }
+            )
     return rows
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_sparsity.claims.catalog_recovery import asked
-from pytest_sparsity.claims.page_parts import interval, table
+from pytest_sparsity.claims.finding import in_unit
+from pytest_sparsity.claims.page_parts import table
 from pytest_sparsity.claims.trials import Trial
 from pytest_sparsity.reporting import numbers
 from pytest_sparsity.reporting.table import escape
@@ -33,9 +34,9 @@ def trial_row(trial: Trial) -> dict[str, str]:
     return {
         "recipe": trial.name,
         "held-out KL": f"{before} to {after}",
-        "of it removed": interval(trial.removed.interval, trial.removed.unit),
+        "of it removed": in_unit(trial.removed.interval, trial.removed.unit),
         **{
-            f"recovered on {effect.label}": interval(effect.interval, effect.unit)
+            f"recovered on {effect.label}": in_unit(effect.interval, effect.unit)
             for effect in trial.recovered
         },
         "tokens": f"{trial.tokens:,}",
@@ -46,7 +47,7 @@ def trial_row(trial: Trial) -> dict[str, str]:
 def _table(trials: Sequence[Trial]) -> str:
     first = trials[0]
     losses = ", ".join(
-        f"{interval(effect.interval, effect.unit)} on {effect.label} (n = {effect.interval.n})"
+        f"{in_unit(effect.interval, effect.unit)} on {effect.label} (n = {effect.interval.n})"
         for effect in first.lost
     )
     limit = asked(first.model)

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_sparsity.claims.claim import Part
 from pytest_sparsity.claims.evidence import Evidence
-from pytest_sparsity.claims.finding import Effect, Outcome
 from pytest_sparsity.claims.question_answers import Answers
 from pytest_sparsity.options import QUICK_TASKS, Settings
 from pytest_sparsity.stats import Interval, Table, paired_mean
@@ -116,12 +114,6 @@ def sources(evidence: Evidence, evaluations: Iterable[str]) -> list[dict[str, st
     """Where the items of evaluations of tasks come from, as plain data."""
     tasks = (evidence.session.bench.task(e.partition(":")[2]) for e in evaluations)
     return [{"task": t.name, "licence": t.licence, "hash": t.hash[:16]} for t in tasks]
-
-
-def untestable(label: str) -> Part:
-    """A part of which nothing can be said on this model; the label says why."""
-    nothing = Interval(math.nan, -math.inf, math.inf, 0)
-    return Part(Effect(label, nothing, "share"), Outcome.UNTESTABLE)
 
 
 def value(interval: Interval) -> dict[str, Any]:

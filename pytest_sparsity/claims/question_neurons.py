@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_sparsity.claims import question_answers as answers
 from pytest_sparsity.claims import rules
-from pytest_sparsity.claims.claim import Part, above, below, beside, conclude
+from pytest_sparsity.claims.claim import Part, above, below, beside, conclude, untestable
 from pytest_sparsity.claims.evidence import BrokenEvidence, Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.question_answers import FAMILIES, Answers
@@ -20,7 +20,6 @@ from pytest_sparsity.claims.question_cells import (
     product,
     text_damage,
     text_of,
-    untestable,
     value,
 )
 from pytest_sparsity.files import locked
@@ -167,7 +166,7 @@ def _on_text(evidence: Evidence, corpus: str, confidence: float) -> list[Part]:
 def _on_tasks(evidence: Evidence, tasks: Sequence[Answers], confidence: float) -> list[Part]:
     """Reasoning accuracy of cold_only less that of the others."""
     if not tasks:
-        return [untestable("reasoning accuracy: no reasoning task is evidence on this model")]
+        return [untestable("no reasoning task is evidence on this model")]
     seed, names = evidence.settings.seed, ", ".join(task.task for task in tasks)
 
     def label(method: str) -> str:
@@ -177,14 +176,14 @@ def _on_tasks(evidence: Evidence, tasks: Sequence[Answers], confidence: float) -
         tasks, METHODS.index(COLD), METHODS.index(SKIP), seed=seed, confidence=confidence
     )
     return [
-        below(label(SKIP), less, "share", 0.0),
+        below(label(SKIP), less, "points", 0.0),
         *(
             beside(
                 label(method),
                 answers.accuracy_difference(
                     tasks, METHODS.index(COLD), METHODS.index(method), seed=seed
                 ),
-                "share",
+                "points",
             )
             for method in (HOT, RANDOM)
         ),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pytest_sparsity.claims import question_answers as answers
 from pytest_sparsity.claims import rules
-from pytest_sparsity.claims.claim import Part, above, beside, conclude
+from pytest_sparsity.claims.claim import Part, above, beside, conclude, untestable
 from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.question_answers import FAMILIES, Answers
@@ -24,7 +24,6 @@ from pytest_sparsity.claims.question_cells import (
     sources,
     text_damage,
     text_of,
-    untestable,
     value,
 )
 from pytest_sparsity.options import Settings
@@ -145,7 +144,7 @@ class ReasoningFirst:
                 for method in METHODS
                 for level in levels(evidence.settings)
                 if (method, level) != (METHODS[0], LEVEL)
-                for part in map(_reported, _leads(evidence, method, level, 0.95))
+                for part in _reported(_leads(evidence, method, level, 0.95))
             ),
             _after_chain(evidence, teal),
         ]
@@ -187,13 +186,13 @@ def _correlations(evidence: Evidence, method: str, tasks: Sequence[Answers]) -> 
         own, decides = answers.usable(tasks, family), family == REASONING
         if not own:
             if decides:
-                parts.append(untestable(f"{method}: {_refused(tasks)}"))
+                parts.append(untestable(_refused(tasks)))
             continue
         confidence = rules.confidence(len(METHODS)) if decides else 0.95
         found = answers.correlation(own, seed=evidence.settings.seed, confidence=confidence)
         label = f"{method}: sparsity against loss, {family} ({', '.join(t.task for t in own)})"
-        make = above(label, found, "correlation", 0.0)
-        parts.append(make if decides else _reported(make))
+        part = above(label, found, "correlation", 0.0)
+        parts += [part] if decides else _reported([part])
     return parts
 
 
@@ -246,18 +245,18 @@ def _leads(evidence: Evidence, method: str, level: float, confidence: float) -> 
     reasoning = answers.usable(tasks, REASONING)
     name, parts = f"{method} {level:g}: share of reasoning lost", []
     if not reasoning:
-        return [untestable(f"{name}: {_refused(tasks)}")]
+        return [untestable(_refused(tasks))]
     for family in OTHERS:
         others = answers.usable(tasks, family)
         if not others:
-            parts.append(untestable(f"{name}, less {family} (no task is evidence)"))
+            parts.append(untestable(f"no {family} task is evidence on this model"))
             continue
         more = answers.excess(reasoning, others, 0, seed=seed, confidence=confidence)
-        parts.append(above(f"{name}, less {family}", more, "share", 0.0))
+        parts.append(above(f"{name}, less {family}", more, "points", 0.0))
     corpus = text_of(evidence.settings)
     documents = documents_of(evidence, configuration, corpus)
     more = answers.excess_over_text(reasoning, 0, documents, seed=seed, confidence=confidence)
-    return [*parts, above(f"{name}, less text ({corpus})", more, "share", 0.0)]
+    return [*parts, above(f"{name}, less text ({corpus})", more, "points", 0.0)]
 
 
 def _chains(evidence: Evidence, configuration: Configuration) -> Part:
@@ -285,7 +284,7 @@ def _after_chain(evidence: Evidence, configuration: Configuration) -> Part:
     return beside(label, change, "nats")
 
 
-def _reported(part: Part) -> Part:
-    """The same figure, deciding nothing."""
-    effect = part.effect
-    return beside(effect.label, effect.interval, effect.unit)
+def _reported(parts: Iterable[Part]) -> list[Part]:
+    """The same figures, deciding nothing."""
+    effects = (part.effect for part in parts if part.effect is not None)
+    return [beside(effect.label, effect.interval, effect.unit) for effect in effects]

@@ -38,10 +38,12 @@ def test_a_finding_survives_json():
 @pytest.mark.parametrize(
     ("unit", "text"),
     [
-        ("nats", "x 0.123 nats [0.1, 0.2]"),
-        ("share", "x 0.123 [0.1, 0.2]"),
-        ("relative", "x +12.3 % [+10, +20]"),
-        ("times", "x 0.123 times [0.1, 0.2]"),
+        ("nats", "x 0.123 nats [0.100, 0.200]"),
+        ("share", "x 12.3 % [10.0, 20.0]"),
+        ("relative", "x +12.3 % [+10.0, +20.0]"),
+        ("times", "x 0.123 times [0.100, 0.200]"),
+        ("points", "x +12.3 points [+10.0, +20.0]"),
+        ("correlation", "x 0.12 [0.10, 0.20]"),
     ],
 )
 def test_an_effect_in_words(unit, text):

@@ -179,6 +179,13 @@ def test_models_at_chance_have_a_page_too(run: Make) -> None:
     assert "refused" in made.markdown
     assert "no reasoning task is evidence" in made.markdown
     assert "m-hot-cold.svg" in made.figures
+    assert "n/a %" not in made.markdown
+
+
+def test_a_backbone_at_chance_is_not_put_together_with_others(run: Make) -> None:
+    at_chance = dict.fromkeys(("reasoning", "knowledge", "language"), 0.25)
+    runs = read_runs([run(), run(model="other", dense=at_chance)])
+    assert "All backbones together" not in page(runs, "findings").markdown
 
 
 def test_a_run_without_the_question(run: Make) -> None:
@@ -193,4 +200,4 @@ def test_what_has_no_limits_is_written(run: Make) -> None:
     endless = Effect("share", Interval(float("nan"), float("-inf"), float("inf"), 3), "share")
     findings = {"7": Finding("7", "m", Outcome.INCONCLUSIVE, "so", (endless,))}
     text = page([replace(found, findings=findings)], "findings").markdown
-    assert "n/a % [-inf, inf]" in text
+    assert "| share    | n/a " in text
