@@ -141,7 +141,7 @@ def limit_in_unit(limit: float, unit: str) -> str:
     if unit not in _PERCENT:
         return f"{limit:g}"
     name, sign = _PERCENT[unit]
-    return f"{100 * limit:{sign}g}{name}"
+    return f"{100 * limit:{sign if limit else ''}g}{name}"  # no +0
 
 
 def _plain(value: Any) -> Any:

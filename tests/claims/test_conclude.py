@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_sparsity.claims.claim import at_least, beside, conclude, untestable
-from pytest_sparsity.claims.finding import Outcome
+from pytest_sparsity.claims.finding import Outcome, limit_in_unit
 from pytest_sparsity.stats import Interval
 
 EVIDENCE = SimpleNamespace(model="m", used=["a"])
@@ -41,3 +41,17 @@ def test_what_cannot_be_tested_is_said_once_and_has_no_figure():
     assert finding.outcome is Outcome.UNTESTABLE
     assert finding.why == "at chance; by the way"
     assert [effect.label for effect in finding.effects] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "unit", "text"),
+    [
+        (0.02, "relative", "+2 %"),
+        (-0.05, "points", "-5 points"),
+        (0.0, "points", "0 points"),
+        (0.45, "share", "45 %"),
+        (0.05, "nats", "0.05"),
+    ],
+)
+def test_what_is_asked_of_a_figure(limit, unit, text):
+    assert limit_in_unit(limit, unit) == text
