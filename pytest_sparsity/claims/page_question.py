@@ -157,7 +157,7 @@ def _neurons(runs: Sequence[Run], folder: str) -> list[str]:
     if any(run.neurons for run in runs):
         parts.append("#### How hot the hot neurons are")
         parts.append(_image(folder, _SKEW, "share of activations held by the most active neurons"))
-        hot = [_hot(run, text) for run in runs for text in _texts(run)]
+        hot = [_hot(run, text) for run in _by_model(runs) for text in _texts(run)]
         parts += [table(hot), _HOT_WORDS]
     return parts
 
@@ -184,7 +184,7 @@ def _hot(run: Run, text: Data) -> dict[str, Any]:
     layers, recall = [100 * share for share in text["hot_layers"]], text["recall"]
     ranks = text["correlation"]
     return {
-        "model": run.label,
+        "model": run.model,
         "text": text["corpus"],
         "active": numbers.percent(text["active"]),
         "hot": f"{numbers.percent(text['hot'])} ({min(layers):.0f} to {max(layers):.0f})",
@@ -216,7 +216,7 @@ def _data(run: Run, claim: str) -> Data:
 
 
 def _by_model(runs: Sequence[Run]) -> list[Run]:
-    """The first run of every model."""
+    """The first run of every model; what a seed does not change is told once."""
     return list({run.model: run for run in reversed(runs)}.values())[::-1]
 
 

@@ -156,6 +156,8 @@ def test_several_seeds_of_a_model_have_labels_of_their_own(run: Make) -> None:
     made = page(runs, "findings")
     assert "m-quick-seed-1-loss.svg" in made.figures
     assert "All backbones together" not in made.markdown  # the items are the same ones
+    (hot,) = re.findall(r"How hot the hot neurons are.*?Active is", made.markdown, re.DOTALL)
+    assert hot.count("austen (evaluation)") == 1
 
 
 def test_the_same_run_twice_is_refused(run: Make) -> None:
