@@ -15,6 +15,8 @@ from pytest_sparsity.reporting import numbers
 
 #: Settings that change what claims find, and are named where they are not the usual ones.
 _NAMED = ("corpora", "calibration", "prefill", "dtype", "target", "data", "train")
+#: Kinds of cost: how they are headed, and their names in a record.
+_SPENT = {"calibration": "calibration", "method": "method", "spontaneous neurons": "spon"}
 
 
 def origin_section(runs: Sequence[Run]) -> str:
@@ -32,7 +34,8 @@ def origin_section(runs: Sequence[Run]) -> str:
 
 def cost_section(runs: Sequence[Run]) -> str:
     """What calibration, methods and training of spontaneous neurons took, per configuration."""
-    rows = [row for run in runs for row in _costs(run)]
+    told = {tuple(row.items()): row for run in runs for row in _costs(run)}  # a seed adds nothing
+    rows = [row for row in told.values() if any(row[spent] for spent in _SPENT)]
     if not rows:
         return "## What preparing it cost\n\nNothing had to be prepared."
     return (
@@ -109,11 +112,9 @@ def _folder(run: Run) -> str:
 def _costs(run: Run) -> list[dict[str, str]]:
     return [
         {
-            "run": run.label,
+            "model": run.model,
             "configuration": name.removeprefix(f"{run.model}-"),
-            "calibration": _spent(cost.get("calibration")),
-            "method": _spent(cost.get("method")),
-            "spontaneous neurons": _spent(cost.get("spon")),
+            **{title: _spent(cost.get(part)) for title, part in _SPENT.items()},
         }
         for name, cost in sorted(run.cost["preparation"].items())
     ]

@@ -129,6 +129,8 @@ def test_cost_of_preparing_is_shown(run: Make) -> None:
     cost = text.partition("## What preparing it cost")[2]
     (row,) = [line for line in rows(cost, "m") if "cold_only-0.50" in line.replace("\\", "")]
     assert "8,192 tokens, 5.0 s" in row
+    seeds = page(read_runs([run(), run(seed=1)]), "findings").markdown
+    assert seeds.partition("## What preparing it cost")[2] == cost
 
 
 def test_figures_are_linked_and_drawn_the_same_every_time(run: Make) -> None:
