@@ -20,6 +20,7 @@ from pytest_sparsity.terminal import say, showing_warnings
 
 if TYPE_CHECKING:
     from pytest_sparsity.claims.log import FindingLog
+    from pytest_sparsity.claims.watch import CellWatch
     from pytest_sparsity.reporting.kernels import KernelLog
     from pytest_sparsity.sweep.cell import Cell, Configuration
     from pytest_sparsity.sweep.verdict import Verdict
@@ -46,8 +47,8 @@ class Controller:
         self._started = time.monotonic()
         self._without_vectors: list[Configuration] = []
         self._checks: KernelLog | None = None
-        self._claims = 0  # tests of claims
         self._findings: FindingLog | None = None
+        self._watch: CellWatch | None = None
         self._results: tuple[list[Verdict], dict[Configuration, float]] = ([], {})
         self._plateaus: dict[Configuration, tuple[str, ...]] = {}
 
@@ -64,11 +65,6 @@ class Controller:
         except SparsityError as error:
             raise pytest.UsageError(str(error)) from error
         self._prepared = True
-        self._total = len(self._cells()) if self._grid else 0
-        if "claims" in self._suites:
-            from pytest_sparsity.claims.catalog import CATALOG
-
-            self._claims = len(CATALOG) * len(self._state.settings.models)
         terminal = self._config.pluginmanager.getplugin("terminalreporter")
         if terminal is not None and self._config.get_verbosity() == 0:
             terminal.showfspath = False  # every cell has a line of its own
@@ -126,10 +122,46 @@ class Controller:
         ]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Count the cells that will run (pytest-xdist's workers collect elsewhere)."""
+        """See which cells and claims will run; with pytest-xdist, its workers collect them."""
         if session.items:
-            self._total = _using("sparsity_cell", session.items)
-            self._claims = _using("sparsity_claim", session.items)
+            specs = [item.callspec for item in session.items if hasattr(item, "callspec")]
+            self._expect(
+                sum("sparsity_cell" in spec.params for spec in specs),
+                [
+                    spec.params["sparsity_claim"]
+                    for spec in specs
+                    if "sparsity_claim" in spec.params
+                ],
+            )
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """See what a worker will run; all have collected the same."""
+        if not self._models:
+            return
+        from pytest_sparsity.parametrize import claim_points
+
+        points = claim_points(self._state.settings)
+        cells = [cell.id for cell in self._cells()] if self._grid else []
+        self._expect(
+            sum(_count(ids, cell) for cell in cells),
+            [point for id, point in points.items() if _count(ids, id)],
+        )
+
+    def _expect(self, cells: int, claims: Sequence[tuple[str, str]]) -> None:
+        """Begin to count, once it is known which cells and which claims about which model."""
+        self._total = cells
+        if not claims or not self._prepared or self._findings is not None:
+            return
+        from pytest_sparsity.claims.catalog import CATALOG
+        from pytest_sparsity.claims.log import FindingLog
+        from pytest_sparsity.claims.watch import CellWatch
+
+        settings = self._state.settings
+        needed = [c for number, model in claims for c in CATALOG[number].cells(model, settings)]
+        self._findings = FindingLog(len(claims))
+        self._watch = CellWatch(self._state.session.store, needed, settings.seed, self._tell)
+        self._watch.start()
 
     # -- while it runs -------------------------------------------------------------------
 
@@ -164,11 +196,11 @@ class Controller:
         terminal.write_line(progress_line(told["line"], self._done, self._total, eta))
 
     def _log_finding(self, found: Mapping[str, Any]) -> None:
-        if self._findings is None:
-            from pytest_sparsity.claims.log import FindingLog
+        assert self._findings is not None
+        assert self._watch is not None
+        self._tell(self._findings.add(found, self._watch.eta()))
 
-            self._findings = FindingLog(self._claims)
-        line = self._findings.add(found, time.monotonic() - self._started)
+    def _tell(self, line: str) -> None:
         if self._config.get_verbosity() >= 0:
             say(self._config, line)
 
@@ -192,6 +224,8 @@ class Controller:
     @pytest.hookimpl(trylast=True)  # after xdist has stopped its workers
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the summary; a sweep that measured nothing is not green."""
+        if self._watch is not None:
+            self._watch.stop()
         if not self._prepared:
             return
         try:
@@ -291,10 +325,10 @@ def _width() -> int:
     return max(100, min(shutil.get_terminal_size().columns, 160))
 
 
-def _using(fixture: str, items: Sequence[pytest.Item]) -> int:
-    """How many tests have a parameter for ``fixture``."""
-    specs = (getattr(item, "callspec", None) for item in items)
-    return sum(spec is not None and fixture in spec.params for spec in specs)
+def _count(ids: Sequence[str], parameter: str) -> int:
+    """How many tests have ``parameter`` among theirs, by what their ids have in brackets."""
+    found = (f"-{id.partition('[')[2].removesuffix(']')}-" for id in ids)
+    return sum(f"-{parameter}-" in parameters for parameters in found)
 
 
 def resume(settings: Settings) -> Settings:

@@ -38,14 +38,10 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
         ids = ["no-baseline" if record is None else record.cell.id for record in records]
         _over(metafunc, "stored_record", records, ids)
     if "sparsity_claim" in used:
-        from pytest_sparsity.claims.catalog import CLAIMS
-        from pytest_sparsity.claims.question import QUESTION
-
-        # The question takes longest, and what takes long must not come last to share the work.
-        numbers = [claim.number for claim in (*QUESTION, *CLAIMS)]
-        points = [(number, model) for model in _models(settings) for number in numbers]
-        ids = [f"{number}-{model}" for number, model in points]
-        metafunc.parametrize("sparsity_claim", points, ids=ids, indirect=True)
+        points = claim_points(settings)
+        metafunc.parametrize(
+            "sparsity_claim", list(points.values()), ids=list(points), indirect=True
+        )
     if "sparsity_cell" in used:
         cells = grid.cells(settings, _models(settings)) if settings.sweep else []
         _over(metafunc, "sparsity_cell", cells, [cell.id for cell in cells])
@@ -55,6 +51,17 @@ def parametrize(metafunc: pytest.Metafunc, settings: Settings) -> None:
     elif "_sparsity_point" in used:  # only the dense model is of interest
         models = _models(settings)
         _over(metafunc, "_sparsity_point", [Configuration(model) for model in models], models)
+
+
+def claim_points(settings: Settings) -> dict[str, tuple[str, str]]:
+    """Every claim about every model, by the id of its test: its number, and the model's name."""
+    from pytest_sparsity.claims.catalog import CLAIMS
+    from pytest_sparsity.claims.question import QUESTION
+
+    # The question takes longest, and what takes long must not come last to share the work.
+    numbers = [claim.number for claim in (*QUESTION, *CLAIMS)]
+    models = _models(settings)
+    return {f"{number}-{model}": (number, model) for model in models for number in numbers}
 
 
 def _over(metafunc: pytest.Metafunc, name: str, values: Sequence[Any], ids: list[str]) -> None:

@@ -3,8 +3,9 @@
     h = act(gate x) * (up x), or act(up x) without a gate
     y = down[:, hot] h[hot] + down[:, cold] h[cold]
 
-PowerInfer (arXiv 2312.12456, section 5): hot neurons, sorted to the front, are always computed,
-as dense blocks; cold ones if they are predicted to be active; the two are merged by addition.
+After PowerInfer (arXiv 2312.12456, section 5): hot neurons are sorted to the front, cold ones
+computed if they are predicted to be active, and the two merged by addition. Hot ones are always
+computed here, as dense blocks; PowerInfer predicts them, too.
 """
 
 from __future__ import annotations

@@ -25,18 +25,17 @@ class FindingLog:
         self._total = total
         self._findings: list[Finding] = []
 
-    def add(self, found: Mapping[str, Any], elapsed: float) -> str:
+    def add(self, found: Mapping[str, Any], eta_seconds: float | None) -> str:
         """Keep a finding as ``sparsity_claim`` tells it; the line that shows it.
 
         Args:
             found: ``finding`` and ``seconds``.
-            elapsed: seconds since the first claim was begun.
+            eta_seconds: estimate of what the other claims will take; None if nobody knows.
         """
         finding = Finding.from_json(found["finding"])
         self._findings.append(finding)
-        done = len(self._findings)
-        eta = elapsed / done * (self._total - done)
-        return progress_line(_line(finding, found["seconds"]), done, self._total, eta)
+        line = _line(finding, found["seconds"])
+        return progress_line(line, len(self._findings), self._total, eta_seconds)
 
     @property
     def judged(self) -> bool:

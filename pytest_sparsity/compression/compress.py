@@ -82,13 +82,15 @@ def compressed_hash(model: LanguageModel, name: str, tokens: Sequence[torch.Tens
     """The weights' hash that :func:`compress` gives its result, without compressing.
 
     It follows from the loaded weights' hash, the scheme and, if it looks at it, the text; like
-    that of loaded weights it is the same for every dtype.
+    that of loaded weights it is the same for every dtype.  Only a cast's depends on the dtype
+    that it is made from, which its own does not tell.
     """
     if name == LOADED:
         return model.weights_hash
     scheme = parse(name)
     text = ";".join(",".join(map(str, t.tolist())) for t in tokens) if scheme.calibrated else ""
-    return sha256_text(model.weights_hash, scheme.name, text)
+    rounded = [str(model.dtype)] if name in CASTS else []
+    return sha256_text(model.weights_hash, scheme.name, text, *rounded)
 
 
 def compressed_dtype(model: LanguageModel, name: str) -> torch.dtype:

@@ -8,7 +8,6 @@ its matrices, then compressed, and then run for good.  What the architecture han
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
@@ -140,8 +139,6 @@ def _inputs(sites: Sequence[Site]) -> Iterator[dict[str, torch.Tensor]]:
 
 def _blocks(model: LanguageModel) -> Iterator[tuple[nn.Module, list[Site]]]:
     """Per layer the innermost module that holds all of its sites, and those."""
-    names = {id(module): name for name, module in model.model.named_modules()}
     for _, members in groupby(model.sites, key=lambda site: site.layer):
         sites = list(members)
-        paths = [names[id(site.module)].replace(".", "/") for site in sites]
-        yield model.model.get_submodule(os.path.commonpath(paths).replace("/", ".")), sites
+        yield model.block_of(sites), sites

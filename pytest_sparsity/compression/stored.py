@@ -28,7 +28,8 @@ def path(cache: Path, model: LanguageModel, scheme: Scheme, code: str) -> Path:
         scheme: for the name.
         code: identifies the code that they depend on.
     """
-    key = sha256_text(model.weights_hash, str(model.dtype), str(model.device.type), code)[:16]
+    of = model.weights_hash, model.network_hash, str(model.dtype), str(model.device.type)
+    key = sha256_text(*of, code)[:16]
     return cache / "weights" / f"{model.name}-{in_file_name(scheme.name)}-{key}.safetensors"
 
 

@@ -18,6 +18,7 @@ from pytest_sparsity.evaluation.texts import Prompt, continue_texts
 from pytest_sparsity.models import LanguageModel
 
 _STOPS = ("\n",)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _SPARE = 8  # tokens beyond half as many again as the reference has
 
 
@@ -44,7 +45,8 @@ def generate_answers(
     found = continue_texts(model, prompts, share=share)
     results = []
     for item, prompt, (path, text) in zip(items, prompts, found, strict=True):
-        answer = answer_in(text, task.cue)
+        gold = item.choices[item.gold]
+        answer = answer_in(text, task.cue, max(1, len(_SENTENCE_END.findall(gold.strip()))))
         results.append(
             {
                 "id": item.id,
@@ -52,22 +54,25 @@ def generate_answers(
                 "path": path,
                 "prompt_tokens": len(prompt.tokens),
                 "answer": answer,
-                "right": _normal(answer) == _normal(item.choices[item.gold]),
+                "right": bool(answer) and _normal(answer) == _normal(gold),
             }
         )
     return results
 
 
-def answer_in(text: str, cue: str) -> str:
+def answer_in(text: str, cue: str, sentences: int = 1) -> str:
     """What follows the last ``cue`` in a text, or the text itself without one, up to its end.
 
-    An answer ends with its sentence; empty if the text lacks the cue.
+    An answer ends with its line, or with as many ``sentences`` as the right one has ("Mr. Smith
+    sleeps." counts as two); empty if the text lacks the cue.
     """
     if cue:
         _, found, text = text.rpartition(cue.strip())
         if not found:
             return ""
-    return re.split(r"[.!?](?=\s|$)|\n", text.strip(), maxsplit=1)[0].strip()
+    line = text.strip().partition("\n")[0]
+    ends = [end.start() for end in _SENTENCE_END.finditer(line)]
+    return line[: ends[sentences - 1]].strip() if len(ends) >= sentences else line.strip()
 
 
 def _normal(answer: str) -> str:
@@ -85,8 +90,12 @@ def _prompt(model: LanguageModel, task: Task, item: Item) -> Prompt:
         return found
 
     lead = [] if model.bos is None else [model.bos]
-    prompt = [*lead, *tokens(item.context)]
-    reference = len(tokens(item.chain + item.choices[item.gold]))
+    expected = item.chain + item.choices[item.gold]
+    blank = expected[: len(expected) - len(expected.lstrip())]
+    # The end of a line that stands before what is asked for must not end it.
+    asked = item.context + "".join(blank.rpartition("\n")[:2])
+    prompt = [*lead, *tokens(asked)]
+    reference = len(tokens(expected))
     allowed = reference + reference // 2 + _SPARE
     limit = token_limit(model)
     if limit is not None and len(prompt) + allowed > limit:

@@ -104,6 +104,11 @@ class HarnessModel(LM):  # type: ignore[misc]
         return Span([self._start(), *self._tokens(text)], 1)
 
     def _scores(self, groups: list[list[Span]]) -> list[Score]:
+        if any(span.start >= len(span.tokens) for group in groups for span in group):
+            raise SparsityError(
+                f"task {self._task} asks for the likelihood of an empty text, which would be "
+                "likelier than any other; leave it out of --sparsity-tasks"
+            )
         self._check(max(len(span.tokens) for group in groups for span in group))
         packs = score_spans(self._model, groups, share=self._share)
         scores = [score for pack in packs for group in pack for score in group]

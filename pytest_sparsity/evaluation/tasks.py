@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -82,6 +82,11 @@ class Task:
     items: tuple[Item, ...]
     licence: str
     cue: str = ""
+
+    @property
+    def written_chance(self) -> float:
+        """Accuracy of guessing where the choices are not shown: the commonest answer's share."""
+        return 0.0 if self.kind == "last_word" else _commonest(self.items)
 
     @property
     def hash(self) -> str:
@@ -173,10 +178,15 @@ def _chance(kind: Kind, items: list[Item]) -> float:
     """
     if kind == "last_word":
         return 0.0
-    answers = Counter(item.choices[item.gold] for item in items)
-    commonest = max(answers.values()) / len(items)
+    commonest = _commonest(items)
     guessed = fmean(1 / len(i.choices) if len(i.choices) > 1 else commonest for i in items)
     return max(commonest, guessed)
+
+
+def _commonest(items: Sequence[Item]) -> float:
+    """The share of items that have the answer that most of them have."""
+    answers = Counter(item.choices[item.gold] for item in items)
+    return max(answers.values()) / len(items)
 
 
 def _shuffled(items: Iterable[Item], seed: int) -> tuple[Item, ...]:

@@ -77,4 +77,9 @@ def json_objects(path: Path, what: str) -> Iterator[tuple[str, dict[str, Any]]]:
             raise SparsityError(f"{place} is not valid JSON: {error}") from error
         if not isinstance(value, dict):
             raise SparsityError(f"{place} is not a JSON object but {type(value).__name__}")
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:  # half of a surrogate pair, such as a cut emoji
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            raise SparsityError(f"{place} has {half}, which is no character; remove it") from error
         yield place, value

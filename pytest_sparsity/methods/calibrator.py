@@ -53,9 +53,9 @@ class Calibrator:
     def hash(self) -> str:
         """Identifies the text, the policy and the model: 16 hex digits."""
         tokens = ";".join(",".join(map(str, t.tolist())) for t in self.tokens)
-        return sha256_text(
-            tokens, self.prefill.name, self.model.weights_hash, str(self.model.dtype)
-        )[:16]
+        model = self.model
+        of = model.weights_hash, model.network_hash, str(model.dtype)
+        return sha256_text(tokens, self.prefill.name, *of)[:16]
 
     @cached_property
     def store(self) -> Store:

@@ -79,7 +79,7 @@ def search(
     for site in twin.sites:
         sites.setdefault(site.layer, []).append(site)
     sparse = _sparse_rows(sequences, prefill).to(model.device)
-    blocks = {layer: block_of(twin, members) for layer, members in sites.items()}
+    blocks = {layer: twin.block_of(members) for layer, members in sites.items()}
     calls = _calls(twin, blocks, sequences)
 
     def extend(layer: int) -> Trail:
@@ -222,19 +222,6 @@ def output_error(target: torch.Tensor, output: torch.Tensor, sparse: torch.Tenso
     """
     lost = (target.float() - output.float()).masked_fill(~sparse, 0.0)
     return float(lost.norm(dim=1).mean())
-
-
-def block_of(model: LanguageModel, sites: Sequence[Site]) -> nn.Module:
-    """The decoder block that holds these sites: what their names begin with in common."""
-    names = {id(module): name for name, module in model.model.named_modules()}
-    paths = [names[id(site.module)].split(".") for site in sites]
-    common = []
-    for parts in zip(*paths, strict=False):
-        if len(set(parts)) > 1:
-            break
-        common.append(parts[0])
-    found: nn.Module = model.model.get_submodule(".".join(common))
-    return found
 
 
 def _sparse_rows(sequences: torch.Tensor, prefill: PrefillPolicy) -> torch.Tensor:

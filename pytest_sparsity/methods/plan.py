@@ -87,6 +87,8 @@ class Plan:
         targets: sparse site to the fraction that its input is to lose, where it is not
             ``level``.
         exact: whether every token drops exactly its target, and not only the average one.
+        variant: tells plans of one method and level apart where the method has parameters, or
+            is not one of this package's.
         cost: what making it took besides the calibration that methods share: ``tokens`` that
             went through the model and ``seconds``.
     """
@@ -99,6 +101,7 @@ class Plan:
     neurons: Mapping[str, NeuronSelector] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
     exact: bool = False
+    variant: str = ""
     cost: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -1,4 +1,4 @@
-"""What a folder with a model must hold, and the hash that names its weights."""
+"""What a folder with a model must hold, and the hashes that name what it holds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.files import sha256_file, sha256_text
 
+#: Files beside the weights that say what these do: configurations, tokenizer, chat template.
+_DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
 
 
@@ -43,6 +45,12 @@ def weight_files(folder: Path) -> list[Path]:
 def weights_hash(folder: Path) -> str:
     """Hex SHA-256 over the names and contents of the folder's weight files."""
     return combined_hash({path.name: sha256_file(path) for path in weight_files(folder)})
+
+
+def network_hash(folder: Path) -> str:
+    """Hex SHA-256 over the files that say what the weights do: configuration and tokenizer."""
+    found = (path for pattern in _DESCRIPTIONS for path in folder.glob(pattern))
+    return combined_hash({path.name: sha256_file(path) for path in found if path.is_file()})
 
 
 def combined_hash(hashes: Mapping[str, str]) -> str:

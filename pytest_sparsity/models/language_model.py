@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -58,6 +58,8 @@ class LanguageModel:
         dtype: dtype of the weights.
         sites: in natural layer order, then in the order of ``KINDS``.
         bos: token that must start every sequence (Gemma), else None.
+        network_hash: hex SHA-256 over what says what the weights do, configuration and
+            tokenizer; empty for a model that is built in code.
     """
 
     name: str
@@ -68,6 +70,7 @@ class LanguageModel:
     dtype: torch.dtype
     sites: tuple[Site, ...]
     bos: int | None = None
+    network_hash: str = ""
 
     def __repr__(self) -> str:
         return f"<{self.name}, {str(self.dtype).removeprefix('torch.')} on {self.device}>"
@@ -85,6 +88,18 @@ class LanguageModel:
             base = self.model.get_submodule("model")
         # OPT's causal model does not call its base model, but the decoder inside that.
         return getattr(base, "decoder", base)
+
+    def block_of(self, sites: Sequence[Site]) -> nn.Module:
+        """The innermost module that holds these sites: what their names begin with in common."""
+        names = {id(module): name for name, module in self.model.named_modules()}
+        paths = [names[id(site.module)].split(".") for site in sites]
+        common = []
+        for parts in zip(*paths, strict=False):
+            if len(set(parts)) > 1:
+                break
+            common.append(parts[0])
+        found: nn.Module = self.model.get_submodule(".".join(common))
+        return found
 
     @cached_property
     def head(self) -> nn.Module:

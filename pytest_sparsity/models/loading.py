@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity.errors import SparsityError, blaming
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 from pytest_sparsity.models.catalog import KNOWN, RandomModel
-from pytest_sparsity.models.folder import weight_files
+from pytest_sparsity.models.folder import network_hash, weight_files
 from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.prepare import prepare_model
 from pytest_sparsity.models.tokens import check_tokens, leading_bos
@@ -60,14 +60,14 @@ def load_model(
 
         model: Any = tiny.tiny_model(known.seed)
         tokenizer: PreTrainedTokenizerBase = tiny.tiny_tokenizer()
-        weights_hash = tiny.tensors_hash(model)
+        weights_hash, described = tiny.tensors_hash(model), ""
         for parameter in model.parameters():  # not the buffers: rotary angles stay float32
             parameter.data = parameter.data.to(torch_dtype)
     else:
         assert prepared.folder is not None
         assert prepared.weights_hash is not None
         model, tokenizer = _load_folder(prepared.folder, name, torch_dtype)
-        weights_hash = prepared.weights_hash
+        weights_hash, described = prepared.weights_hash, network_hash(prepared.folder)
     if known is not None and not isinstance(known, RandomModel):
         check_tokens(tokenizer, known.tokens, name)
     # On, it would take spaces out of decoded text; which versions turn it on differs.
@@ -85,6 +85,7 @@ def load_model(
         dtype=torch_dtype,
         sites=sites,
         bos=leading_bos(tokenizer),
+        network_hash=described,
     )
 
 

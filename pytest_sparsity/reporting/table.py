@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LEGEND = (
     "Changes: against dense on the same data, [95 % interval]; one that holds 0 shows no change.",
     "KL: nats per token. Recovery: share of the loss that SPON undoes. *: McNemar p < 0.05.",
+    "n = a-b: rows near a budget took more data; each change is over the data of its own row.",
 )
 _PATH = "path:generation"
 _GAP, _PADDING = 2, 2  # blanks that tabulate puts between columns and beside a header

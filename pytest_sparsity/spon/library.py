@@ -101,8 +101,8 @@ class VectorLibrary:
     ) -> Path:
         """Where vectors that are trained here are kept; arguments as for :meth:`get`."""
         of = [each.weights_hash for each in (model, teacher) if each is not None]
-        recipe = plan.prefill.name, repr(self.recipe), text_hash(streams)
-        kept = sha256_text(*dict.fromkeys(of), *recipe)[:8]
+        recipe = plan.prefill.name, plan.variant, repr(self.recipe), text_hash(streams)
+        kept = sha256_text(*dict.fromkeys(of), model.network_hash, *recipe)[:8]
         name = file_name(model.name, plan.method, plan.level, weights)
         return self.cache / "vectors" / kept / name
 

@@ -51,7 +51,7 @@ from pytest_sparsity.sweep.cell import (
     Configuration,
 )
 from pytest_sparsity.sweep.grid import task_names
-from pytest_sparsity.sweep.sources import code_hash, foreign_source
+from pytest_sparsity.sweep.sources import code_hash, foreign_source, variant
 from pytest_sparsity.targets import HardwareTarget, resolve_target
 
 
@@ -191,6 +191,12 @@ class Bench:
 
     def _windows(self, model: str, text: Corpus, length: int) -> list[Window]:
         loaded = self.model(model)
+        positions = getattr(loaded.model.config, "max_position_embeddings", None)
+        if positions and length > positions:
+            raise SparsityError(
+                f"--sparsity-model {model} has {positions} positions, and {length} tokens are read "
+                "of every document; choose a model with a longer context"
+            )
         found = windows(text.documents, loaded.tokenizer, length, loaded.bos)
         if not found:
             raise SparsityError(
@@ -287,7 +293,8 @@ class Bench:
             MissingVectors: it needs trained vectors, and none fit.
         """
         calibrator = self.prepared(configuration.model, configuration.weights)
-        plan = self.method(configuration.method).plan(calibrator, configuration.level)
+        method = self.method(configuration.method)
+        plan = replace(method.plan(calibrator, configuration.level), variant=variant(method))
         if configuration.spon == OFF:
             return plan
         bias = self.vectors(configuration).fold(calibrator.model)
@@ -377,6 +384,7 @@ class Bench:
         weights, calibration = self._hashes(configuration.model, configuration.weights)
         key: dict[str, Any] = {
             "weights": weights,
+            "network": model.network_hash,
             "dtype": str(compressed_dtype(model, configuration.weights)).removeprefix("torch."),
             "target": self.target.fingerprint,
             "seed": settings.seed,

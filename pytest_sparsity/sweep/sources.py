@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,13 @@ def code_hash() -> str:
     """Identifies the code of this package that numbers depend on: 16 hex digits."""
     files = sorted(file for folder in _FOLDERS for file in (_PACKAGE / folder).rglob("*.py"))
     return sha256_text(*(file.read_text(encoding="utf-8") for file in files))[:16]
+
+
+def variant(method: Method) -> str:
+    """Identifies what a method of this name does: its parameters and, if not ours, its file."""
+    return sha256_text(
+        json.dumps(dict(method.parameters), sort_keys=True), foreign_source(method) or ""
+    )[:16]
 
 
 def foreign_source(method: Method) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -13,7 +14,7 @@ from pytest_sparsity.sweep.record import ForeignRecord, Record
 
 
 class RecordStore:
-    """The records of one report folder, shared by all processes that measure into it.
+    """The records of one report folder, shared by all processes and threads that measure into it.
 
     A process killed while it writes leaves at most one incomplete last line, which the
     next writer cuts off and every reader ignores.
@@ -25,6 +26,7 @@ class RecordStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "records.jsonl"
+        self._reading = threading.Lock()
         self._records: dict[str, Record] = {}
         self._read = 0  # bytes
         self._lines = 0
@@ -40,7 +42,7 @@ class RecordStore:
         return self._records.get(id)
 
     def __iter__(self) -> Iterator[Record]:
-        return iter(self._records.values())
+        return iter(list(self._records.values()))  # another thread may add to them
 
     def claim(self, id: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Hold the right to measure ``id``; other processes wait and then find the record.
@@ -65,6 +67,10 @@ class RecordStore:
         Raises:
             SparsityError: the file cannot be read, or a record has another schema.
         """
+        with self._reading:
+            self._refresh()
+
+    def _refresh(self) -> None:
         try:
             with self.path.open("rb") as stream:
                 stream.seek(self._read)

@@ -54,15 +54,19 @@ def measure_task(
             items += score_harness(model, task, task.items[start:stop], share=bench.sharing)
         else:
             items += _SCORERS[cell.kind](bench, cell, model, task, task.items[start:stop])
+    # Who generates an answer does not see the choices.
+    chance = task.chance
+    if cell.kind == EXACT_MATCH and isinstance(task, Task):
+        chance = task.written_chance
     measured: dict[str, Any] = {
         "items": items,
         "normalisation": task.normalisation if cell.kind == TASK else "sum",
-        "chance": task.chance,
+        "chance": chance,
         "family": task.family,
     }
     if cell.configuration.is_reference and all("right" in item for item in items):
         right = sum(is_right(measured, item) for item in items)
-        measured["refused"] = refusal(right, len(items), task.chance)
+        measured["refused"] = refusal(right, len(items), chance)
     return measured
 
 

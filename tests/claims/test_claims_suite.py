@@ -72,7 +72,7 @@ def test_two_processes_and_again(sweep):
     first = {f["finding"]["claim"]: f["finding"] for f in findings(sweep)}
     assert set(first) == {"9", "10"}
     result.stdout.fnmatch_lines(
-        ["*sparsity claims*", "9 * inconclusive *", "10 * cannot be tested*"]
+        ["[[]2/2[]] *", "*sparsity claims*", "9 * inconclusive *", "10 * cannot be tested*"]
     )
 
     assert sweep.here(*chosen).ret == 0

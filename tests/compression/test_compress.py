@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -137,6 +139,13 @@ def test_hashes(model, texts):
         same = compressed_hash(model, name, texts) == compressed_hash(model, name, other)
         assert same == (not parse(name).calibrated)
     assert compressed_hash(model, "wanda-.5", texts) in hashes
+
+
+def test_a_cast_is_known_by_what_it_was_made_from(model):
+    """Its dtype does not tell that it was rounded before."""
+    of = [replace(model, dtype=dtype) for dtype in (torch.float16, torch.bfloat16)]
+    assert len({compressed_hash(each, "float32") for each in of}) == 2
+    assert len({compressed_hash(each, "int8") for each in of}) == 1  # has the dtype beside it
 
 
 # --- casts

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.evaluation import exact_match
 from pytest_sparsity.evaluation.exact_match import answer_in, generate_answers
 from pytest_sparsity.evaluation.generation import first_divergence
-from pytest_sparsity.evaluation.items import Item
+from pytest_sparsity.evaluation.items import Item, make_item
 from pytest_sparsity.evaluation.tasks import Task
 from pytest_sparsity.evaluation.texts import Prompt, continue_texts
 from pytest_sparsity.methods.attach import sparsify
@@ -163,6 +164,56 @@ def test_a_choice_task_is_continued_to_the_end_of_the_line(tiny: Any) -> None:
         assert each["prompt_tokens"] == len(tiny.tokenizer(item.context).input_ids)
         assert "\n" not in each["text"]
         assert len(each["path"]) <= len(item.choices[item.gold]) * 3 // 2 + 8
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "right"),
+    [
+        (" Hence, Mr. Smith sleeps. Then", " Hence, Mr. Smith sleeps.", True),
+        (" Hence, Mr. Smith sleeps", " Hence, Mr. Smith sleeps.", True),
+        (" Hence, Mr. Jones sleeps.", " Hence, Mr. Smith sleeps.", False),
+        (" Hence, Mr. Smith", " Hence, Mr. Smith sleeps.", False),
+        ("", " ?", False),
+        (" odd. And so on. Further", " odd", True),
+    ],
+)
+def test_an_answer_has_as_many_sentences_as_the_right_one(
+    text: str, gold: str, right: bool, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact_match, "continue_texts", lambda *_, **__: [([1], text)])
+    item = Item("i", "Q", (gold,), 0)
+    task = Task("t", "user", "choice", "sum", 0.5, (item,), "none")
+    (found,) = generate_answers(tiny, task, [item], share=True)
+    assert found["right"] is right
+
+
+@pytest.mark.parametrize(("chain", "asked"), [("", "Which?\n"), ("\n\n It is", "Which?\n\n")])
+def test_the_end_of_the_line_before_an_answer_is_in_the_prompt(
+    chain: str, asked: str, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop is the end of a line, so that the model could not say anything."""
+    seen: list[Prompt] = []
+
+    def continued(_: Any, prompts: list[Prompt], **__: Any) -> list[Any]:
+        seen.extend(prompts)
+        return [([1], " odd")]
+
+    monkeypatch.setattr(exact_match, "continue_texts", continued)
+    context, choices = ("Which?\n", ["odd", "even"]) if not chain else ("Which?", [" odd"])
+    item = make_item("i", context, choices, 0, chain)
+    task = Task("t", "user", "choice", "sum", 0.5, (item,), "none")
+    (found,) = generate_answers(tiny, task, [item], share=True)
+    assert seen[0].tokens == tiny.tokenizer(asked).input_ids
+    assert found["right"]
+
+
+def test_who_does_not_see_the_choices_guesses_the_commonest_answer() -> None:
+    golds = ["yes", "yes", "no", "maybe"]
+    items = tuple(Item(str(n), "Q", (gold, "else"), 0) for n, gold in enumerate(golds))
+    task = Task("t", "user", "choice", "sum", 0.5, items, "none")
+    assert task.written_chance == 0.5
+    assert replace(task, kind="last_word").written_chance == 0
+    assert replace(task, items=items[1:]).written_chance == pytest.approx(1 / 3)
 
 
 def test_an_item_that_is_too_long_to_be_answered_is_one_clear_sentence(small_model: Any) -> None:

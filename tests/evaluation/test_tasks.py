@@ -346,3 +346,13 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("where", ["id", "context"])
+def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path, where: str) -> None:
+    """JSON may escape what no text can hold, such as an emoji that was cut in two."""
+    item = {"id": "a", "context": "Q", "choices": ["x", "y"], "gold": 0}
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({**item, where: "a \ud83d"}) + "\n")
+    with pytest.raises(SparsityError, match=r"line 1 has \\ud83d, which is no character"):
+        read_task_file(path)

@@ -111,6 +111,24 @@ def test_the_weights_hash_follows_the_weights_and_nothing_else(folder: Path) -> 
     assert prepare_model(str(folder)).weights_hash != before
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [("config.json", '"silu"', '"relu"'), ("tokenizer_config.json", "{", '{"extra": 1,')],
+)
+def test_the_network_hash_follows_what_says_what_the_weights_do(
+    folder: Path, file: str, old: str, new: str
+) -> None:
+    before = load_model(str(folder), dtype="float32")
+    (folder / "README.md").write_text("hello")
+    assert load_model(str(folder), dtype="float32").network_hash == before.network_hash
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+    after = load_model(str(folder), dtype="float32")
+    assert after.network_hash != before.network_hash
+    assert after.weights_hash == before.weights_hash
+
+
 def test_a_gguf_file_is_loaded_with_its_weights(tiny_gguf: Path, tmp_path: Path) -> None:
     loaded = load_model(str(tiny_gguf), dtype="float32", cache=tmp_path)
     built = load_model("tiny-random", dtype="float32")

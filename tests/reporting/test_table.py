@@ -49,6 +49,7 @@ teal-0.50-spon        0       1               2            4
 
 Changes: against dense on the same data, [95 % interval]; one that holds 0 shows no change.
 KL: nats per token. Recovery: share of the loss that SPON undoes. *: McNemar p < 0.05.
+n = a-b: rows near a budget took more data; each change is over the data of its own row.
 
 tiny-teal-0.50: perplexity:austen +0.8200 [+0.7280, +0.9120] (n = 64, smallest visible effect
     0.1380): fail, budget <= 0.2000 (thresholds.toml)

@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.methods.neurons.methods import RandomNeurons
 from pytest_sparsity.sweep import measuring
 from pytest_sparsity.sweep.budgets import Budget, Budgets
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.session import SweepSession
+from pytest_sparsity.sweep.sources import variant
 from pytest_sparsity.sweep.verdict import Outcome
 
 SPARSE = Configuration("tiny-random", "teal", 0.5)
@@ -116,3 +119,44 @@ def test_the_key_tells_what_makes_numbers_comparable(session, tmp_path):
     ]
     assert len(set(keys)) == len(keys)
     assert id() == keys[0]
+
+
+def test_weights_that_do_something_else_are_another_model(session, monkeypatch):
+    """Such as with another activation in ``config.json``: records, thresholds and vectors."""
+
+    def found(network: str):
+        other = SweepSession(session.settings).bench
+        changed = replace(other.model(SPARSE.model), network_hash=network)
+        monkeypatch.setattr(other, "model", lambda name: changed)
+        calibrator, plan = other.calibrator(SPARSE.model), other.plan(SPARSE)
+        streams = other.training_streams(SPARSE.model)
+        path = other.library.path(calibrator.model, plan, streams, changed)
+        keys = [other.key(cell) for cell in (CELL, CELL.dense)]
+        return [repr(sorted(key.items())) for key in keys], calibrator.hash, path
+
+    one, two = found("one"), found("two")
+    assert one == found("one")
+    assert not {*one[0], *one[1:]} & {*two[0], *two[1:]}
+
+
+def test_vectors_are_of_a_method_with_its_parameters(session):
+    """The plan of another seed, or of a file of the user's, has vectors of its own."""
+    bench = session.bench
+    model, streams = bench.model(SPARSE.model), bench.training_streams(SPARSE.model)
+
+    class Drawn(RandomNeurons):
+        pass  # in a file that is not the package's
+
+    plans = [
+        replace(bench.plan(SPARSE), variant=variant(method))
+        for method in (RandomNeurons(0), RandomNeurons(1), Drawn(0))
+    ]
+    assert len({bench.library.path(model, plan, streams) for plan in plans}) == 3
+    assert bench.plan(SPARSE).variant == variant(bench.method("teal"))
+
+
+def test_a_context_shorter_than_what_is_read(session, monkeypatch):
+    model = session.bench.model(SPARSE.model)
+    monkeypatch.setattr(model.model.config, "max_position_embeddings", 128)
+    with pytest.raises(SparsityError, match="has 128 positions, and 256 tokens are read"):
+        session.bench.calibration_tokens(SPARSE.model)

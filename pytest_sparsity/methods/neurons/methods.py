@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,6 +19,7 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.files import locked, sha256_text
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.exact import dropped_count
+from pytest_sparsity.methods.neurons import activity, predictor, training
 from pytest_sparsity.methods.neurons.activity import (
     NEURON_STATISTICS,
     TAIL,
@@ -37,6 +39,8 @@ from pytest_sparsity.methods.wina import column_norms
 from pytest_sparsity.models import LanguageModel, Site
 
 _ACTIVE = f"h != 0 after ReLU, else the largest with {1 - TAIL:g} of a token's energy"
+#: The code that stored predictors depend on.
+_PREDICTING = (activity.__file__, predictor.__file__, training.__file__)
 _COUNT = "nearest, per layer and token"
 
 #: Recalls at which errors of a predictor are injected besides 1, which is the oracle.
@@ -209,7 +213,8 @@ class ColdSkip:
         folder = calibrator.store.folder
         if folder is None:
             return self._train(calibrator)
-        recipe = sha256_text(repr(self._recipe), str(TAIL))[:8]
+        code = (Path(file).read_text(encoding="utf-8") for file in _PREDICTING)
+        recipe = sha256_text(repr(self._recipe), str(TAIL), *code)[:8]
         path = folder / f"neuron-predictors-{recipe}.safetensors"
         with locked(path.with_suffix(".lock")):
             if not path.exists():

@@ -51,11 +51,6 @@ class SelectionQuality:
         """Mean over the layers."""
         return sum(self.recall) / len(self.recall)
 
-    @property
-    def mean_precision(self) -> float:
-        """Mean over the layers."""
-        return sum(self.precision) / len(self.precision)
-
 
 def selection_quality(
     model: LanguageModel, plans: Sequence[Plan], tokens: Sequence[torch.Tensor]

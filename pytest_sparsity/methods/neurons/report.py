@@ -207,8 +207,8 @@ def read_reports(path: Path) -> list[NeuronReport]:
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
     try:
+        lines = path.read_text(encoding="utf-8").splitlines()
         return [NeuronReport.from_json(line) for line in lines if line.strip()]
     except ValueError as error:
         raise SparsityError(
