@@ -30,6 +30,7 @@ from pytest_sparsity.claims.losses import Losses
 from pytest_sparsity.claims.page_trials import trial_row
 from pytest_sparsity.claims.perplexity_claim import spon, teal
 from pytest_sparsity.claims.trials import Trial, keep_trial, read_trials
+from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.evaluation.perplexity import Window, dense_states, score_documents
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
@@ -239,4 +240,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SparsityError as error:
+        sys.exit(f"ERROR: {error}")

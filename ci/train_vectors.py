@@ -22,6 +22,7 @@ from dataclasses import replace
 import torch
 
 from pytest_sparsity.compression.names import CASTS
+from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.evaluation import standard
 from pytest_sparsity.option_values import weights as parse_weights
 from pytest_sparsity.options import default_settings
@@ -84,4 +85,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SparsityError as error:
+        sys.exit(f"ERROR: {error}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -170,6 +170,9 @@ class Range:
 
 def _reached(label: str, compressed: Interval, most: float) -> Part:
     """A furthest compression; if it is that of the last point, it is at least so much."""
+    if math.isnan(compressed.estimate):
+        note = "beyond the budget before anything is skipped"
+        return claim.beside(label, replace(compressed, note=note), "times")
     censored = math.isclose(compressed.estimate, most)
     return claim.beside(f"{label}, at least" if censored else label, compressed, "times")
 

@@ -38,7 +38,8 @@ class Evidence:
     """The records of one model.
 
     Every cell is measured once, with the documents and items of one draw: more would be chosen
-    by what the first ones say, and a claim's figures would depend on who else measured.
+    by what the first ones say, and a claim's figures would depend on who else measured.  Only
+    the share of weights skipped is over all documents that a record has.
 
     Args:
         session: measures, or finds in the report folder.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.claims.question_answers import FAMILIES
 from pytest_sparsity.methods.neurons.hot_set import HOT
@@ -20,26 +20,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Kind = Literal["svg", "png"]
 Value = Mapping[str, Any]
 
 _INCHES = 10.0
-_DPI = 110
 _LOWEST, _HIGHEST = -60.0, 130.0  # percent; bars of a few items only would hide the rest
 # Of Okabe & Ito, as in the sweep's picture; the markers differ too.
 _LOOKS = (("#D55E00", "o"), ("#0072B2", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"))
 
 
-def loss_figure(
-    model: str, points: Sequence[Value], text: Sequence[Value], kind: Kind = "svg"
-) -> bytes:
+def loss_figure(model: str, points: Sequence[Value], text: Sequence[Value]) -> bytes:
     """Share lost against achieved sparsity: a panel per family of tasks, and one of text.
 
     Args:
         model: for the title.
         points: per method, level and family ``method``, ``achieved``, ``family`` and ``lost``.
         text: per method and level ``method``, ``achieved``, ``lost`` and ``corpus``.
-        kind: of the file.
     """
 
     def compose(figure: Figure) -> None:
@@ -58,12 +53,10 @@ def loss_figure(
         handles, labels = axes[-1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(methods))
 
-    return _drawn(compose, (_INCHES, 3.1), kind)
+    return _drawn(compose, (_INCHES, 3.1))
 
 
-def neuron_figure(
-    model: str, methods: Sequence[Value], dense: Value, corpus: str, kind: Kind = "svg"
-) -> bytes:
+def neuron_figure(model: str, methods: Sequence[Value], dense: Value, corpus: str) -> bytes:
     """What neurons cost that are left out in several ways, the same number each time.
 
     Args:
@@ -72,7 +65,6 @@ def neuron_figure(
             ``accuracy`` (mean over reasoning tasks; None if none can be used).
         dense: ``accuracy`` of the dense model, and ``chance``; None where there is none.
         corpus: of ``increase`` and ``kl``.
-        kind: of the file.
     """
 
     def compose(figure: Figure) -> None:
@@ -102,10 +94,10 @@ def neuron_figure(
         title = f"{model}: {100 * level:g} % of the neurons of every layer left out"
         figure.suptitle(title, weight="bold", size=11)
 
-    return _drawn(compose, (_INCHES, 1.2 + 0.32 * len(methods)), kind)
+    return _drawn(compose, (_INCHES, 1.2 + 0.32 * len(methods)))
 
 
-def skew_figure(reports: Sequence[NeuronReport], kind: Kind = "svg") -> bytes:
+def skew_figure(reports: Sequence[NeuronReport]) -> bytes:
     """How unevenly activations are spread over neurons: a panel per model, a line per text."""
 
     def compose(figure: Figure) -> None:
@@ -126,7 +118,7 @@ def skew_figure(reports: Sequence[NeuronReport], kind: Kind = "svg") -> bytes:
         axes[0].set_ylabel("share of activations (%)")
 
     models = len({report.model for report in reports})
-    return _drawn(compose, (min(_INCHES, 4.2 * models), 3.4), kind)
+    return _drawn(compose, (min(_INCHES, 4.2 * models), 3.4))
 
 
 def _lines(axes: Axes, title: str, points: Sequence[Value], methods: Sequence[str]) -> None:
@@ -168,14 +160,14 @@ def _cycle(count: int) -> Iterable[tuple[str, str]]:
     return [_LOOKS[place % len(_LOOKS)] for place in range(count)]
 
 
-def _drawn(compose: Callable[[Figure], None], inches: tuple[float, float], kind: Kind) -> bytes:
+def _drawn(compose: Callable[[Figure], None], inches: tuple[float, float]) -> bytes:
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    metadata = {"Date": None, "Creator": None}  # they would differ from run to run
     with style.context(["default", STYLE]):
         figure = Figure(figsize=inches, layout="constrained")
         compose(figure)
         stream = io.BytesIO()
-        figure.savefig(stream, format=kind, dpi=_DPI, metadata=metadata)
+        figure.savefig(stream, format="svg", metadata=metadata)
     return stream.getvalue()

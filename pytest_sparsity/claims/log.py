@@ -8,9 +8,10 @@ from typing import Any
 
 from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.finding import Finding, Outcome
-from pytest_sparsity.reporting.live import WIDTH, progress_line
+from pytest_sparsity.reporting.live import WIDTH, progress_line, shortened
 
 _AROUND = len("[99/99] ") + len("  eta 1:02:33")  # what progress_line adds
+_NARROWEST = 30  # characters of a reason that are always shown
 _VERDICT = max(len(outcome.value) for outcome in Outcome)
 
 
@@ -51,6 +52,7 @@ class FindingLog:
         models = {finding.model for finding in findings}
         names = [f.claim if len(models) == 1 else f"{f.claim} {f.model}" for f in findings]
         room = width - max(map(len, names)) - _VERDICT - 4  # blanks between the columns
+        room = max(room, _NARROWEST)  # with names that long, the table is wider than asked
         rows = [
             (name, finding.outcome.value, _wrapped(_told(finding), room))
             for name, finding in zip(names, findings, strict=True)
@@ -70,8 +72,9 @@ def _wrapped(text: str, width: int) -> str:
 def _line(finding: Finding, seconds: float) -> str:
     """The verdict and as much of its reason as there is room for, in plain ASCII."""
     head = f"{finding.outcome.value:<{_VERDICT}}  {finding.claim}  "
-    if not finding.why.startswith(finding.model):  # as the name of a cell does
-        head += f"{finding.model}  "
     tail = f"  {seconds:.1f} s"
+    room = WIDTH - _AROUND - len(head) - len(tail)
+    if not finding.why.startswith(finding.model):  # as the name of a cell does
+        head += f"{shortened(finding.model, room - _NARROWEST - 2, keep_end=True)}  "
     why = textwrap.shorten(finding.why, WIDTH - _AROUND - len(head) - len(tail), placeholder="...")
     return f"{head}{why}{tail}".encode("ascii", "replace").decode()

@@ -9,12 +9,11 @@ from typing import Any
 from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.page_parts import table
 from pytest_sparsity.claims.question import QUESTION
-from pytest_sparsity.claims.runs import Run
+from pytest_sparsity.claims.runs import NAMED, Run
+from pytest_sparsity.models.prepare import short_name
 from pytest_sparsity.options import default_settings, to_json
 from pytest_sparsity.reporting import numbers
 
-#: Settings that change what claims find, and are named where they are not the usual ones.
-_NAMED = ("corpora", "calibration", "prefill", "dtype", "target", "data", "train")
 #: Kinds of cost: how they are headed, and their names in a record.
 _SPENT = {"calibration": "calibration", "method": "method", "spontaneous neurons": "spon"}
 
@@ -83,11 +82,11 @@ def _sources(data: Mapping[str, Any]) -> Iterable[Mapping[str, str]]:
 
 def _command(run: Run) -> str:
     settings, usual = run.origin["settings"], to_json(default_settings())
-    changed = {name: settings[name] for name in _NAMED if settings[name] != usual[name]}
+    changed = {name: settings[name] for name in NAMED if settings[name] != usual[name]}
     values = {n: ",".join(v) if isinstance(v, list) else v for n, v in changed.items()}
     options = {
         "suite": "claims",
-        "model": run.model,
+        "model": next((m for m in settings["models"] if short_name(m) == run.model), run.model),
         "profile": settings["profile"],
         "seed": settings["seed"],
         **values,

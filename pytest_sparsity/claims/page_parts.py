@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from pytest_sparsity.claims.claim import Claim
 from pytest_sparsity.claims.finding import Effect, Outcome, in_unit, limit_in_unit
 from pytest_sparsity.claims.runs import Run
 from pytest_sparsity.reporting.table import escape
+from pytest_sparsity.stats import Interval
 
 #: How a claim of the question is answered.
 WORDS = {
@@ -70,8 +72,14 @@ def _row(effect: Effect) -> dict[str, Any]:
     found = effect.interval
     return {
         "figure": effect.label,
-        "value": in_unit(found, effect.unit),
+        "value": in_unit(found, effect.unit) + _noted(found),
         "interval": f"{100 * found.confidence:.4g} %",
         "n": found.n or "",
         "held against": "" if effect.limit is None else limit_in_unit(effect.limit, effect.unit),
     }
+
+
+def _noted(found: Interval) -> str:
+    """Why there is no value, or no limit."""
+    complete = all(map(math.isfinite, (found.estimate, found.low, found.high)))
+    return "" if complete or not found.note else f" ({found.note})"

@@ -91,7 +91,8 @@ def divergence(
 
 def greedy_steps(evidence: Evidence, configuration: Configuration) -> Interval:
     """Tokens that a configuration generates before the first one that dense would not."""
-    prompts = evidence.record(Cell(configuration, GENERATION)).units
+    cell = Cell(configuration, GENERATION)
+    prompts = evidence.record(cell).units[: cell.units(evidence.settings.sizes)]
     steps = [
         float(p["tokens"] if p["first_divergence"] is None else p["first_divergence"])
         for p in prompts

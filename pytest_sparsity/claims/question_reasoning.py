@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pytest_sparsity.claims import question_answers as answers
@@ -156,8 +157,9 @@ class ReasoningFirst:
             data["sources"] += sources(evidence, [GENERATED])
             parts += [
                 beside(
-                    f"{c.method} {c.level:g}: share of generated answers lost ({task.task})",
-                    answers.lost_share([task], cell, seed=seed),
+                    f"{c.method} {c.level:g}: share of right generated answers lost ({task.task})",
+                    # Of all right answers: a text that holds no answer is wrong, and no guess.
+                    answers.lost_share([replace(task, chance=0.0)], cell, seed=seed),
                     "share",
                 )
                 for cell, c in enumerate(configurations)
@@ -271,8 +273,9 @@ def _chains(evidence: Evidence, configuration: Configuration) -> Part:
 
 def _after_chain(evidence: Evidence, configuration: Configuration) -> Part:
     """What the right answer loses after a chain of thought that is given."""
-    dense = evidence.record(Cell(Configuration(evidence.model), AFTER_CHAIN))
-    pairs = paired(dense, evidence.record(Cell(configuration, AFTER_CHAIN)))
+    cell = Cell(configuration, AFTER_CHAIN)
+    dense, sparse = evidence.record(cell.dense), evidence.record(cell)
+    pairs = paired(dense, sparse)[: cell.units(evidence.settings.sizes)]
     change = paired_mean(
         [before["answer"] - after["answer"] for before, after in pairs],
         [float(before["answer_tokens"]) for before, _ in pairs],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,17 @@ from pytest_sparsity.claims.store import Stored, stored
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.neurons.report import FILE, NeuronReport, read_reports
 
+#: Settings that change what claims find.
+NAMED = ("corpora", "calibration", "prefill", "dtype", "target", "data", "train")
+_COMMON = ("profile", "seed", "sizes", "weights", "versions")
+
 
 @dataclass(frozen=True)
 class Run:
     """What one run found about one model.
 
     Attributes:
-        label: the model's name, and what tells this run from others of that model.
+        label: the model's name, and where there are other runs, profile and seed.
         model: short name.
         findings: by the number of their claim.
         origin: what the last of them depends on, see :func:`~.store.origin`.
@@ -48,8 +52,7 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
         SparsityError: a folder holds no findings, or two runs differ in nothing.
     """
     found = [run for folder in folders for run in _read(folder)]
-    models = Counter(run.model for run in found)
-    labelled = [_labelled(run) if models[run.model] > 1 else run for run in found]
+    labelled = [_labelled(run) for run in found] if len(found) > 1 else found
     labels = Counter(run.label for run in labelled)
     for label, count in labels.items():
         if count > 1:
@@ -69,6 +72,8 @@ def _read(folder: Path) -> list[Run]:
     by_model: dict[str, list[Stored]] = {}
     for one in findings:
         by_model.setdefault(one.finding.model, []).append(one)
+    for own in by_model.values():
+        _check_one_run(folder, own)
     return [
         Run(
             label=model,
@@ -80,6 +85,30 @@ def _read(folder: Path) -> list[Run]:
         )
         for model, own in by_model.items()
     ]
+
+
+def _check_one_run(folder: Path, findings: Sequence[Stored]) -> None:
+    """See that findings about one model were made alike.
+
+    Raises:
+        SparsityError: one was not, for instance left over from another profile.
+    """
+    newest = findings[-1]
+    for one in findings:
+        for name, found in _alike(one.origin).items():
+            wanted = _alike(newest.origin)[name]
+            if found != wanted:
+                raise SparsityError(
+                    f"{folder}: claims {one.finding.claim} and {newest.finding.claim} about "
+                    f"{one.finding.model} were judged with different {name} ({found}, {wanted}); "
+                    "judge all of them alike, or give each run a --sparsity-report of its own"
+                )
+
+
+def _alike(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What all findings of one run have in common."""
+    settings = {name: origin["settings"].get(name) for name in NAMED}
+    return {**{name: origin[name] for name in _COMMON}, **settings}
 
 
 def _cost(findings: Iterable[Stored]) -> dict[str, Any]:

@@ -20,19 +20,11 @@ from pytest_sparsity.sweep.bench import versions
 FILE = "findings.jsonl"
 SCHEMA = 1
 #: What :func:`origin` has and readers of findings ask for.
-_ORIGIN = (
-    "profile",
-    "seed",
-    "sizes",
-    "target",
-    "dtype",
-    "weights",
-    "versions",
-    "data",
-    "settings",
-    "when",
-    "cost",
-)
+_ORIGIN: dict[str, type] = {
+    **dict.fromkeys(("profile", "dtype", "weights", "when"), str),
+    "seed": int,
+    **dict.fromkeys(("sizes", "target", "versions", "data", "settings", "cost"), dict),
+}
 
 
 @dataclass(frozen=True)
@@ -120,8 +112,9 @@ def stored(folder: Path) -> list[Stored]:
             finding, origin = Finding.from_json(content["finding"]), content["origin"]
             if finding.claim not in CATALOG:
                 raise ValueError(f"no claim {finding.claim!r}")
-            if missing := [key for key in _ORIGIN if key not in origin]:
-                raise ValueError(f"its origin lacks {missing[0]!r}")
+            if wrong := [k for k, kind in _ORIGIN.items() if not isinstance(origin.get(k), kind)]:
+                raise ValueError(f"its origin has no {wrong[0]!r} that can be read")
+            found.pop((finding.claim, finding.model), None)  # so that the newest are last
             found[finding.claim, finding.model] = Stored(finding, origin)
         except (KeyError, TypeError, ValueError) as error:
             raise SparsityError(

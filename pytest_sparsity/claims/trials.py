@@ -100,7 +100,7 @@ def read_trials(path: Path) -> list[Trial]:
         SparsityError: there is no file, or it is of another version or damaged.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = path.read_bytes().split(b"\n")[:-1]
     except OSError as error:
         raise SparsityError(
             f"cannot read {path}: {error.strerror}; make it with python ci/spon_trials.py"

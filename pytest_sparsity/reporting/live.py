@@ -38,8 +38,8 @@ def cell_line(verdicts: Sequence[Verdict], seconds: float, reused: bool) -> str:
         metrics = "  ".join(_metrics([v.comparison for v in verdicts], detail))
         if len(name) + len(metrics) <= room:
             break
-    metrics = _shortened(metrics, room - min(len(name), _NAME), keep_end=False)
-    return f"{head}{_shortened(name, room - len(metrics), keep_end=True)}  {metrics}{tail}"
+    metrics = shortened(metrics, room - min(len(name), _NAME), keep_end=False)
+    return f"{head}{shortened(name, room - len(metrics), keep_end=True)}  {metrics}{tail}"
 
 
 def progress_line(line: str, done: int, total: int, eta_seconds: float | None) -> str:
@@ -104,7 +104,8 @@ def _estimate(text: str) -> str:
     return text.partition(" [")[0]
 
 
-def _shortened(text: str, room: int, *, keep_end: bool) -> str:
+def shortened(text: str, room: int, *, keep_end: bool) -> str:
+    """``text`` in at most ``room`` characters: its beginning or its end, and dots."""
     if len(text) <= room:
         return text
     kept = max(room - 3, 0)

@@ -6,27 +6,18 @@ import math
 import pytest
 
 from pytest_sparsity.claims import store
+from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.finding import Effect, Finding, Outcome
+from pytest_sparsity.claims.log import FindingLog
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.stats import Interval
 
 EFFECT = Effect("share", Interval(0.4, -math.inf, 0.5, 12, 0.975, math.nan, "a note"), "share", 0.1)
-ORIGIN = dict.fromkeys(
-    [
-        "profile",
-        "seed",
-        "sizes",
-        "target",
-        "dtype",
-        "weights",
-        "versions",
-        "data",
-        "settings",
-        "when",
-        "cost",
-    ],
-    0,
-)
+ORIGIN = {
+    **dict.fromkeys(["profile", "dtype", "weights", "when"], "some"),
+    "seed": 0,
+    **{name: {} for name in ("sizes", "target", "versions", "data", "settings", "cost")},
+}
 FINDING = Finding("3", "m", Outcome.REFUTED, "because", (EFFECT,), ("a", "b"), {"x": [1]})
 
 
@@ -62,8 +53,8 @@ def test_the_last_finding_of_a_claim_counts(tmp_path):
         store.keep(tmp_path, finding, ORIGIN)
     found = store.stored(tmp_path)
     assert [(s.finding.model, s.finding.why) for s in found] == [
-        ("m", "more data"),
         ("n", "another model"),
+        ("m", "more data"),  # the newest last
     ]
     assert found[0].origin == ORIGIN
 
@@ -102,11 +93,27 @@ def test_a_file_of_another_version(tmp_path, line):
 
 
 @pytest.mark.parametrize(
-    ("claim", "lacking", "said"),
-    [("99", "", "no claim '99'"), ("3", "cost", "its origin lacks 'cost'")],
+    ("claim", "origin", "said"),
+    [
+        ("99", ORIGIN, "no claim '99'"),
+        ("3", {k: v for k, v in ORIGIN.items() if k != "cost"}, "its origin has no 'cost' that"),
+        ("3", {**ORIGIN, "target": None}, "its origin has no 'target' that can be read"),
+    ],
 )
-def test_a_finding_that_no_page_can_show(tmp_path, claim, lacking, said):
-    origin = {key: value for key, value in ORIGIN.items() if key != lacking}
+def test_a_finding_that_no_page_can_show(tmp_path, claim, origin, said):
     store.keep(tmp_path, Finding(claim, "m", Outcome.SUPPORTED, "because"), origin)
     with pytest.raises(SparsityError, match=rf"line 1 holds no finding of this version \({said}"):
         store.stored(tmp_path)
+
+
+@pytest.mark.parametrize("length", [1, 45, 80, 300])
+@pytest.mark.parametrize("claim", CATALOG)
+def test_the_line_and_the_table_of_a_model_with_a_long_name(claim, length):
+    log = FindingLog(2)
+    why = "the difference is 0.123 nats [0.100, 0.200] (below 0 claimed); and that is not all"
+    for model in ("m" * length, "n" * length):
+        finding = Finding(claim, model, Outcome.INCONCLUSIVE, why)
+        line = log.add({"finding": finding.to_json(), "seconds": 12345.6}, 3753)
+        assert len(line) <= 120
+        assert "the difference is" in line
+    assert "0.123 nats" in log.table(100)

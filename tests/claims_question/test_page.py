@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -145,11 +147,11 @@ def test_figures_are_linked_and_drawn_the_same_every_time(run: Make) -> None:
 def test_several_backbones_side_by_side(run: Make) -> None:
     runs = read_runs([run(), run(model="other")])
     text = page(runs, "findings").markdown
-    assert [r.label for r in runs] == ["m", "other"]
+    assert [r.label for r in runs] == ["m, quick, seed 0", "other, quick, seed 0"]
     assert rows(text, "1")[0].count("supported") == 2
     pooled = text.partition("All backbones together")[2].partition("\n\n\n")[0]
     assert len(rows(pooled, "teal")) >= 3
-    assert "other-loss.svg" in text
+    assert "other-quick-seed-0-loss.svg" in text
 
 
 def test_several_seeds_of_a_model_have_labels_of_their_own(run: Make) -> None:
@@ -166,6 +168,48 @@ def test_the_same_run_twice_is_refused(run: Make) -> None:
     folder = run(question=False)
     with pytest.raises(SparsityError, match="2 of the runs are of m, quick, seed 0; name one"):
         read_runs([folder, folder])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"profile": "full"}, r"claims \d and 1 about m .* different profile \(quick, full\)"),
+        ({"seed": 7}, r"different seed \(0, 7\)"),
+        ({"settings": {"prefill": "none"}}, r"different prefill \(first:1, none\)"),
+        ({"settings": {"corpora": ["a"]}}, "different corpora"),
+    ],
+)
+def test_what_two_settings_left_in_one_folder_is_refused(
+    run: Make, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    """A run of the full profile that was interrupted must not pass the rest as its own."""
+    shutil.copy(run(question=False) / store.FILE, tmp_path)
+    assert len(read_runs([tmp_path])) == 1
+    origin = store.stored(tmp_path)[0].origin
+    changes = {k: {**origin[k], **v} if isinstance(v, dict) else v for k, v in changes.items()}
+    store.keep(tmp_path, _of_claims("m")[0], {**origin, **changes})
+    with pytest.raises(SparsityError, match=said):
+        read_runs([tmp_path])
+
+
+def test_the_command_names_a_model_as_it_was_given(run: Make, tmp_path: Path) -> None:
+    (tmp_path / store.FILE).write_text(
+        (run(question=False) / store.FILE)
+        .read_text()
+        .replace('"models": ["m"]', '"models": ["org/other", "/data/of mine/m"]')
+    )
+    text = page(read_runs([tmp_path]), "findings").markdown
+    assert "'--sparsity-model=/data/of mine/m'" in text
+
+
+def test_a_value_without_limits_says_why(run: Make, tmp_path: Path) -> None:
+    endless = Interval(math.nan, -math.inf, math.inf, 32, note="nothing was lost")
+    effect = Effect("loss", endless, "nats", 0.0)
+    shutil.copy(run(question=False) / store.FILE, tmp_path)
+    origin = store.stored(tmp_path)[0].origin
+    store.keep(tmp_path, Finding("1", "m", Outcome.INCONCLUSIVE, "so", (effect,)), origin)
+    (row,) = rows(page(read_runs([tmp_path]), "findings").markdown, "loss")
+    assert "n/a (nothing was lost)" in row
 
 
 def test_a_folder_without_findings_is_refused(tmp_path: Path) -> None:
