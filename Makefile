@@ -6,7 +6,7 @@ VENV ?= .venv
 PYTHON ?= python3
 bin := $(VENV)/bin
 
-.PHONY: venv sweep smoke test mutants check clean
+.PHONY: venv sweep smoke test test-lm-eval mutants check clean
 
 sweep: venv
 	$(bin)/pytest --sparsity-sweep $(ARGS)
@@ -18,6 +18,11 @@ smoke: venv
 test: export OMP_NUM_THREADS = 1
 test: venv
 	$(bin)/pytest -n 2 --dist loadfile $(ARGS)
+
+# With the extra lm-eval (300 MB more), without which these tests are skipped.
+test-lm-eval: venv
+	$(bin)/pip install --quiet -c ci/constraints.txt -e '.[dev,lm-eval]'
+	$(bin)/pytest tests/evaluation/test_harness.py
 
 # Every wrong kernel through the whole suite, in minutes; writes docs/mutants.md.
 mutants: export OMP_NUM_THREADS = 1
