@@ -77,7 +77,9 @@ class CellWatch:
 
     def _measured(self) -> int:
         self._store.refresh()
-        found = {r.cell for r in self._store if (r.key["seed"], r.key["code"]) == self._origin}
+        found = {
+            r.cell for r in self._store if (r.key.get("seed"), r.key.get("code")) == self._origin
+        }
         return len(found & self._wanted)
 
     def _run(self) -> None:
