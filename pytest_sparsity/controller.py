@@ -254,9 +254,9 @@ class Controller:
         if self._checks is not None:
             terminalreporter.section("sparsity kernels")
             terminalreporter.write(f"{self._checks.table()}\n\n")
-        if self._findings is not None:
+        if self._findings is not None and (found := self._findings.table(_width())):
             terminalreporter.section("sparsity claims")
-            terminalreporter.write(f"{self._findings.table(_width())}\n\n")
+            terminalreporter.write(f"{found}\n\n")
         if not self._results[0]:
             return
         from pytest_sparsity.reporting.table import terminal_tables

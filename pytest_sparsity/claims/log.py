@@ -44,9 +44,14 @@ class FindingLog:
         return any(finding.outcome is not Outcome.UNTESTABLE for finding in self._findings)
 
     def table(self, width: int) -> str:
-        """One row per claim and model, in the order of the claims, and why it is so."""
+        """One row per claim and model, in the order of the claims, and why it is so.
+
+        Empty if nothing was found.
+        """
         from tabulate import tabulate
 
+        if not self._findings:
+            return ""
         order = list(CATALOG)
         findings = sorted(self._findings, key=lambda f: (f.model, order.index(f.claim)))
         models = {finding.model for finding in findings}
