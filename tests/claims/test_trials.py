@@ -74,12 +74,12 @@ def test_trials_survive_their_file(tmp_path: Path) -> None:
     assert read_trials(path) == TRIALS[:2]
 
 
-@pytest.mark.parametrize("line", ['{"schema": 99}', "[]", "nonsense", '{"schema": 1}'])
-def test_a_damaged_line(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("line", [b'{"schema": 99}', b"[]", b"nonsense", b'{"schema": 1}', b"\xff"])
+def test_a_damaged_line(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "trials.jsonl"
     keep_trial(path, TRIALS[0])
-    with path.open("a") as file:
-        file.write(f"{line}\n")
+    with path.open("ab") as file:
+        file.write(line + b"\n")
     with pytest.raises(SparsityError, match=r"line 2 holds no trial .*python ci/spon_trials.py"):
         read_trials(path)
 

@@ -294,3 +294,15 @@ def test_bad_names_and_missing_data(task_file: Any, tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").unlink()
     with pytest.raises(SparsityError, match=r"lm-eval cannot load task .* its data come from"):
         asked_task(path, seed=0)
+
+
+@with_lm_eval
+def test_the_likelihood_of_nothing_is_refused(small_model: Any) -> None:
+    """It is 1, so that an empty choice would be the answer to every question."""
+    from pytest_sparsity.evaluation.harness_model import HarnessModel
+
+    model = HarnessModel(small_model("llama"), "mine", share=True)
+    requests = [SimpleNamespace(args=("Q: odd?", text)) for text in (" yes", "")]
+    assert len(model.loglikelihood(requests[:1])) == 1
+    with pytest.raises(SparsityError, match="task mine asks for the likelihood of an empty text"):
+        model.loglikelihood(requests)

@@ -9,7 +9,7 @@ import torch
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.neurons import training
+from pytest_sparsity.methods.neurons import methods, training
 from pytest_sparsity.methods.neurons.methods import ColdSkip
 from pytest_sparsity.methods.neurons.predictor import Predictor
 from pytest_sparsity.methods.neurons.training import (
@@ -101,6 +101,22 @@ def test_another_text_has_other_predictors(
     one = Calibrator(model, documents, FIRST_TOKEN_DENSE, tmp_path)
     other = Calibrator(model, documents[:5], FIRST_TOKEN_DENSE, tmp_path)
     assert not _same(method.predictor(one), method.predictor(other))
+
+
+def test_other_training_code_has_other_predictors(
+    model: LanguageModel,
+    documents: list[torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Records are of the code of their day, and so must be what they were measured with."""
+    code = tmp_path / "training.py"
+    for text in ("first", "second", "first"):
+        code.write_text(text)
+        monkeypatch.setattr(methods, "_PREDICTING", (code,))
+        calibrator = Calibrator(model, documents, FIRST_TOKEN_DENSE, tmp_path)
+        ColdSkip(QUICK).predictor(calibrator)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
 
 
 def test_a_damaged_file_is_named(

@@ -95,3 +95,10 @@ def test_a_damaged_file_is_named(
     path.write_text(json.dumps(content))
     with pytest.raises(SparsityError, match=r"neurons\.jsonl cannot be read"):
         read_reports(path)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "neurons.jsonl"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(SparsityError, match=r"neurons\.jsonl cannot be read"):
+        read_reports(path)
