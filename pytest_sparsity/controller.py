@@ -196,6 +196,8 @@ class Controller:
         terminal.write_line(progress_line(told["line"], self._done, self._total, eta))
 
     def _log_finding(self, found: Mapping[str, Any]) -> None:
+        if self._findings is None:  # a test whose id does not name its claim
+            self._expect(self._total, [(found["finding"]["claim"], found["finding"]["model"])])
         assert self._findings is not None
         assert self._watch is not None
         self._tell(self._findings.add(found, self._watch.eta()))
@@ -327,7 +329,8 @@ def _width() -> int:
 
 def _count(ids: Sequence[str], parameter: str) -> int:
     """How many tests have ``parameter`` among theirs, by what their ids have in brackets."""
-    found = (f"-{id.partition('[')[2].removesuffix(']')}-" for id in ids)
+    # pytest-xdist may put "@GROUP" behind the brackets.
+    found = (f"-{id.partition('[')[2].rpartition(']')[0]}-" for id in ids)
     return sum(f"-{parameter}-" in parameters for parameters in found)
 
 

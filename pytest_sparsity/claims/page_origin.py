@@ -9,7 +9,7 @@ from typing import Any
 from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.page_parts import table
 from pytest_sparsity.claims.question import QUESTION
-from pytest_sparsity.claims.runs import NAMED, Run
+from pytest_sparsity.claims.runs import DECISIVE_SETTINGS, Run
 from pytest_sparsity.models.prepare import short_name
 from pytest_sparsity.options import default_settings, to_json
 from pytest_sparsity.reporting import numbers
@@ -82,7 +82,7 @@ def _sources(data: Mapping[str, Any]) -> Iterable[Mapping[str, str]]:
 
 def _command(run: Run) -> str:
     settings, usual = run.origin["settings"], to_json(default_settings())
-    changed = {name: settings[name] for name in NAMED if settings[name] != usual[name]}
+    changed = {name: settings[name] for name in DECISIVE_SETTINGS if settings[name] != usual[name]}
     values = {n: ",".join(v) if isinstance(v, list) else v for n, v in changed.items()}
     options = {
         "suite": "claims",

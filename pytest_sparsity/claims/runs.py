@@ -15,8 +15,10 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.neurons.report import FILE, NeuronReport, read_reports
 
 #: Settings that change what claims find.
-NAMED = ("corpora", "calibration", "prefill", "dtype", "target", "data", "train")
-_COMMON = ("profile", "seed", "sizes", "weights", "versions")
+DECISIVE_SETTINGS = ("corpora", "calibration", "prefill", "dtype", "target", "data", "train")
+#: What else all findings of a run have in common; "auto" of a setting may mean another dtype
+#: or target on another machine.
+_COMMON = ("profile", "seed", "sizes", "weights", "dtype", "target", "versions")
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,8 @@ def _check_one_run(folder: Path, findings: Sequence[Stored]) -> None:
 
 def _alike(origin: Mapping[str, Any]) -> dict[str, Any]:
     """What all findings of one run have in common."""
-    settings = {name: origin["settings"].get(name) for name in NAMED}
-    return {**{name: origin[name] for name in _COMMON}, **settings}
+    settings = {name: origin["settings"].get(name) for name in DECISIVE_SETTINGS}
+    return {**settings, **{name: origin[name] for name in _COMMON}}
 
 
 def _cost(findings: Iterable[Stored]) -> dict[str, Any]:

@@ -177,6 +177,8 @@ def test_the_same_run_twice_is_refused(run: Make) -> None:
         ({"seed": 7}, r"different seed \(0, 7\)"),
         ({"settings": {"prefill": "none"}}, r"different prefill \(first:1, none\)"),
         ({"settings": {"corpora": ["a"]}}, "different corpora"),
+        ({"dtype": "float16"}, "different dtype"),
+        ({"target": {"cores": 1000}}, "different target"),
     ],
 )
 def test_what_two_settings_left_in_one_folder_is_refused(
