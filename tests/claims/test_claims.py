@@ -184,6 +184,12 @@ def test_quantised_weights_in_a_full_run(evidence):
     assert told["furthest compression with int8 and SPON on austen"] == pytest.approx(
         2 * reached, rel=1e-2
     )
+    damage[weighted("int4")] = 0.3  # more than the budget, with all activations
+    finding = investigate(CATALOG["5"], evidence(damage, settings=settings))
+    noted = {e.label: e.interval.note for e in finding.effects}
+    lost = "beyond the budget before anything is skipped"
+    assert noted["furthest compression with int4 and SPON on austen"] == lost
+    assert noted["furthest compression with int8 and SPON on austen"] != lost
 
 
 @pytest.mark.parametrize("corpora", [("austen",), ("factbook",)])

@@ -12,7 +12,8 @@ from pytest_sparsity.claims.evidence import BrokenEvidence
 from pytest_sparsity.claims.finding import Finding, Outcome
 from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.methods.neurons.report import FILE, read_reports
-from pytest_sparsity.sweep.cell import Cell
+from pytest_sparsity.sweep.cell import ANSWER_LIKELIHOOD, Cell
+from pytest_sparsity.sweep.record import Record
 
 REASONING, HOT_COLD, FIRST = QUESTION
 Make = Callable[..., Any]
@@ -188,9 +189,37 @@ def test_no_knowledge_task_leaves_it_untested(world: Make) -> None:
     assert "knowledge" in finding.why
 
 
+def test_items_of_more_draws_do_not_count(world: Make) -> None:
+    """Or a finding would depend on who else had measured the cell, and how much of it."""
+
+    def found(made: Any) -> Any:
+        return effect(made.finding(FIRST), "after its reference chain").interval
+
+    longer = world()
+    measure = longer.record
+
+    def more(cell: Cell, **given: Any) -> Record:
+        record = measure(cell, **given)
+        if cell.kind == ANSWER_LIKELIHOOD:
+            worse = 0 if cell.configuration.is_reference else 9
+            record.measured["items"].extend(
+                {**item, "id": f"more-{item['id']}", "answer": item["answer"] - worse}
+                for item in list(record.units)
+            )
+        return record
+
+    longer.record = more
+    assert found(longer) == found(world())
+
+
 def test_the_full_profile_generates_answers(world: Make) -> None:
     finding = world(profile="full").finding(FIRST)
-    assert effect(finding, "teal 0.5", "generated answers").interval.n == 300
+    found = effect(finding, "teal 0.5", "generated answers").interval
+    assert found.n == 300
+    dense, sparse = (
+        sum(marks[k] == "1" for marks in finding.data["generated"]["right"]) for k in (0, 1)
+    )
+    assert found.estimate == pytest.approx(1 - sparse / dense)  # nobody guesses who generates
     assert finding.data["generated"]["task"] == "chain_handover"
     refused = world(
         profile="full", dense={"reasoning": 0.25, "knowledge": 0.9, "language": 0.9}

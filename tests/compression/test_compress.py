@@ -214,7 +214,8 @@ def test_calibrated_weights_are_kept(model, texts, tmp_path, monkeypatch):
     for site, weight in weights(again.model).items():
         assert torch.equal(weight, weights(first.model)[site])
         assert not weight.requires_grad
-    for other, text in ((model, texts[:2]), (load_model("tiny-random", dtype="float32"), texts)):
+    wide, changed = load_model("tiny-random", dtype="float32"), replace(model, network_hash="x")
+    for other, text in ((model, texts[:2]), (wide, texts), (changed, texts)):
         with pytest.raises(TypeError, match="NoneType"):
             compress(other, "wanda-0.5", text, tmp_path)
 

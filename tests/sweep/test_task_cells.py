@@ -217,6 +217,17 @@ def test_a_random_model_is_refused_on_every_item_that_may_be_drawn(session):
 
 
 @pytest.mark.slow
+def test_who_generates_an_answer_does_not_see_the_choices(session):
+    task = session.bench.task("basic_pattern")
+    chances = {
+        kind: session.record(Cell(TINY, f"{kind}:{task.name}")).measured["chance"]
+        for kind in ("task", "exact_match")
+    }
+    assert chances == {"task": task.chance, "exact_match": task.written_chance}
+    assert task.written_chance < task.chance
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_drawing_in_steps_gives_the_record_of_one_go(session, tmp_path, kind):
     cell = Cell(SPARSE, f"{kind}:chain_kinds")
