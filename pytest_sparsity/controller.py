@@ -44,7 +44,7 @@ class Controller:
         self._total = 0
         self._done = 0
         self._measured = 0  # cells that were not reused
-        self._started = time.monotonic()
+        self._begun: float | None = None  # when the first cell was
         self._without_vectors: list[Configuration] = []
         self._checks: KernelLog | None = None
         self._findings: FindingLog | None = None
@@ -68,7 +68,6 @@ class Controller:
         terminal = self._config.pluginmanager.getplugin("terminalreporter")
         if terminal is not None and self._config.get_verbosity() == 0:
             terminal.showfspath = False  # every cell has a line of its own
-        self._started = time.monotonic()
 
     def _prepare(self) -> None:
         from pytest_sparsity.errors import blaming
@@ -189,7 +188,9 @@ class Controller:
             return
         from pytest_sparsity.reporting.live import progress_line
 
-        elapsed = time.monotonic() - self._started
+        if self._begun is None:  # other suites may have run before it
+            self._begun = time.monotonic() - report.duration
+        elapsed = time.monotonic() - self._begun
         left = max(0, self._total - self._done)
         eta = elapsed / self._measured * left if self._measured else None
         terminal.ensure_newline()
