@@ -20,13 +20,14 @@ def test_the_time_left_is_that_of_cells_whatever_ran_before_them(monkeypatch) ->
         pluginmanager=SimpleNamespace(getplugin=lambda _: terminal),
         get_verbosity=lambda: 0,
     )
-    state = SimpleNamespace(settings=SimpleNamespace(suites=("kernels", "accuracy")))
+    state = SimpleNamespace(
+        settings=SimpleNamespace(suites=("kernels", "accuracy"), models=(), sweep=True)
+    )
     shown = Controller(config, state)
     ids = [f"t.py::test_within_budget[cell-{n}]" for n in range(4)]
     monkeypatch.setattr(
         shown, "_cells", lambda: [SimpleNamespace(id=f"cell-{n}") for n in range(4)]
     )
-    monkeypatch.setattr("pytest_sparsity.parametrize.claim_points", lambda _: {})
     shown.pytest_xdist_node_collection_finished([*ids[1:], f"{ids[0]}@group", "t.py::other[x]"])
 
     for end in (1010, 1020, 1030, 1040):  # the first began after a thousand seconds
