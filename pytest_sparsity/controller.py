@@ -291,7 +291,7 @@ class Controller:
 
         return grid.cells(self._state.settings, self._state.session.bench.load_all())
 
-    def _write_summary(self) -> tuple[list[Verdict], dict[Configuration, float]]:
+    def _write_summary(self) -> tuple[list[Verdict], dict[Configuration, Skipped]]:
         from pytest_sparsity.reporting.summary import Origin, write_summary
         from pytest_sparsity.sweep.bench import versions
 
@@ -310,7 +310,8 @@ class Controller:
                 data=session.bench.sources(),
                 when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
-            write_summary(settings.report, verdicts, achieved, to_json(settings), origin)
+            options, notes = to_json(settings), session.bench.notes
+            write_summary(settings.report, verdicts, achieved, options, origin, notes)
         if settings.updating and settings.thresholds is not None:
             from pytest_sparsity.sweep.propose import propose
 

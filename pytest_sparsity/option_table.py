@@ -44,6 +44,9 @@ OPTIONS = (
     Option("methods", "methods that choose what to skip; dense is always measured", "teal",
             "LIST"),
     Option("levels", "target fractions of zeroed activations, from 0 to 1", None, "LIST"),
+    Option("predictors", "folder or file of what others trained, which takes the place of what "
+            "would be trained or counted: predictors of PowerInfer or Deja Vu, activation "
+            "statistics or *.gpuidx, TEAL's histograms and lookup, CATS' thresholds", None, "PATH"),
     Option("spon", f"settings of spontaneous neurons, of {', '.join(SPON)}", ",".join(SPON),
             "LIST"),
     Option("tasks", "tasks by name, .jsonl files, or KIND:TASK for one evaluation of a task; with "

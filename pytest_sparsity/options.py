@@ -93,6 +93,7 @@ class Settings:
     weights: tuple[str, ...]
     methods: tuple[str, ...]
     levels: tuple[float, ...]
+    predictors: str | None
     spon: tuple[str, ...]
     tasks: tuple[str, ...]
     corpora: tuple[str, ...]
@@ -178,6 +179,7 @@ def _settings(raw: Mapping[str, Any], base: Path) -> Settings:
         weights=values.weights(raw["weights"]),
         methods=tuple(m for m in values.names("methods", raw["methods"]) if m != "dense"),
         levels=defaults.levels if raw["levels"] is None else values.levels(raw["levels"]),
+        predictors=str(given) if (given := path("predictors")) else None,
         spon=values.choices("spon", raw["spon"], SPON),
         tasks=(
             defaults.tasks

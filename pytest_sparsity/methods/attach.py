@@ -27,9 +27,13 @@ class AchievedSparsity:
     Args:
         sites: all sites of the model, whose weights are what a fraction is taken of.
         counted: names of the sites that are counted; None for all.
+        deciding: weights that are read for every token to decide what is skipped.
     """
 
-    def __init__(self, sites: Iterable[Site], counted: Iterable[str] | None = None) -> None:
+    def __init__(
+        self, sites: Iterable[Site], counted: Iterable[str] | None = None, deciding: int = 0
+    ) -> None:
+        self._deciding = deciding
         self._weights = {site.name: site.module.weight.numel() for site in sites}
         self._counted = tuple(self._weights if counted is None else counted)
         self._counts = dict.fromkeys(self._counted, (0, 0))
@@ -54,6 +58,16 @@ class AchievedSparsity:
     def weighted(self) -> float:
         """Fraction of the model's weights skipped, see :func:`weighted_sparsity`."""
         return weighted_sparsity(self._counts, self._weights)
+
+    @property
+    def net(self) -> float:
+        """The same less what deciding reads itself, as of predictors of neurons."""
+        return self.weighted - self._deciding / sum(self._weights.values())
+
+    @property
+    def deciding(self) -> int:
+        """How many weights are read for every token to decide what is skipped."""
+        return self._deciding
 
     @property
     def weights(self) -> dict[str, int]:
@@ -133,7 +147,9 @@ class Attached:
 
         self.plan = plan
         self.counting = False
-        self.achieved = AchievedSparsity(model.sites, plan.skipped_sites)
+        self.achieved = AchievedSparsity(
+            model.sites, plan.skipped_sites, plan.deciding_weights
+        )
         self.kernels = {name: each.kernel.name for each in joined for name in each.names}
         self._decoder = decoder
         self._dense = DenseRows(decoder, plan.prefill)

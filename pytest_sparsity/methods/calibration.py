@@ -179,10 +179,10 @@ def _low_halves(
         with lock:
             table[place] = table[place] + counted if place in table else counted
 
-    activated = any(place.endswith(f".{ACTIVATED}") for place in buckets)
+    also = [ACTIVATED] if any(place.endswith(f".{ACTIVATED}") for place in buckets) else []
     with (
         progress(f"calibrate {model.name} exactly", len(tokens), "document") as task,
-        observe(model, prefill, visit, activated=activated),
+        observe(model, prefill, visit, also=also),
     ):
         run_documents(model, tokens, on_done=task.advance)
     return table

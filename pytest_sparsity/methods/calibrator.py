@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
+from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.files import check_writable, sha256_text
 from pytest_sparsity.methods.calibration import (
     ACTIVATED_MAGNITUDES,
@@ -18,10 +20,13 @@ from pytest_sparsity.methods.calibration import (
     exact_quantiles,
 )
 from pytest_sparsity.methods.prefill import PrefillPolicy
-from pytest_sparsity.methods.statistics import Cost, Summed, by_name, collect
+from pytest_sparsity.methods.statistics import Cost, Statistic, Summed, by_name, collect
 from pytest_sparsity.methods.stored import Quantile, Store
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from pytest_sparsity.methods.given.given import Given
 
 #: What a method wants that does not say so.
 DEFAULT_WANTS = (MAGNITUDES.name,)
@@ -39,6 +44,8 @@ class Calibrator:
         prefill: rows that it keeps dense do not count.
         cache: folder for results; None keeps them in memory only.
         progress: told about passes over the text.
+        more: makes documents beyond ``tokens``, for what is trained; see :meth:`learning_text`.
+        given: files that others made, which take the place of what would be trained or counted.
     """
 
     model: LanguageModel
@@ -46,6 +53,8 @@ class Calibrator:
     prefill: PrefillPolicy
     cache: Path | None = None
     progress: Progress = silent
+    more: Callable[[], Sequence[torch.Tensor]] | None = None
+    given: Given | None = None
     _sums: dict[str, Summed] = field(default_factory=dict, repr=False)
     _quantiles: dict[tuple[str, float], Quantile] = field(default_factory=dict, repr=False)
 
@@ -81,6 +90,41 @@ class Calibrator:
             for first in dict.fromkeys(summed.same_as.values())
         }
         return {site: made[first] for site, first in summed.same_as.items()}
+
+    def learning_text(self) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+        """Documents to train on and others, never trained on, to check and to calibrate on.
+
+        Where there is no text beyond the calibration's, that is divided: an eighth is held out.
+
+        Raises:
+            SparsityError: there is one document only.
+        """
+        if self.more is not None and (more := self.more()):
+            return more, self.tokens
+        held_out = max(1, round(len(self.tokens) / 8))
+        if len(self.tokens) <= held_out:
+            raise SparsityError(
+                f"--sparsity-calibration: {len(self.tokens)} document is too little to train "
+                "predictors of neurons on and to check them; give a longer text"
+            )
+        return self.tokens[:-held_out], self.tokens[-held_out:]
+
+    def collected(self, statistic: Statistic, tokens: Sequence[torch.Tensor]) -> Summed:
+        """A statistic that is not registered, over ``tokens``, kept by its name like the others.
+
+        Raises:
+            SparsityError: what is found cannot be kept.
+        """
+        if (found := self._sums.get(statistic.name)) is None:
+            found = self.store.sums(statistic)
+        if found is None:
+            if self.store.folder is not None:
+                check_writable(self.store.folder)
+            made = collect(self.model, tokens, self.prefill, [statistic], self.progress)
+            found = made[statistic.name]
+            self.store.keep_sums(statistic, found)
+        self._sums[statistic.name] = found
+        return found
 
     def statistic(self, name: str) -> Summed:
         """The registered statistic ``name`` over the text, see :mod:`.statistics`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.calibration import ACTIVATED_MAGNITUDES
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.gated import activated_gate
+from pytest_sparsity.methods.levels import NATURAL
 from pytest_sparsity.methods.plan import GATE, Plan
 
 
@@ -36,17 +37,39 @@ class Cats:
     The level is the fraction of neurons, as in the paper: at level 0.5 half of ``up`` and
     ``down`` is skipped, about a quarter of the model.  Compare by the achieved sparsity of
     the records, which is the fraction of the whole model's weights.
+
+    Args:
+        given: whether thresholds are those of a config.json, as CATS' models have them, in place
+            of a level: ``cats:natural``.
     """
 
-    name = "cats"
-    parameters: Mapping[str, object] = {"decides": "|act(gate)|", "quantile": "exact"}
     wants: tuple[str, ...] = (ACTIVATED_MAGNITUDES.name,)
+
+    def __init__(self, given: bool = False) -> None:
+        self._given = given
+        self.name = f"cats:{NATURAL}" if given else "cats"
+        self.takes = ("cats",) if given else ()
+        quantile = "thresholds of the file" if given else "exact"
+        self.parameters: Mapping[str, object] = {"decides": "|act(gate)|", "quantile": quantile}
+
+    def variant(self, text: str) -> Cats:
+        """The method ``cats:natural``.
+
+        Raises:
+            SparsityError: it is called otherwise.
+        """
+        if text != NATURAL:
+            raise SparsityError(
+                f"method cats:{text}: what stands behind the colon is {NATURAL}; or leave it out"
+            )
+        return Cats(given=True)
 
     def plan(self, calibrator: Calibrator, level: float) -> Plan:
         """Thresholds at the exact ``level`` quantile of |act(W_gate x)| in every layer.
 
         Raises:
-            SparsityError: the model's MLPs have no gates.
+            SparsityError: the model's MLPs have no gates, or thresholds are to be given and are
+                not, or are of another model.
         """
         model = calibrator.model
         gated = {site.layer for site in model.sites if site.kind == "gate"}
@@ -55,8 +78,30 @@ class Cats:
                 f"method cats decides by the gates of the MLPs, and {model.name} has none; leave "
                 "cats out of --sparsity-methods for this model"
             )
-        thresholds = calibrator.activated_quantiles(level)
+        if self._given:
+            thresholds = _given_thresholds(calibrator, sorted(gated))
+        else:
+            thresholds = calibrator.activated_quantiles(level)
         neurons = {
             f"{layer}.down": OpenGate(thresholds[activated_gate(layer)]) for layer in sorted(gated)
         }
         return Plan(self.name, level, {}, calibrator.prefill, neurons=neurons)
+
+
+def _given_thresholds(calibrator: Calibrator, layers: Sequence[int]) -> dict[str, float]:
+    """Those of the given file, or of the model's own configuration, by ``"{layer}.act"``."""
+    given, model = calibrator.given, calibrator.model
+    found = given.cats if given is not None else None
+    if found is None:
+        found = getattr(model.model.config, "thresholds", None)
+    if found is None:
+        raise SparsityError(
+            f"method cats:{NATURAL} needs thresholds, and {model.name} has none; name a folder "
+            "whose config.json has them with --sparsity-predictors, or choose cats and a level"
+        )
+    if len(found) != len(layers):
+        raise SparsityError(
+            f"method cats:{NATURAL}: there are {len(found)} thresholds, and {model.name} has "
+            f"{len(layers)} layers; give those of this model"
+        )
+    return {activated_gate(n): float(t) for n, t in zip(layers, found, strict=True)}

@@ -44,8 +44,9 @@ class Threshold:
 
 
 #: What a :class:`NeuronSelector` may decide by: the neurons h themselves, which ``down`` reads;
-#: act(W_gate x), which is there before ``up`` is computed; or x, what the MLP reads.
-HIDDEN, GATE, INPUT = "hidden", "gate", "input"
+#: act(W_gate x), which is there before ``up`` is computed; x, what the MLP reads; or the residual
+#: stream v, of which x is the normalised form.
+HIDDEN, GATE, INPUT, RESIDUAL = "hidden", "gate", "input", "residual"
 
 
 class NeuronSelector(Protocol):
@@ -54,8 +55,11 @@ class NeuronSelector(Protocol):
     A neuron is row j of gate and up and column j of down.  One that is dropped has h_j = 0 in
     the input of down, whatever gate and up give.
 
+    It may have an attribute ``weights``: how many weights of its own it reads to decide about a
+    token, which is taken off what its plan saves, see :attr:`Plan.deciding_weights`.
+
     Attributes:
-        reads: ``HIDDEN``, ``GATE`` or ``INPUT``: what it decides by.
+        reads: ``HIDDEN``, ``GATE``, ``INPUT`` or ``RESIDUAL``: what it decides by.
         skips: the kinds of sites whose weights a dropped neuron saves.
     """
 
@@ -120,6 +124,11 @@ class Plan:
             return (site,)
         layer = site.partition(".")[0]
         return tuple(f"{layer}.{kind}" for kind in self.neurons[site].skips)
+
+    @property
+    def deciding_weights(self) -> int:
+        """How many weights the selectors read for every token, to decide what is skipped."""
+        return sum(int(getattr(selector, "weights", 0)) for selector in self.neurons.values())
 
     def target(self, site: str) -> float:
         """Fraction that the input of a sparse site is to lose."""

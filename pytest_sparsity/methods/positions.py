@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from pytest_sparsity.methods.gated import activated_gate, activation_of
+from pytest_sparsity.methods.gated import ACTIVATED, activated_gate, activation_of
 from pytest_sparsity.methods.prefill import PrefillPolicy
+from pytest_sparsity.methods.residual_stream import RESIDUAL, mlp_norms, residual_of
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.models.parallel import in_parallel
@@ -97,14 +98,15 @@ def observe(
     prefill: PrefillPolicy,
     visit: Callable[[str, torch.Tensor], None],
     *,
-    activated: bool = False,
+    also: Collection[str] = (),
 ) -> Iterator[None]:
     """Call ``visit(site, x)`` with the inputs of the sites of every forward pass inside.
 
     ``x`` is [rows, K] without the rows that ``prefill`` keeps dense and without padding.
     ``visit`` is called from the threads that run the model.  Sites that read the same tensor
-    (q, k, v; gate, up) are given the same ``x``, the same object.  With ``activated``,
-    act(W_gate x) is visited as well, as ``"{layer}.act"``, before the layer's ``down``.
+    (q, k, v; gate, up) are given the same ``x``, the same object.  ``also`` names what is visited
+    besides, before the layer's ``down``: ``ACTIVATED``, act(W_gate x), as ``"{layer}.act"``, and
+    ``RESIDUAL``, the residual stream before the MLP's norm, as ``"{layer}.residual"``.
     """
     dense = DenseRows(model.decoder, prefill)
     last = threading.local()
@@ -124,12 +126,15 @@ def observe(
 
         return hook
 
+    norms = mlp_norms(model) if RESIDUAL in also else {}  # before there is a hook to disturb
     handles = [model.decoder.register_forward_pre_hook(dense.begin, with_kwargs=True)]
     for site in model.sites:
         handles.append(site.module.register_forward_pre_hook(hook_of(site.name)))
-        if activated and site.kind == "gate":
+        if ACTIVATED in also and site.kind == "gate":
             hook = activated_hook_of(activated_gate(site.layer), activation_of(model, site))
             handles.append(site.module.register_forward_hook(hook))
+    for layer, norm in norms.items():
+        handles.append(norm.register_forward_pre_hook(hook_of(residual_of(layer))))
     try:
         yield
     finally:
@@ -143,7 +148,7 @@ def observe_documents(
     documents: Sequence[torch.Tensor],
     visit: Callable[[str, torch.Tensor], T],
     *,
-    activated: bool = False,
+    also: Collection[str] = (),
 ) -> Iterator[dict[str, T]]:
     """Per document, in order: site to what ``visit(site, x)`` returned, see :func:`observe`.
 
@@ -161,5 +166,5 @@ def observe_documents(
     def keep(site: str, x: torch.Tensor) -> None:
         here.found[site] = visit(site, x)
 
-    with observe(model, prefill, keep, activated=activated):
+    with observe(model, prefill, keep, also=also):
         yield from in_parallel(run, documents, device=model.device)

@@ -13,12 +13,16 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from pytest_sparsity.methods.exact import kept
-from pytest_sparsity.methods.gated import activated_gate, activation_of
-from pytest_sparsity.methods.plan import GATE, HIDDEN, INPUT, NeuronSelector, Plan
+from pytest_sparsity.methods.gated import ACTIVATED, activated_gate, activation_of
+from pytest_sparsity.methods.plan import GATE, HIDDEN, INPUT, RESIDUAL, NeuronSelector, Plan
 from pytest_sparsity.methods.positions import observe_documents
+from pytest_sparsity.methods.residual_stream import mlp_norms, residual_of
 from pytest_sparsity.models import LanguageModel, Site
 
 T = TypeVar("T")
+
+#: What is to be observed besides the sites' inputs, by what selectors read.
+_PLACES = {GATE: ACTIVATED, RESIDUAL: RESIDUAL}
 
 
 class _Read(threading.local):
@@ -65,15 +69,17 @@ class NeuronReads:
         self, model: LanguageModel, sites: Mapping[str, Site], down: Site, reads: str
     ) -> tuple[Callable[[Any], RemovableHandle], Callable[..., None]]:
         """A hook that keeps what is read for ``down``, and where to register it."""
+
+        def keep_input(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            self._read.of[down.name] = args[0]
+
+        if reads == RESIDUAL:
+            return mlp_norms(model)[down.layer].register_forward_pre_hook, keep_input
         kind = {GATE: "gate", INPUT: "up"}.get(reads)
         source = sites.get(f"{down.layer}.{kind}")
         if source is None:
             raise ValueError(f"{down.name} is to be decided by {reads!r}, which it does not have")
         if reads == INPUT:
-
-            def keep_input(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-                self._read.of[down.name] = args[0]
-
             return source.module.register_forward_pre_hook, keep_input
         act = activation_of(model, source)
 
@@ -113,7 +119,7 @@ class _Keeping(Generic[T]):
         self._plan = plan
         self._visit = visit
         self._read = _Read()
-        decide_by = {GATE: activated_gate, INPUT: "{}.up".format}
+        decide_by = {GATE: activated_gate, INPUT: "{}.up".format, RESIDUAL: residual_of}
         self._sources = {
             decide_by[selector.reads](int(down.partition(".")[0])): down
             for down, selector in plan.neurons.items()
@@ -168,12 +174,13 @@ def observe_plans(
     if any(plan.prefill != prefill for plan in plans):
         raise ValueError("plans that are observed together must have one prefill policy")
     keeping = [_Keeping(plan, partial(visit, plan)) for plan in plans]
-    activated = any(s.reads == GATE for plan in plans for s in plan.neurons.values())
+    read = {selector.reads for plan in plans for selector in plan.neurons.values()}
+    also = {place for reads, place in _PLACES.items() if reads in read}
 
     def visit_place(place: str, x: torch.Tensor) -> list[T | None]:
         return [each(place, x) for each in keeping]
 
-    for places in observe_documents(model, prefill, documents, visit_place, activated=activated):
+    for places in observe_documents(model, prefill, documents, visit_place, also=also):
         yield [
             {site: value for site, found in places.items() if (value := found[index]) is not None}
             for index in range(len(plans))

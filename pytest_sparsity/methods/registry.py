@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.calibrator import DEFAULT_WANTS, Calibrator
 from pytest_sparsity.methods.cats import Cats
-from pytest_sparsity.methods.neurons.methods import (
-    RECALLS,
-    ColdOnly,
-    ColdSkip,
-    ColdSkipOracle,
-    HotOnly,
-    RandomNeurons,
-)
+from pytest_sparsity.methods.neurons.cold_skip import RECALLS, ColdSkip, ColdSkipOracle
+from pytest_sparsity.methods.neurons.fixed import ColdOnly, HotOnly, RandomNeurons
+from pytest_sparsity.methods.neurons.predicted import DejaVu, PowerInfer
+from pytest_sparsity.methods.neurons.references import Contribution, ExactZeros
 from pytest_sparsity.methods.nm import GroupPattern
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.teal import Teal
@@ -27,7 +23,10 @@ from pytest_sparsity.methods.wina import Wina
 class Method(Protocol):
     """Chooses, per level, which activations to skip.
 
-    A method may have an attribute ``wants``, see :func:`wants_of`.
+    A method may have ``wants``, see :func:`wants_of`; ``takes``, the fields of
+    :class:`~.given.given.Given` that take the place of what it would count or train; ``note``, a
+    sentence that stands below tables with its rows; and ``variant(text)``, which makes the method
+    ``NAME:TEXT``.
 
     Attributes:
         name: as in ``--sparsity-methods``.
@@ -50,6 +49,10 @@ BUNDLED: tuple[Method, ...] = (
     TopK(),
     GroupPattern(2, 4),
     GroupPattern(8, 16),
+    PowerInfer(),
+    DejaVu(),
+    ExactZeros(),
+    Contribution(),
     ColdSkip(),
     ColdSkipOracle(),
     *map(ColdSkipOracle, RECALLS),
@@ -67,6 +70,29 @@ def wants_of(method: Method) -> tuple[str, ...]:
     """
     found: tuple[str, ...] = getattr(method, "wants", DEFAULT_WANTS)
     return found
+
+
+def takes_of(method: Method) -> tuple[str, ...]:
+    """The fields of :class:`~.given.given.Given` that a method takes, by its ``takes``."""
+    found: tuple[str, ...] = getattr(method, "takes", ())
+    return found
+
+
+def find(methods: Mapping[str, Method], name: str) -> Method:
+    """The method with this name, or the variant ``NAME:TEXT`` of one.
+
+    Raises:
+        SparsityError: there is none.
+    """
+    if name in methods:
+        return methods[name]
+    base, _, text = name.partition(":")
+    make: Callable[[str], Method] | None = getattr(methods.get(base), "variant", None)
+    if text and make is not None:
+        return make(text)
+    raise SparsityError(
+        f"method {name!r} is unknown; known are {', '.join(['dense', *methods])}"
+    )
 
 
 def by_name(added: Iterable[Method] = ()) -> dict[str, Method]:

@@ -18,6 +18,7 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.gated import ACTIVATED
 from pytest_sparsity.methods.positions import observe_documents
 from pytest_sparsity.methods.prefill import PrefillPolicy, all_dense
+from pytest_sparsity.methods.residual_stream import RESIDUAL
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.language_model import FUSED, KINDS
 from pytest_sparsity.progress import Progress, silent
@@ -34,7 +35,8 @@ class Statistic:
 
     Attributes:
         name: in files and in what methods want.
-        at: the kinds of sites whose inputs it looks at, or ``"act"`` for act(W_gate x).
+        at: the kinds of sites whose inputs it looks at, ``"act"`` for act(W_gate x), or
+            ``"residual"`` for the residual stream before the MLP's norm.
         counter: given the model, gives a function of a place ``"{layer}.{kind}"`` and x [R, K],
             its activations in one document without dense rows and padding, to a tensor of any
             shape (int64, float32 or float64); it is called from several threads, and its
@@ -91,7 +93,7 @@ def register(statistic: Statistic) -> Statistic:
     Raises:
         ValueError: another has its name, or it looks at something that is not there.
     """
-    if unknown := set(statistic.at) - {*ALL_SITES, ACTIVATED}:
+    if unknown := set(statistic.at) - {*ALL_SITES, ACTIVATED, RESIDUAL}:
         raise ValueError(f"statistic {statistic.name!r} looks at {sorted(unknown)}: no such place")
     if _STATISTICS.setdefault(statistic.name, statistic) != statistic:
         raise ValueError(f"a statistic named {statistic.name!r} is there already")
@@ -134,9 +136,9 @@ def collect(
     rows: dict[str, int] = {}
     same_as: dict[str, str] = {}
     totals: dict[tuple[str, str], torch.Tensor] = {}
-    activated = any(ACTIVATED in statistic.at for statistic in wanted)
+    also = {place for statistic in wanted for place in statistic.at if place not in ALL_SITES}
     with progress(f"calibrate {model.name}", len(tokens), "document") as task:
-        for found in observe_documents(model, prefill, tokens, visit, activated=activated):
+        for found in observe_documents(model, prefill, tokens, visit, also=also):
             for place, (first, count, counted) in found.items():
                 same_as[place] = first
                 rows[place] = rows.get(place, 0) + count

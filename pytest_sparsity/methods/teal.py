@@ -13,10 +13,18 @@ class Teal:
 
     name = "teal"
     parameters: Mapping[str, object] = {"allocation": "uniform", "quantile": "exact |x|"}
+    takes = ("teal",)
 
     def plan(self, calibrator: Calibrator, level: float) -> Plan:
-        """Thresholds at the exact ``level`` quantile of |x| at every site."""
-        thresholds = calibrator.quantiles(level)
+        """Thresholds at the exact ``level`` quantile of |x| at every site.
+
+        Where TEAL's own histograms are given, at that of their symmetric fit.
+        """
+        given = calibrator.given
+        if given is not None and given.teal is not None:
+            thresholds = given.teal.thresholds(level)
+        else:
+            thresholds = calibrator.quantiles(level)
         return Plan(
             method=self.name,
             level=level,

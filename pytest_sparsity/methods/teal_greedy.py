@@ -55,6 +55,7 @@ class TealGreedy:
     """
 
     name = "teal_greedy"
+    takes = ("teal",)
     wants: tuple[str, ...] = (MAGNITUDES.name,)
 
     def __init__(self, sequences: int = 2, length: int = 128, step: float = 0.01) -> None:
@@ -70,11 +71,22 @@ class TealGreedy:
     def plan(self, calibrator: Calibrator, level: float) -> Plan:
         """Thresholds at the levels of the search, whose blocks all lose ``level``.
 
-        Quantiles of float32 activations are interpolated within 1/128 of their magnitude.
+        Quantiles of float32 activations are interpolated within 1/128 of their magnitude.  Where
+        TEAL's own histograms and tables are given, thresholds and levels are theirs.
 
         Raises:
-            SparsityError: the prefill policy keeps all that the search looks at dense.
+            SparsityError: the prefill policy keeps all that the search looks at dense, or the
+                given tables do not reach the level.
         """
+        if calibrator.given is not None and (teal := calibrator.given.teal) is not None:
+            thresholds = teal.planned_thresholds(level)
+            return Plan(
+                method=self.name,
+                level=level,
+                selectors={site: Threshold(t) for site, t in thresholds.items()},
+                prefill=calibrator.prefill,
+                targets=teal.levels(level),
+            )
         distributions = calibrator.distributions()
         found = self._search(calibrator, level)
         weights = {site.name: site.module.weight.numel() for site in calibrator.model.sites}

@@ -41,6 +41,13 @@ LAYOUTS: tuple[Mapping[str, str], ...] = (
         "mlp.dense_h_to_4h": "up",
         "mlp.dense_4h_to_h": "down",
     },
+    # Falcon: fused as GPT-NeoX's, or by groups of heads
+    {
+        "self_attention.query_key_value": "qkv",
+        "self_attention.dense": "o",
+        "mlp.dense_h_to_4h": "up",
+        "mlp.dense_4h_to_h": "down",
+    },
     # GPT-2
     {
         "attn.c_attn": "qkv",
@@ -54,12 +61,13 @@ _ORDER = (*FUSED, *KINDS)
 
 
 def use_linear_layers(model: torch.nn.Module) -> None:
-    """Exchange the ``Conv1D`` layers of ``model`` (GPT-2), in place, by equal ``nn.Linear`` ones.
+    """Exchange the linear layers that are no plain ``nn.Linear``, in place, by equal ones that are.
 
-    ``Conv1D`` computes x W + b with W [K, N].  The new layer's weight is [N, K], contiguous and
-    as frozen as the old one, so that everything that reads, changes or copies the weights of a
-    site needs to know one layout only.  The model can be saved no more: its tensors have
-    other shapes than its configuration says.
+    ``Conv1D`` (GPT-2) computes x W + b with W [K, N].  The new layer's weight is [N, K],
+    contiguous and as frozen as the old one, so that everything that reads, changes or copies the
+    weights of a site needs to know one layout only.  The model can be saved no more: its tensors
+    have other shapes than its configuration says.  ``FalconLinear`` is an ``nn.Linear`` with a
+    forward of its own that computes the same; the new layer has its parameters.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
@@ -72,6 +80,13 @@ def use_linear_layers(model: torch.nn.Module) -> None:
                 linear.weight = torch.nn.Parameter(weight, layer.weight.requires_grad)
                 linear.bias = layer.bias
                 setattr(parent, name, linear)
+            # By name: importing Falcon for every model would cost each of them a moment.
+            elif type(layer).__name__ == "FalconLinear":
+                own: Any = layer
+                linear = torch.nn.Linear(own.in_features, own.out_features, device="meta")
+                linear.train(own.training)
+                linear.weight, linear.bias = own.weight, own.bias
+                setattr(parent, name, linear)
 
 
 def find_sites(model: torch.nn.Module) -> tuple[Site, ...]:
@@ -81,8 +96,9 @@ def find_sites(model: torch.nn.Module) -> tuple[Site, ...]:
 
     Raises:
         SparsityError: the blocks cannot be found, hold a matrix that no layout names, differ
-            from each other or share a layer.
+            from each other or share a layer, or the model's positions are ALiBi's.
     """
+    _check_positions(model)
     path, blocks = _decoder_blocks(model)
     layout = max(LAYOUTS, key=lambda candidate: _named(blocks[0], candidate))
     layers = [
@@ -113,6 +129,19 @@ def find_sites(model: torch.nn.Module) -> tuple[Site, ...]:
     return tuple(sites)
 
 
+def _check_positions(model: torch.nn.Module) -> None:
+    """ALiBi is made from where tokens stand in a batch, not from the positions they are given.
+
+    Sequences that are packed into one would silently see wrong distances.
+    """
+    config: Any = model.config
+    if config.model_type == "bloom" or getattr(config, "alibi", False):
+        raise SparsityError(
+            f"{type(model).__name__} cannot be sparsified: its positions are those of ALiBi, which "
+            "packed sequences cannot be given; use a model with rotary or learnt positions"
+        )
+
+
 def _decoder_blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
     """The outermost list with as many modules as the configuration has layers."""
     import torch
@@ -124,7 +153,8 @@ def _decoder_blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
             return path, module
     raise SparsityError(
         f"{type(model).__name__} cannot be sparsified: it has no list of {count} decoder blocks; "
-        "use a decoder-only model such as Llama, Qwen, Gemma, Mistral, OPT, GPT-NeoX or GPT-2"
+        "use a decoder-only model such as Llama, Qwen, Gemma, Mistral, OPT, Falcon, GPT-NeoX "
+        "or GPT-2"
     )
 
 

@@ -24,6 +24,7 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.files import atomic_write, cannot_write, locked, sha256_file
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 from pytest_sparsity.models.folder import combined_hash, weight_files
+from pytest_sparsity.models.powerinfer_gguf import convert_powerinfer, open_powerinfer
 from pytest_sparsity.models.tokens import obey_gguf
 from pytest_sparsity.models.upstream import failures_as, quiet
 from pytest_sparsity.progress import Progress, Task, silent
@@ -42,11 +43,13 @@ class GgufSource:
         sha256: of the GGUF file.
         place: makes the file available and returns its path; what else it writes to the
             folder it is given, such as a licence, is kept beside the converted weights.
+        known: whether its activation is known to be that which transformers assumes.
     """
 
     name: str
     sha256: str
     place: Callable[[Path], Path]
+    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,11 @@ def converted(source: GgufSource, cache: Path, progress: Progress = silent) -> C
     # A major version of transformers cannot read the tokenizers that the next one writes.
     major = importlib.metadata.version("transformers").partition(".")[0]
     folder = cache / "models" / f"{source.name}-{source.sha256[:8]}-transformers{major}"
-    found = _verify(folder, source.sha256)
+    found = _verify(folder, source)
     if isinstance(found, Converted):
         return found
     with locked(folder.with_name(f".{folder.name}.lock")):
-        found = _verify(folder, source.sha256)
+        found = _verify(folder, source)
         if isinstance(found, Converted):
             return found
         # The lock is ours: a leftover here belongs to a process that was killed.
@@ -93,11 +96,12 @@ def converted(source: GgufSource, cache: Path, progress: Progress = silent) -> C
     return Converted(folder, weights_hash)
 
 
-def _verify(folder: Path, source_sha256: str) -> Converted | str:
+def _verify(folder: Path, source: GgufSource) -> Converted | str:
     """The folder if it is intact and from this source, else what is wrong with it."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
-        schema, source = manifest["schema"], manifest["source_sha256"]
+        schema, made_from = manifest["schema"], manifest["source_sha256"]
+        checked = bool(manifest.get("activation_checked", False))
         files = {
             str(name): (int(f["size"]), str(f["sha256"])) for name, f in manifest["files"].items()
         }
@@ -108,8 +112,10 @@ def _verify(folder: Path, source_sha256: str) -> Converted | str:
         return "has an unreadable manifest"
     if schema != SCHEMA:
         return f"was written in format {schema!r}, this version reads {SCHEMA}"
-    if source != source_sha256:
-        return f"was made from another GGUF file (SHA-256 {source})"
+    if made_from != source.sha256:
+        return f"was made from another GGUF file (SHA-256 {made_from})"
+    if not checked and not source.known:
+        return "was made by a version that did not check its activation"
     for name, (size, sha256) in files.items():
         path = folder / name
         # The cheap test first: a truncated file is told without reading it.
@@ -125,7 +131,7 @@ def _build(source: GgufSource, staging: Path, progress: Progress) -> str:
     folder.mkdir()
     gguf = source.place(original)
     with progress(f"convert {source.name}", total=4, unit="step") as task:
-        _convert(gguf, folder, task)
+        _convert(gguf, folder, task, known=source.known)
         for companion in original.iterdir():
             if companion != gguf:
                 os.replace(companion, folder / companion.name)
@@ -137,6 +143,7 @@ def _build(source: GgufSource, staging: Path, progress: Progress) -> str:
             "name": source.name,
             "source_sha256": source.sha256,
             "dtype": "float32",
+            "activation_checked": not source.known,
             "weights": weights,
             "files": {
                 name: {"size": path.stat().st_size, "sha256": hashes[name]}
@@ -152,15 +159,20 @@ def _build(source: GgufSource, staging: Path, progress: Progress) -> str:
     return combined_hash({name: hashes[name] for name in weights})
 
 
-def _convert(gguf: Path, folder: Path, task: Task) -> None:
+def _convert(gguf: Path, folder: Path, task: Task, *, known: bool) -> None:
     missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         raise SparsityError(
             f"reading {gguf.name} needs {' and '.join(missing)}; "
             f"run `pip install {' '.join(missing)}`"
         )
+    if not known and (powerinfer := open_powerinfer(gguf)) is not None:
+        convert_powerinfer(powerinfer, folder, task)
+        return
     import torch
     import transformers
+
+    from pytest_sparsity.models.assumed import check_activation
 
     where: Any = {"gguf_file": gguf.name, "local_files_only": True}
     quantised: Any = {}
@@ -179,6 +191,8 @@ def _convert(gguf: Path, folder: Path, task: Task) -> None:
         task.advance(note="weights")
         if info["missing_keys"]:
             raise ValueError(f"the file lacks the tensors {sorted(info['missing_keys'])[:3]}")
+        if not known:
+            check_activation(model, tokenizer, gguf.name)
     # transformers refuses to save a model that came from GGUF, dequantised or not, unless
     # it forgets where it came from.
     model.hf_quantizer, model.is_quantized = None, False

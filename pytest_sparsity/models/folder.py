@@ -10,6 +10,8 @@ from pytest_sparsity.files import sha256_file, sha256_text
 
 #: Files beside the weights that say what these do: configurations, tokenizer, chat template.
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")
+#: Predictors of neurons that came with the model: a companion, and no part of its weights.
+PREDICTORS = "predictors.safetensors"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
 
 
@@ -39,7 +41,8 @@ def check_folder(folder: Path, name: str) -> None:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files transformers reads weights from: safetensors where there are any."""
-    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    tensors = sorted(path for path in folder.glob("*.safetensors") if path.name != PREDICTORS)
+    return tensors or sorted(folder.glob("pytorch_model*.bin"))
 
 
 def weights_hash(folder: Path) -> str:

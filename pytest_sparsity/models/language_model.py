@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,8 @@ class LanguageModel:
         bos: token that must start every sequence (Gemma), else None.
         network_hash: hex SHA-256 over what says what the weights do, configuration and
             tokenizer; empty for a model that is built in code.
+        predictors: file with the predictors of neurons that came with the model, as
+            :mod:`pytest_sparsity.models.powerinfer_gguf` writes it; None if none did.
     """
 
     name: str
@@ -71,6 +74,7 @@ class LanguageModel:
     sites: tuple[Site, ...]
     bos: int | None = None
     network_hash: str = ""
+    predictors: Path | None = None
 
     def __repr__(self) -> str:
         return f"<{self.name}, {str(self.dtype).removeprefix('torch.')} on {self.device}>"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity.errors import SparsityError, blaming
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 from pytest_sparsity.models.catalog import KNOWN, RandomModel
-from pytest_sparsity.models.folder import network_hash, weight_files
+from pytest_sparsity.models.declared import check_class, read_declared
+from pytest_sparsity.models.folder import PREDICTORS, network_hash, weight_files
 from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.prepare import prepare_model
 from pytest_sparsity.models.tokens import check_tokens, leading_bos
@@ -76,6 +77,7 @@ def load_model(
     model.to(target.device).eval().requires_grad_(False)
     with blaming(f"--sparsity-model {name}"):
         sites = find_sites(model)
+    companion = prepared.folder / PREDICTORS if prepared.folder is not None else None
     return LanguageModel(
         name=prepared.name,
         source=name,
@@ -86,21 +88,24 @@ def load_model(
         sites=sites,
         bos=leading_bos(tokenizer),
         network_hash=described,
+        predictors=companion if companion is not None and companion.is_file() else None,
     )
 
 
 def _load_folder(
     folder: Path, name: str, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import AutoTokenizer, GenerationConfig
 
     local: Any = {"local_files_only": True, "trust_remote_code": False}
     advice = "pass a folder written by save_pretrained of both the model and its tokenizer"
     with quiet(), failures_as(f"--sparsity-model {name} cannot be loaded", advice):
-        config = AutoConfig.from_pretrained(folder, **local)
+        declared = read_declared(folder, name)
+        config = declared.config
         model_class = _causal_class(config, name)
         _check_not_quantised(config, name)
-        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        # Given the configuration, it does not look for a class by a model_type of hub code.
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **local)
         model, info = model_class.from_pretrained(
             None,
             config=config,
@@ -113,6 +118,7 @@ def _load_folder(
         if info["missing_keys"]:
             # transformers would go on with random numbers in their place.
             raise ValueError(f"the weights lack the tensors {sorted(info['missing_keys'])[:3]}")
+        declared.finish(model)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder, **local)
     return model, tokenizer
@@ -134,7 +140,9 @@ def _causal_class(config: Any, name: str) -> Any:
             f"--sparsity-model {name} is a {', '.join(declared) or config.model_type}, not a "
             "causal language model; pass one that generates text"
         )
-    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    check_class(config, found, name)
+    return found
 
 
 def _check_not_quantised(config: Any, name: str) -> None:

@@ -13,6 +13,7 @@ from pytest_sparsity.models.acquire import Member, assemble
 from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel, ShippedModel
 from pytest_sparsity.models.convert import GgufSource, converted
 from pytest_sparsity.models.folder import check_folder, weight_files, weights_hash
+from pytest_sparsity.models.powerinfer_gguf import MAGIC
 from pytest_sparsity.models.upstream import failures_as, quiet
 from pytest_sparsity.progress import Progress, silent
 
@@ -103,7 +104,7 @@ def _packaged(known: PackagedModel, cache: Path, progress: Progress) -> GgufSour
             )
         return folder / "model.gguf"
 
-    return GgufSource(known.name, known.sha256, place)
+    return GgufSource(known.name, known.sha256, place, known=True)
 
 
 def _user_gguf(path: Path) -> GgufSource:
@@ -113,7 +114,7 @@ def _user_gguf(path: Path) -> GgufSource:
         sha256 = sha256_file(path)
     except OSError as error:
         raise _cannot_read(path, error) from error
-    if magic != b"GGUF":
+    if magic not in (b"GGUF", MAGIC):
         raise SparsityError(
             f"--sparsity-model {path} is not a GGUF file (it does not begin with 'GGUF'); "
             "download it again or pass another file"

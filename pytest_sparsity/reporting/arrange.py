@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,6 +15,7 @@ from pytest_sparsity.sweep.cell import SPON_SETTINGS, Configuration
 if TYPE_CHECKING:  # the real imports bring numpy and scipy
     from pytest_sparsity.stats import Interval
     from pytest_sparsity.sweep.comparison import Comparison
+    from pytest_sparsity.sweep.skipped import Skipped
     from pytest_sparsity.sweep.verdict import Verdict
 
 Name = TypeVar("Name")
@@ -26,11 +27,13 @@ class Results:
 
     Attributes:
         verdicts: one per metric of every cell, the dense model's among them.
-        achieved: share of activations really zeroed, weighted by the weights they skip.
+        achieved: what was really skipped.
+        notes: what must be said of a configuration's method, by the method's name.
     """
 
     verdicts: Sequence[Verdict]
-    achieved: Mapping[Configuration, float]
+    achieved: Mapping[Configuration, Skipped]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def _comparisons(self) -> dict[tuple[Configuration, str], Comparison]:

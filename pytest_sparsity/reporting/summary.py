@@ -14,11 +14,12 @@ from urllib.parse import quote
 from pytest_sparsity.files import atomic_write
 from pytest_sparsity.reporting.arrange import Results
 from pytest_sparsity.reporting.picture import draw
-from pytest_sparsity.reporting.table import LEGEND, escape, problems, tables
+from pytest_sparsity.reporting.table import LEGEND, escape, problems, remarks, tables
 
 if TYPE_CHECKING:
     from pytest_sparsity.sweep.budgets import Budget
     from pytest_sparsity.sweep.cell import Configuration
+    from pytest_sparsity.sweep.skipped import Skipped
     from pytest_sparsity.sweep.verdict import Verdict
 
 SCHEMA = 1
@@ -46,18 +47,20 @@ class Origin:
 def write_summary(
     directory: Path,
     verdicts: Sequence[Verdict],
-    achieved: Mapping[Configuration, float],
+    achieved: Mapping[Configuration, Skipped],
     settings: Mapping[str, object],
     origin: Origin | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write everything into ``directory``, each file whole or not at all; summary.json comes last.
 
     Args:
         directory: made if it is missing.
         verdicts: one per metric of every cell, the dense model's among them.
-        achieved: share of activations really zeroed.
+        achieved: what was really skipped.
         settings: options in force by name, the seed among them.
         origin: where the numbers come from.
+        notes: what must be said of methods, by name.
 
     Returns:
         The files written.
@@ -65,7 +68,7 @@ def write_summary(
     Raises:
         SparsityError: a file cannot be written.
     """
-    results, origin = Results(verdicts, achieved), origin or Origin()
+    results, origin = Results(verdicts, achieved, notes or {}), origin or Origin()
     drawn = {model: draw(results, model) for model in results.models}
     contents: dict[str, str | bytes] = {
         f"{_stem(model)}.{kind}": image
@@ -88,7 +91,7 @@ def summary_json(results: Results, settings: Mapping[str, object], origin: Origi
         "origin": asdict(origin),
         "counts": _counts(results),
         "configurations": [
-            {"id": c.id, **asdict(c), "achieved": results.achieved.get(c)}
+            {"id": c.id, **asdict(c), **_skipped(results, c)}
             for model in results.models
             for c in results.configurations(model)
         ],
@@ -119,7 +122,7 @@ def summary_markdown(
             parts.append(f"![{escape(alt)}]({quote(pictures[model])})")
         parts += [table.markdown() for table in tables(results, model)]
     if results.verdicts:
-        parts.append(" ".join(map(escape, LEGEND)))
+        parts.append(" ".join(map(escape, [*LEGEND, *remarks(results)])))
     if found := problems(results.verdicts):
         parts += [
             "## Failing, inconclusive and refused",
@@ -164,6 +167,13 @@ def _counts(results: Results) -> dict[str, int]:
 
     counts = results.counts()
     return {outcome.value: counts[outcome.value] for outcome in Outcome}
+
+
+def _skipped(results: Results, configuration: Configuration) -> dict[str, float | None]:
+    found = results.achieved.get(configuration)
+    if found is None:
+        return {"achieved": None}
+    return {"achieved": found.weights, "net": found.net, "neurons": found.neurons}
 
 
 def _metric(verdict: Verdict) -> dict[str, object]:

@@ -14,6 +14,7 @@ from pytest_sparsity.sweep.cell import Configuration
 
 if TYPE_CHECKING:
     from pytest_sparsity.sweep.comparison import Comparison
+    from pytest_sparsity.sweep.skipped import Skipped
     from pytest_sparsity.sweep.verdict import Verdict
 
     Write = Callable[[Comparison], str]
@@ -86,16 +87,21 @@ def tables(results: Results, model: str) -> list[Table]:
 
 
 def terminal_tables(
-    verdicts: Sequence[Verdict], achieved: Mapping[Configuration, float], *, width: int = 100
+    verdicts: Sequence[Verdict],
+    achieved: Mapping[Configuration, Skipped],
+    notes: Mapping[str, str] | None = None,
+    *,
+    width: int = 100,
 ) -> str:
     """All tables, how to read them, and every verdict that fails or is inconclusive.
 
     Args:
         verdicts: one per metric of every cell, the dense model's among them.
-        achieved: share of activations really zeroed.
+        achieved: what was really skipped.
+        notes: what must be said of methods, by name.
         width: columns of the terminal; wider tables are split.
     """
-    results = Results(verdicts, achieved)
+    results = Results(verdicts, achieved, notes or {})
     blocks = [
         replace(part, title=f"{model}: {part.title}").text()
         for model in results.models
@@ -111,7 +117,17 @@ def terminal_tables(
             verdict.message, width, subsequent_indent="    ", break_on_hyphens=False
         )
     ]
-    return "\n\n".join(filter(None, [*blocks, "\n".join(LEGEND), "\n".join(lines)]))
+    return "\n\n".join(filter(None, [*blocks, "\n".join([*LEGEND, *remarks(results)]), "\n".join(lines)]))
+
+
+def remarks(results: Results) -> list[str]:
+    """What must be said below the tables of the columns and methods that are in them."""
+    rows = [c for model in results.models for c in results.configurations(model)]
+    skipped = [found for row in rows if (found := results.achieved.get(row)) is not None]
+    said = [f"{name}: {note}." for name, note in results.notes.items()]
+    if any(found.net != found.weights for found in skipped):
+        said.insert(0, "Net: weights zeroed, less those read to decide which (predictors).")
+    return said
 
 
 def problems(verdicts: Iterable[Verdict]) -> list[Verdict]:
@@ -140,7 +156,7 @@ def _perplexity(results: Results, model: str, corpus: str) -> Table:
     return _table(
         f"Perplexity on {corpus}, n = {size} documents",
         rows,
-        Column("zeroed", tuple(_achieved(results, rows))),
+        *_achieved(results, rows),
         column("perplexity", metric, lambda c: numbers.perplexity(c.value.estimate)),
         column("change", metric, _perplexity_change, "left"),
         column("KL", f"kl:{corpus}", lambda c: numbers.nats(c.value.estimate)),
@@ -245,9 +261,17 @@ def _cells(
         yield "" if comparison is None else write(comparison)
 
 
-def _achieved(results: Results, rows: Sequence[Configuration]) -> Iterator[str]:
-    for row in rows:
-        yield numbers.percent(results.achieved[row]) if row in results.achieved else ""
+def _achieved(results: Results, rows: Sequence[Configuration]) -> Iterator[Column]:
+    """Shares skipped: of weights, less what deciding reads if it reads any, and of neurons."""
+    found = [results.achieved.get(row) for row in rows]
+
+    def column(header: str, shares: Iterable[float | None]) -> Column:
+        return Column(header, tuple("" if s is None else numbers.percent(s) for s in shares))
+
+    yield column("neurons", (None if each is None else each.neurons for each in found))
+    yield column("zeroed", (None if each is None else each.weights for each in found))
+    if any(each is not None and each.net != each.weights for each in found):
+        yield column("net", (None if each is None else each.net for each in found))
 
 
 def _sizes(results: Results, rows: Sequence[Configuration], metric: str) -> list[int]:

@@ -26,12 +26,13 @@ from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.evaluation.perplexity import Window, dense_states, windows
 from pytest_sparsity.evaluation.probes import Probe, States, probe_states
 from pytest_sparsity.evaluation.tasks import Task
-from pytest_sparsity.files import default_cache
+from pytest_sparsity.files import default_cache, sha256_file
 from pytest_sparsity.methods.attach import Attached, sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import PrefillPolicy
-from pytest_sparsity.methods.registry import Method, by_name, wants_of
+from pytest_sparsity.methods.given.given import Given, check_given, read_given
+from pytest_sparsity.methods.registry import Method, by_name, find, takes_of, wants_of
 from pytest_sparsity.models import LanguageModel, load_model
 from pytest_sparsity.models.forward import check_head
 from pytest_sparsity.options import Settings
@@ -76,9 +77,11 @@ class Bench:
         self.prefill = PrefillPolicy.parse(settings.prefill)
         self.target: HardwareTarget = resolve_target(settings.target)
         self._methods = by_name(methods)
+        self._variants: dict[str, Method] = {}
         with blaming("--sparsity-methods"):
             for name in settings.methods:
                 self.method(name)
+        self.given = self._read_given()
         self._expected: dict[str, tuple[set[str], set[float]]] = {}
         self._attached: tuple[Configuration, LanguageModel, Attached] | None = None
         self._states: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
@@ -91,11 +94,51 @@ class Bench:
         Raises:
             SparsityError: there is none.
         """
-        if name not in self._methods:
+        if name not in self._variants:
+            self._variants[name] = find(self._methods, name)
+        return self._variants[name]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What must be said of the settings' methods wherever their results are shown."""
+        notes = {
+            name: getattr(self.method(name), "note", "")
+            for name in self.settings.methods
+        }
+        if self.given is not None:
+            for name in self.settings.methods:
+                if set(takes_of(self.method(name))) & self.given.fields:
+                    notes[name] = " ".join(
+                        filter(None, [notes[name], f"takes {self.given.described} of {self.given.path}"])
+                    )
+        return {name: note for name, note in notes.items() if note}
+
+    def _read_given(self) -> Given | None:
+        """What is in the files of --sparsity-predictors, which some method must take.
+
+        Raises:
+            SparsityError: they cannot be read, or no method of the settings takes any of it.
+        """
+        path = self.settings.predictors
+        if path is None:
+            return None
+        found = read_given(Path(path))
+        takes = {field for name in self.settings.methods for field in takes_of(self.method(name))}
+        if not takes & found.fields:
             raise SparsityError(
-                f"method {name!r} is unknown; known are {', '.join(['dense', *self._methods])}"
+                f"--sparsity-predictors {path} holds {found.described}, which none of the methods "
+                f"{', '.join(self.settings.methods)} takes; choose others with --sparsity-methods"
             )
-        return self._methods[name]
+        return found
+
+    def _given_to(self, method: Method, model: LanguageModel) -> str:
+        """Identifies the files that a method takes for a model; empty if there are none."""
+        takes = takes_of(method)
+        if self.given is not None and set(takes) & self.given.fields:
+            return self.given.hash
+        if "predictors" in takes and model.predictors is not None:
+            return sha256_file(model.predictors)[:16]
+        return ""
 
     def load_all(self) -> dict[str, LanguageModel]:
         """Load every model of the settings, by its short name.
@@ -119,6 +162,8 @@ class Bench:
                 )
             if known is None:
                 check_head(found)
+                if self.given is not None:
+                    check_given(self.given, found)
                 self._models[found.name] = found
         return self._models
 
@@ -208,9 +253,16 @@ class Bench:
     @cache  # noqa: B019
     def calibration_tokens(self, model: str) -> list[torch.Tensor]:
         """The documents that thresholds and weights are calibrated on, int64 [T] each."""
-        sizes = self.settings.sizes
-        text = self._windows(model, self.calibration_corpus, sizes.window)[: sizes.calibration]
-        return [window.tokens for window in text]
+        return self._calibration_windows(model)[: self.settings.sizes.calibration]
+
+    def _learning_tokens(self, model: str) -> list[torch.Tensor]:
+        """The documents of the calibration corpus beyond those: what predictors learn from."""
+        return self._calibration_windows(model)[self.settings.sizes.calibration :]
+
+    @cache  # noqa: B019
+    def _calibration_windows(self, model: str) -> list[torch.Tensor]:
+        length = self.settings.sizes.window
+        return [w.tokens for w in self._windows(model, self.calibration_corpus, length)]
 
     def calibrator(self, model: str, weights: str = LOADED) -> Calibrator:
         """Calibration of a model with these weights, all levels of the settings in one pass."""
@@ -271,8 +323,15 @@ class Bench:
         return found
 
     def _calibrate(self, model: LanguageModel) -> Calibrator:
-        tokens = self.calibration_tokens(model.name)
-        return Calibrator(model, tokens, self.prefill, self.cache, self.progress)
+        return Calibrator(
+            model,
+            self.calibration_tokens(model.name),
+            self.prefill,
+            self.cache,
+            self.progress,
+            more=lambda: self._learning_tokens(model.name),
+            given=self.given,
+        )
 
     @cache  # noqa: B019
     def _hashes(self, model: str, weights: str) -> tuple[str, str]:
@@ -294,7 +353,9 @@ class Bench:
         """
         calibrator = self.prepared(configuration.model, configuration.weights)
         method = self.method(configuration.method)
-        plan = replace(method.plan(calibrator, configuration.level), variant=variant(method))
+        given = self._given_to(method, calibrator.model)
+        own = f"{variant(method)}-{given}" if given else variant(method)
+        plan = replace(method.plan(calibrator, configuration.level), variant=own)
         if configuration.spon == OFF:
             return plan
         bias = self.vectors(configuration).fold(calibrator.model)
@@ -397,6 +458,8 @@ class Bench:
             key["method"] = dict(method.parameters)
             if (source := foreign_source(method)) is not None:
                 key["method_source"] = source
+            if given := self._given_to(method, model):
+                key["given"] = given
             key["calibration"] = calibration
             key["prefill"] = self.prefill.name
             key["spon"] = configuration.spon

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pytest_sparsity.compression.names import LOADED
+from pytest_sparsity.methods.levels import has_level
 from pytest_sparsity.options import Sizes
 
 OFF = "off"
@@ -29,7 +30,8 @@ class Configuration:
     Attributes:
         model: short name of the model.
         method: ``dense`` or the name of a method.
-        level: target fraction of zeroed activations; 0 for dense.
+        level: target fraction of zeroed activations; 0 for dense, and for methods that have a
+            cut of their own.
         spon: one of ``SPON_SETTINGS``.
         weights: ``loaded`` or the name of a compression.
     """
@@ -47,7 +49,8 @@ class Configuration:
         if self.method == "dense":
             return f"{model}-dense"
         setting = {OFF: "", TRAINED: "-spon"}.get(self.spon, f"-{self.spon}")
-        return f"{model}-{self.method}-{level_text(self.level)}{setting}"
+        level = f"-{level_text(self.level)}" if has_level(self.method) else ""
+        return f"{model}-{self.method}{level}{setting}"
 
     @property
     def dense(self) -> Configuration:

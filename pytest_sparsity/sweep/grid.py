@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.evaluation.tasks import kind_of
-from pytest_sparsity.methods.levels import ONLY_LEVELS, offers
+from pytest_sparsity.methods.levels import ONLY_LEVELS, has_level, offers
 from pytest_sparsity.options import Settings
 from pytest_sparsity.sweep.cell import (
     ANSWER_LIKELIHOOD,
@@ -49,11 +49,13 @@ def configurations(settings: Settings, models: Iterable[str]) -> list[Configurat
 
 
 def levels_of(settings: Settings, method: str) -> list[float]:
-    """The levels of the settings at which ``method`` is defined.
+    """The levels of the settings at which ``method`` is defined; 0 for one that takes none.
 
     Raises:
         SparsityError: there is none, so that the method would be left out in silence.
     """
+    if not has_level(method):
+        return [0.0]
     found = [level for level in settings.levels if offers(method, level)]
     if not found:
         only = ", ".join(f"{level:g}" for level in ONLY_LEVELS[method])

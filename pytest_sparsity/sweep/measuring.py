@@ -106,6 +106,8 @@ def _perplexity(
 def _achieved(attached: Attached, before: Counts) -> dict[str, Any]:
     """What is skipped: per site (skipped, seen), and the fraction of the model's weights.
 
+    ``net`` is the fraction less the weights that are read to decide, as of a predictor, and
+    ``neurons`` that of all neurons, where these are selected.
     ``plateau`` names sites whose target is below their rate of natural zeros, where lower
     targets change nothing.
     """
@@ -113,11 +115,21 @@ def _achieved(attached: Attached, before: Counts) -> dict[str, Any]:
         site: (zeros + before.get(site, (0, 0))[0], seen + before.get(site, (0, 0))[1])
         for site, (zeros, seen) in attached.achieved.counts.items()
     }
+    weights, deciding = attached.achieved.weights, attached.achieved.deciding
+    weighted = weighted_sparsity(counts, weights)
     return {
-        "weighted": weighted_sparsity(counts, attached.achieved.weights),
+        "weighted": weighted,
+        "net": weighted - deciding / sum(weights.values()),
         "counts": counts,
+        "neurons": _neurons(attached, counts),
         "plateau": list(attached.plan.plateau),
     }
+
+
+def _neurons(attached: Attached, counts: Counts) -> float | None:
+    own = [counts[name] for name in attached.plan.neurons if name in counts]
+    seen = sum(total for _, total in own)
+    return sum(dropped for dropped, _ in own) / seen if seen else None
 
 
 def _generation(bench: Bench, cell: Cell, model: LanguageModel) -> dict[str, Any]:

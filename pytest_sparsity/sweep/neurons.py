@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_sparsity.methods.neurons.activity import calibrated_counts, count_neurons
-from pytest_sparsity.methods.neurons.methods import ColdSkip
 from pytest_sparsity.methods.neurons.quality import selection_quality
 from pytest_sparsity.methods.neurons.report import NeuronReport, Stability, neuron_report
 from pytest_sparsity.sweep.bench import Bench
 
 #: Whose choice of neurons is compared with the best one.
-COMPARED = ("cold_skip", "hot_only", "random_neurons", "cold_only")
+COMPARED = ("powerinfer", "deja_vu", "cold_skip", "hot_only", "random_neurons", "cold_only")
+#: Whose predictors are told about.
+_PREDICTED = "powerinfer"
 
 
 def neuron_reports(
@@ -40,10 +41,9 @@ def neuron_reports(
     found = [neuron_report(loaded, name, text.hash, prefill, first)]
     predictor = None
     plans = [bench.method(method).plan(calibrator, level) for method in methods]
-    for method in map(bench.method, methods):
-        if isinstance(method, ColdSkip):
-            made = method.predictor(calibrator)
-            predictor = {**made.provenance, "size": made.weights}
+    if _PREDICTED in methods:
+        made = bench.method(_PREDICTED).predictor(calibrator)  # type: ignore[attr-defined]
+        predictor = {**made.provenance, "size": made.weights}
     for corpus in map(bench.evaluation_corpus, bench.settings.corpora):
         tokens = [w.tokens for w in bench.windows(model, corpus.name)[:documents]]
         counts = count_neurons(loaded, tokens, prefill, bench.progress)

@@ -10,6 +10,7 @@ import torch
 
 from pytest_sparsity.evaluation.perplexity import score_documents
 from pytest_sparsity.methods.attach import AchievedSparsity, sparsify
+from pytest_sparsity.methods.levels import has_level
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.reads import Kept, observe_kept
 from pytest_sparsity.models import LanguageModel
@@ -109,8 +110,9 @@ def _ladders(session: SweepSession, model: str) -> Iterator[list[Configuration]]
 
 
 def sparse_configurations(session: SweepSession, model: str) -> list[Configuration]:
-    """The sparse configurations of a model without spontaneous neurons."""
-    return [c for ladder in _ladders(session, model) for c in ladder[1:]]
+    """The sparse configurations of a model that have a level, without spontaneous neurons."""
+    ladders = _ladders(session, model)
+    return [c for ladder in ladders for c in ladder[1:] if has_level(c.method)]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.budgets import Budgets
 from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, TRAINED, Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison, compare
+from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.record import Record, record_id
 from pytest_sparsity.sweep.store import RecordStore
 from pytest_sparsity.sweep.verdict import Outcome, Verdict, judge
@@ -116,9 +117,9 @@ class SweepSession:
                     missing.append(configuration)
         return missing
 
-    def achieved(self, cells: Sequence[Cell]) -> dict[Configuration, float]:
-        """Fraction of weights skipped, per configuration, on the first corpus measured."""
-        found: dict[Configuration, float] = {}
+    def achieved(self, cells: Sequence[Cell]) -> dict[Configuration, Skipped]:
+        """What was skipped, per configuration, on the first corpus measured."""
+        found: dict[Configuration, Skipped] = {}
         for cell in cells:
             if cell.kind != PERPLEXITY or cell.configuration in found:
                 continue
@@ -127,7 +128,7 @@ class SweepSession:
             except MissingVectors:
                 continue
             if record is not None and "achieved" in record.measured:
-                found[cell.configuration] = float(record.measured["achieved"]["weighted"])
+                found[cell.configuration] = Skipped.of(record.measured["achieved"])
         return found
 
     def plateaus(self, cells: Sequence[Cell]) -> dict[Configuration, tuple[str, ...]]:

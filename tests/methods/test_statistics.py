@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from pytest_sparsity.methods.gated import ACTIVATED
 from pytest_sparsity.methods.positions import observe
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE
 from pytest_sparsity.methods.statistics import Statistic, by_name, collect, register
@@ -25,7 +26,7 @@ def inputs(model: Any) -> dict[str, torch.Tensor]:
     """Place to all its activations [rows, K] but the first of each text."""
     seen: dict[str, list[torch.Tensor]] = {}
     with observe(
-        model, FIRST_TOKEN_DENSE, lambda p, x: seen.setdefault(p, []).append(x), activated=True
+        model, FIRST_TOKEN_DENSE, lambda p, x: seen.setdefault(p, []).append(x), also=[ACTIVATED]
     ):
         for text in TEXTS:
             with torch.inference_mode():

@@ -60,11 +60,11 @@ def test_a_layer_of_another_class_is_one_clear_sentence() -> None:
 
 
 def test_an_unknown_family_says_where_to_add_it() -> None:
-    config = transformers.BloomConfig(hidden_size=16, n_layer=2, n_head=2, vocab_size=32)
+    config = transformers.GPTJConfig(n_embd=16, n_layer=2, n_head=2, rotary_dim=4, vocab_size=32)
     with pytest.raises(SparsityError) as caught:
         find_sites(build(config))
     message = str(caught.value)
-    assert message.startswith("BloomForCausalLM cannot be sparsified: transformer.h.0.")
+    assert message.startswith("GPTJForCausalLM cannot be sparsified: transformer.h.0.")
     assert "(Linear) is not mapped: no layout names it; add its family to LAYOUTS" in message
 
 

@@ -32,7 +32,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Replaces the conversion by one that writes two small files; lists what it was given."""
     calls: list[Path] = []
 
-    def fake(gguf: Path, folder: Path, task: object) -> None:
+    def fake(gguf: Path, folder: Path, task: object, *, known: bool) -> None:
         calls.append(gguf)
         time.sleep(0.2)
         (folder / "model.safetensors").write_bytes(b"weights")

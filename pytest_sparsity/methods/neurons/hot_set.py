@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import torch
 
 from pytest_sparsity.methods.exact import dropped_count
 
-#: Share of all activations that the hot neurons account for.
+#: Share of all activations that the hot neurons account for, in the paper's figures.  The solver
+#: has no such rule: it takes what fits, see :func:`hot_blocks`.
 HOT = 0.8
+
+#: Neurons of a layer that PowerInfer's solver places together.
+PLACED = 256
 
 
 def by_frequency(counts: torch.Tensor) -> torch.Tensor:
@@ -31,6 +35,45 @@ def hot_mask(counts: torch.Tensor, hot: int) -> torch.Tensor:
     mask = torch.zeros(len(counts), dtype=torch.bool)
     mask[by_frequency(counts)[:hot]] = True
     return mask
+
+
+def hottest(counts: Mapping[int, torch.Tensor], hot: int) -> dict[int, torch.Tensor]:
+    """The ``hot`` most often active neurons of a model: layer to boolean [I].
+
+    Of equally active ones those of the first layers; layers have as many as are among them.
+    """
+    whole = hot_mask(torch.cat(list(counts.values())), hot)
+    parts = torch.split(whole, [len(own) for own in counts.values()])
+    return dict(zip(counts, parts, strict=True))
+
+
+def hot_blocks(
+    counts: Mapping[int, torch.Tensor], capacity: int, block: int = PLACED
+) -> dict[int, torch.Tensor]:
+    """The hot set that PowerInfer's solver places: layer to boolean [I].
+
+    Every layer's neurons are sorted by how often they are active and cut into blocks; the blocks
+    with the most activations are taken until ``capacity`` neurons are (``powerinfer/solver.py``
+    of its repository, whose integer program has this optimum where no layer must have a least
+    number).  A last block that is not full is ranked by its mean.
+
+    Args:
+        counts: layer to how often each of its neurons is active, [I].
+        capacity: most neurons that fit.
+        block: neurons of one layer that are placed together.
+    """
+    blocks = [
+        (float(counts[layer][some].sum()) / len(some), layer, some)
+        for layer in counts
+        for some in by_frequency(counts[layer]).split(block)
+    ]
+    masks = {layer: torch.zeros(len(own), dtype=torch.bool) for layer, own in counts.items()}
+    room = capacity
+    for _, layer, some in sorted(blocks, key=lambda each: -each[0]):  # stable: first layers first
+        if len(some) <= room:
+            masks[layer][some] = True
+            room -= len(some)
+    return masks
 
 
 def curve(counts: torch.Tensor, shares: Sequence[float]) -> tuple[float, ...]:

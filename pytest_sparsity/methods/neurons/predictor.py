@@ -1,47 +1,57 @@
-"""Predicts from a block's input which of its neurons will be active, as PowerInfer does."""
+"""Predicts which neurons of a feed-forward block will be active, before they are computed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.methods.plan import INPUT, RESIDUAL
 from pytest_sparsity.tensor_file import read_tensors, write_tensors
 
-_FORMAT = "pytest-sparsity neuron predictors 1"
+FORMAT = "pytest-sparsity neuron predictors 2"
+
+#: What stands between the two matrices: PowerInfer's predictors have ReLU, Deja Vu's nothing.
+RELU, LINEAR = "relu", "none"
 
 
 @dataclass(frozen=True, eq=False)
 class LayerPredictor:
-    """Scores of one layer's neurons: second relu(first x) + bias.
-
-    The two matrices are those of PowerInfer's ``llm_build_ffn_sparse``; the bias carries how
-    often a neuron is active at all.
+    """Scores of one layer's neurons: second f(first v) + bias, with f as ``between`` says.
 
     Attributes:
-        first: float32 [R, H], H the width of the block's input.
+        first: float32 [R, H], H the width of what it reads.
         second: float32 [I, R].
-        bias: float32 [I].
+        bias: float32 [I], or None for none: neither PowerInfer's nor Deja Vu's have one.
+        between: ``RELU`` (PowerInfer) or ``LINEAR`` (Deja Vu).
     """
 
     first: torch.Tensor
     second: torch.Tensor
-    bias: torch.Tensor
+    bias: torch.Tensor | None = None
+    between: str = RELU
 
-    def scores(self, x: torch.Tensor) -> torch.Tensor:
-        """How likely each neuron is active, float32 [..., I], from inputs x [..., H]."""
-        return torch.relu(x.float() @ self.first.T) @ self.second.T + self.bias
+    def scores(self, v: torch.Tensor) -> torch.Tensor:
+        """How likely each neuron is active, float32 [..., I], from v [..., H]."""
+        hidden = v.float() @ self.first.T
+        scores = (torch.relu(hidden) if self.between == RELU else hidden) @ self.second.T
+        return scores if self.bias is None else scores + self.bias
 
     def to(self, device: torch.device) -> LayerPredictor:
         """The same on another device."""
-        return LayerPredictor(*(getattr(self, part).to(device) for part in _PARTS))
+        bias = None if self.bias is None else self.bias.to(device)
+        return replace(
+            self, first=self.first.to(device), second=self.second.to(device), bias=bias
+        )
 
-
-_PARTS = tuple(field.name for field in fields(LayerPredictor))
+    @property
+    def weights(self) -> int:
+        """How many weights are read to decide about one token."""
+        return self.first.numel() + self.second.numel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,16 +60,21 @@ class Predictor:
 
     Attributes:
         layers: by layer, in natural order.
-        provenance: where they come from: weights, calibration, recipe, loss, cost.
+        provenance: where they come from: weights, calibration, recipe, loss, cost; or a file.
+        reads: ``RESIDUAL``, the stream before the MLP's norm as PowerInfer and Deja Vu have it,
+            or ``INPUT``, what the norm makes of it.
+        threshold: the score from which neurons are computed, where it came with them.
     """
 
     layers: Mapping[int, LayerPredictor]
     provenance: Mapping[str, Any]
+    reads: str = INPUT
+    threshold: float | None = None
 
     @property
     def weights(self) -> int:
         """How many weights are read for every token to predict it."""
-        return sum(p.first.numel() + p.second.numel() for p in self.layers.values())
+        return sum(layer.weights for layer in self.layers.values())
 
     def save(self, path: Path) -> None:
         """Write a safetensors file (float16, provenance in its header), atomically.
@@ -68,28 +83,46 @@ class Predictor:
             SparsityError: the file cannot be written.
         """
         tensors = {
-            f"{layer}.{part}": getattr(found, part).to(torch.float16)
+            f"{layer}.{part}": tensor.to(torch.float16)
             for layer, found in self.layers.items()
-            for part in _PARTS
+            for part, tensor in _parts(found)
         }
-        write_tensors(path, _FORMAT, tensors, self.provenance)
+        (between,) = {found.between for found in self.layers.values()}
+        head = {"reads": self.reads, "between": between, "threshold": self.threshold}
+        write_tensors(path, FORMAT, tensors, {**self.provenance, **head})
 
     @classmethod
     def load(cls, path: Path) -> Predictor:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, or what came with a model.
 
         Raises:
             SparsityError: the file is missing, damaged or not of this format.
         """
         try:
-            tensors, provenance = read_tensors(path, _FORMAT)
+            tensors, provenance = read_tensors(path, FORMAT)
+            reads, between = provenance.pop("reads"), provenance.pop("between")
+            if reads not in (INPUT, RESIDUAL) or between not in (RELU, LINEAR):
+                raise ValueError(f"it reads {reads!r} and has {between!r} between its matrices")
+            threshold = provenance.pop("threshold")
             layers = {
-                layer: LayerPredictor(*(tensors[f"{layer}.{part}"].float() for part in _PARTS))
+                layer: LayerPredictor(
+                    tensors[f"{layer}.first"].float(),
+                    tensors[f"{layer}.second"].float(),
+                    bias.float() if (bias := tensors.get(f"{layer}.bias")) is not None else None,
+                    between,
+                )
                 for layer in sorted({int(name.partition(".")[0]) for name in tensors})
             }
         except (ValueError, KeyError) as error:
             raise SparsityError(
                 f"{path} cannot be read as predictors of neurons ({error}); delete it, and they "
-                "are trained again"
+                "are made again"
             ) from error
-        return cls(layers, provenance)
+        return cls(layers, provenance, reads, None if threshold is None else float(threshold))
+
+
+def _parts(layer: LayerPredictor) -> Iterable[tuple[str, torch.Tensor]]:
+    yield "first", layer.first
+    yield "second", layer.second
+    if layer.bias is not None:
+        yield "bias", layer.bias

@@ -24,9 +24,9 @@ from pytest_sparsity.models import LanguageModel
 class SelectionQuality:
     """Which of the best neurons a method keeps, on dense activations of one text.
 
-    The best are, per token, the ``1 - level`` that add most to the block's output, without
-    exact zeros: those that ``cold_skip_oracle`` keeps.  A choice by lot has recall and
-    precision ``1 - level`` where nothing is zero.
+    The best are, per token, as many as the method keeps there, those that add most to the block's
+    output, without exact zeros.  A choice of a share by lot has that share as recall and as
+    precision where nothing is zero.
 
     Attributes:
         method: name of the method.
@@ -59,25 +59,23 @@ def selection_quality(
 
     Args:
         model: dense, nothing attached.
-        plans: of methods of neurons, which keep the same number at every token.
+        plans: of methods of neurons.
         tokens: documents that the plans were not made from, int64 [T] each.
 
     Raises:
         SparsityError: the plans' policy keeps every token dense.
-        ValueError: a plan does not choose neurons, or not an exact number of them, or the
-            plans differ in their policy.
+        ValueError: a plan does not choose neurons, or the plans differ in their policy.
     """
     sites = down_sites(model)
     for plan in plans:
-        if not plan.exact or not plan.neurons:
-            raise ValueError(f"method {plan.method} does not keep exact numbers of neurons")
+        if not plan.neurons:
+            raise ValueError(f"method {plan.method} does not choose neurons")
     norms = {name: column_norms(site) for name, site in sites.items()}
 
     def visit(plan: Plan, name: str, found: Kept) -> tuple[torch.Tensor, int]:
         h, kept = found.x, found.neurons
         assert kept is not None
-        count = h.shape[-1] - round(plan.target(name) * h.shape[-1])
-        best = keep_largest(contribution(h, norms[name]), count) & (h != 0)
+        best = _largest(contribution(h, norms[name]), kept.sum(-1, keepdim=True)) & (h != 0)
         error = truncation_error(h, found.kept, sites[name].module.weight)
         counted = torch.stack([(best & kept).sum(), best.sum(), kept.sum()]).double()
         return torch.cat([counted, error.sum(dtype=torch.float64)[None]]).cpu(), len(h)
@@ -95,6 +93,18 @@ def selection_quality(
         _quality(plan, [total[name].tolist() for name in sites if name in total], seen)
         for plan, total in zip(plans, totals, strict=True)
     ]
+
+
+def _largest(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Of each row [R, I] as many of the largest as ``counts`` [R, 1] says; of equal ones the first."""
+    first = int(counts[0])
+    if bool((counts == first).all()):
+        return keep_largest(scores, first)
+    order = scores.argsort(dim=-1, descending=True, stable=True)
+    ranks = torch.empty_like(order).scatter_(
+        -1, order, torch.arange(scores.shape[-1], device=scores.device).expand_as(order)
+    )
+    return ranks < counts
 
 
 def _quality(plan: Plan, sums: Sequence[Sequence[float]], seen: int) -> SelectionQuality:

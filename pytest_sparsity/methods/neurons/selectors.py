@@ -9,7 +9,7 @@ import torch
 from pytest_sparsity.methods.exact import keep_largest
 from pytest_sparsity.methods.neurons.activity import contribution
 from pytest_sparsity.methods.neurons.predictor import LayerPredictor
-from pytest_sparsity.methods.plan import HIDDEN, INPUT
+from pytest_sparsity.methods.plan import HIDDEN, INPUT, RESIDUAL
 
 _WORD = 0xFFFFFFFF
 
@@ -34,10 +34,10 @@ class FixedNeurons:
 
 @dataclass(frozen=True, eq=False)
 class LargestNeurons:
-    """The neurons that add most to a token's output: what a predictor without error gives.
+    """The neurons that add most to a token's output, so many at every token.
 
-    An oracle: it decides by h, and counts gate and up as skipped, which gave it h.  Of exact
-    zeros it drops as many as it can before anything else, so that after ReLU a level below
+    It decides by h, and counts gate and up as skipped, which gave it h.  It ranks neurons one by
+    one and knows nothing of what cancels, so it is a reference and no bound.  Of exact zeros it drops as many as it can before anything else, so that after ReLU a level below
     the share of zeros changes nothing.
 
     Attributes:
@@ -71,15 +71,15 @@ class LargestNeurons:
 
 @dataclass(frozen=True, eq=False)
 class PredictedNeurons:
-    """The neurons that a predictor gives the highest scores from the block's input.
+    """The neurons that a predictor gives the highest scores, so many at every token.
 
-    PowerInfer compares scores with a threshold; here every token keeps the same number, so
-    that experiments with other sets of neurons are matched.
+    That is Deja Vu's rule (arXiv 2310.17157); PowerInfer's is :class:`ScoredNeurons`.
 
     Attributes:
         dropped: neurons dropped per token.
         predictor: of the layer, on the model's device.
         skips: see :class:`~..plan.NeuronSelector`.
+        reads: what the predictor reads.
     """
 
     dropped: int
@@ -87,10 +87,77 @@ class PredictedNeurons:
     skips: tuple[str, ...]
     reads: str = INPUT
 
+    @property
+    def weights(self) -> int:
+        """See :class:`~..plan.NeuronSelector`."""
+        return self.predictor.weights
+
     def keeps(self, read: torch.Tensor) -> torch.Tensor:
-        """Boolean [..., I] for inputs x [..., H]."""
+        """Boolean [..., I] for what the predictor reads, [..., H]."""
         scores = self.predictor.scores(read.detach())
         return keep_largest(scores, scores.shape[-1] - self.dropped)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredNeurons:
+    """The neurons whose score is at least a threshold, which all layers share: PowerInfer's rule.
+
+    Attributes:
+        threshold: scores below it, strictly, are skipped; a score that is NaN is not.
+        predictor: of the layer, on the model's device.
+        skips: see :class:`~..plan.NeuronSelector`.
+        reads: what the predictor reads.
+    """
+
+    threshold: float
+    predictor: LayerPredictor
+    skips: tuple[str, ...]
+    reads: str = RESIDUAL
+
+    @property
+    def weights(self) -> int:
+        """See :class:`~..plan.NeuronSelector`."""
+        return self.predictor.weights
+
+    def keeps(self, read: torch.Tensor) -> torch.Tensor:
+        """Boolean [..., I] for what the predictor reads, [..., H]."""
+        return ~(self.predictor.scores(read.detach()) < self.threshold)
+
+
+@dataclass(frozen=True, eq=False)
+class NonzeroNeurons:
+    """The neurons that are not exactly 0, as if that were known before they are computed.
+
+    Attributes:
+        skips: see :class:`~..plan.NeuronSelector`.
+    """
+
+    skips: tuple[str, ...]
+    reads: str = HIDDEN
+
+    def keeps(self, read: torch.Tensor) -> torch.Tensor:
+        """Boolean [..., I] for h [..., I]."""
+        return read != 0
+
+
+@dataclass(frozen=True, eq=False)
+class ContributingNeurons:
+    """The neurons that contribute more than a value that all layers share, as if it were known.
+
+    Attributes:
+        value: neurons with |h_j| ||d_j|| at or below it are skipped.
+        norms: Euclidean norms of down's columns, float32 [I].
+        skips: see :class:`~..plan.NeuronSelector`.
+    """
+
+    value: float
+    norms: torch.Tensor
+    skips: tuple[str, ...]
+    reads: str = HIDDEN
+
+    def keeps(self, read: torch.Tensor) -> torch.Tensor:
+        """Boolean [..., I] for h [..., I]."""
+        return ~(contribution(read.detach(), self.norms) <= self.value)
 
 
 def even_draw(h: torch.Tensor, seed: int) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""What other projects made for a model, predictors or statistics or thresholds, in their files."""

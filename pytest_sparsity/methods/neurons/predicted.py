@@ -1,0 +1,290 @@
+"""The two rules by which predictors skip neurons: PowerInfer's threshold and Deja Vu's count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.files import locked, sha256_text
+from pytest_sparsity.methods.calibrator import Calibrator
+from pytest_sparsity.methods.exact import dropped_count
+from pytest_sparsity.methods.given.given import DEJA_VU, POWERINFER
+from pytest_sparsity.methods.levels import NATURAL
+from pytest_sparsity.methods.neurons import activity, fitting, predictor
+from pytest_sparsity.methods.neurons.activity import TAIL, down_sites
+from pytest_sparsity.methods.neurons.fitting import FitRecipe, fit_predictor
+from pytest_sparsity.methods.neurons.plans import ACTIVE, COUNT, neuron_plan, skipped_kinds
+from pytest_sparsity.methods.neurons.predictor import LINEAR, RELU, LayerPredictor, Predictor
+from pytest_sparsity.methods.neurons.scores import (
+    Cut,
+    counting,
+    cut_at_share,
+    cut_at_value,
+    digest,
+)
+from pytest_sparsity.methods.neurons.selectors import PredictedNeurons, ScoredNeurons
+from pytest_sparsity.methods.plan import RESIDUAL, NeuronSelector, Plan
+
+#: The code that trained predictors depend on.
+_FITTING = (activity.__file__, predictor.__file__, fitting.__file__)
+
+
+class Predictors:
+    """The predictors of one rule: given in files, part of the model, or trained and cached.
+
+    Args:
+        rule: ``POWERINFER`` or ``DEJA_VU``.
+        recipe: how they are trained where none are given.
+    """
+
+    def __init__(self, rule: str, recipe: FitRecipe) -> None:
+        self.rule = rule
+        self.recipe = recipe
+        self._made: WeakKeyDictionary[Calibrator, Predictor] = WeakKeyDictionary()
+
+    def of(self, calibrator: Calibrator) -> Predictor:
+        """The predictors of the calibrator's model.
+
+        Raises:
+            SparsityError: they cannot be trained, or a file of them is damaged or of another
+                model.
+        """
+        found = self._made.get(calibrator)
+        if found is None:
+            found = self._given(calibrator) or self._with_model(calibrator)
+            found = self._made[calibrator] = found or self._trained(calibrator)
+        return found
+
+    def _given(self, calibrator: Calibrator) -> Predictor | None:
+        given = calibrator.given
+        if given is None or given.predictors is None or given.predictors.rule != self.rule:
+            return None
+        between = RELU if self.rule == POWERINFER else LINEAR
+        layers = {
+            number: LayerPredictor(first.float(), second.float(), between=between)
+            for number, (first, second) in given.predictors.layers.items()
+        }
+        source = {"source": str(given.path), "hash": given.hash}
+        return Predictor(layers, source, RESIDUAL, given.predictors.threshold)
+
+    def _with_model(self, calibrator: Calibrator) -> Predictor | None:
+        path = calibrator.model.predictors
+        return Predictor.load(path) if path is not None and self.rule == POWERINFER else None
+
+    def _trained(self, calibrator: Calibrator) -> Predictor:
+        training, held_out = calibrator.learning_text()
+        model, folder = calibrator.model, calibrator.store.folder
+
+        def train() -> Predictor:
+            how = calibrator.prefill, self.recipe, calibrator.progress
+            return fit_predictor(model, training, held_out, *how)
+
+        if folder is None:
+            return train()
+        code = (Path(file).read_text(encoding="utf-8") for file in _FITTING)
+        text = digest({str(number): tokens for number, tokens in enumerate(training)})
+        name = sha256_text(repr(self.recipe), str(TAIL), text, *code)[:8]
+        path = folder / f"predictors-{self.rule}-{name}.safetensors"
+        with locked(path.with_suffix(".lock")):
+            if not path.exists():
+                train().save(path)
+            # What is used is what is stored: float16, as the next run will read it.
+            return Predictor.load(path)
+
+
+class PowerInfer:
+    """Every token skips the neurons whose score is below one threshold, the same in all layers.
+
+    The rule of PowerInfer's engine: score = fc2 relu(fc1 v) without biases, v the residual stream
+    before the MLP's norm; a neuron is computed if its score is at least t.  How many are skipped
+    varies by layer and token.  The level is the mean share over the text that predictors are not
+    trained on; with a ``threshold`` there is no level.
+
+    Args:
+        threshold: t; ``"natural"`` is that of the file that the predictors are from, else 0, as in
+            the engine; None finds it for a level.
+        recipe: how predictors are trained where none are given.
+    """
+
+    def __init__(
+        self, threshold: float | str | None = None, recipe: FitRecipe | None = None
+    ) -> None:
+        if isinstance(threshold, str) and threshold != NATURAL:
+            threshold = _number(threshold)
+        self.name = POWERINFER if threshold is None else f"{POWERINFER}:{_text(threshold)}"
+        self.wants: tuple[str, ...] = ()
+        self.takes = ("predictors",)
+        self._threshold = threshold
+        self._predictors = Predictors(POWERINFER, recipe or FitRecipe(rule=POWERINFER))
+        self.parameters: Mapping[str, object] = {
+            "active": ACTIVE,
+            "rule": "score >= t, one t for all layers",
+            "threshold": "mean share of the level" if threshold is None else threshold,
+            "predictor": asdict(self._predictors.recipe),
+        }
+
+    def variant(self, text: str) -> PowerInfer:
+        """The method ``powerinfer:TEXT``: a threshold that is given.
+
+        Raises:
+            SparsityError: it is no number and not ``natural``.
+        """
+        made = PowerInfer(text, self._predictors.recipe)
+        made._predictors = self._predictors
+        return made
+
+    def predictor(self, calibrator: Calibrator) -> Predictor:
+        """See :meth:`Predictors.of`."""
+        return self._predictors.of(calibrator)
+
+    def cut(self, calibrator: Calibrator, level: float) -> Cut:
+        """The threshold of a level, or the given one, and what it skips on held-out text.
+
+        Raises:
+            SparsityError: predictors cannot be had, a score is NaN, or a given threshold skips
+                all neurons or none.
+        """
+        found = self.predictor(calibrator)
+        layers = {number: layer.to(calibrator.model.device) for number, layer in found.layers.items()}
+        tensors = {f"{n}.{part}": getattr(p, part) for n, p in layers.items() for part in _PARTS}
+        counted = calibrator.collected(
+            counting(
+                f"neuron_scores_{digest(tensors)}",
+                RESIDUAL if found.reads == RESIDUAL else "up",
+                lambda layer, read: layers[layer].scores(read),
+            ),
+            calibrator.learning_text()[1],
+        )
+        if self._threshold is None:
+            return cut_at_share(counted, level)
+        value = found.threshold if self._threshold == NATURAL else self._threshold
+        cut = cut_at_value(counted, float(value or 0.0))
+        if cut.share in (0, 1):
+            raise SparsityError(
+                f"--sparsity-methods {self.name}: the threshold {cut.value:g} skips "
+                f"{'every neuron' if cut.share else 'no neuron'} of {calibrator.model.name} on the "
+                "calibration text; are the predictors of this model? Give another threshold as "
+                f"{POWERINFER}:T, or a level"
+            )
+        return cut
+
+    def plan(self, calibrator: Calibrator, level: float) -> Plan:
+        """The neurons with a score of at least the level's or the given threshold, by token.
+
+        Raises:
+            SparsityError: see :meth:`cut`.
+        """
+        model, found = calibrator.model, self.predictor(calibrator)
+        _check_fits(calibrator, found)
+        cut = self.cut(calibrator, level)
+
+        def selector(layer: int, skips: tuple[str, ...]) -> NeuronSelector:
+            return ScoredNeurons(cut.value, found.layers[layer].to(model.device), skips, found.reads)
+
+        return neuron_plan(
+            self.name, calibrator, level, _selectors(calibrator, selector), cut.shares, _cost(found)
+        )
+
+
+class DejaVu:
+    """Every token skips so many of a layer's neurons, those with the lowest scores.
+
+    Deja Vu's rule (arXiv 2310.17157), with its predictor: score = w1 w0 v, nothing between the
+    matrices and no biases, v the residual stream before the norm.
+
+    Args:
+        recipe: how predictors are trained where none are given.
+    """
+
+    name = DEJA_VU
+    wants: tuple[str, ...] = ()
+    takes = ("predictors",)
+
+    def __init__(self, recipe: FitRecipe | None = None) -> None:
+        self._predictors = Predictors(DEJA_VU, recipe or FitRecipe(rule=DEJA_VU))
+        self.parameters: Mapping[str, object] = {
+            "active": ACTIVE,
+            "count": COUNT,
+            "predictor": asdict(self._predictors.recipe),
+        }
+
+    def predictor(self, calibrator: Calibrator) -> Predictor:
+        """See :meth:`Predictors.of`."""
+        return self._predictors.of(calibrator)
+
+    def plan(self, calibrator: Calibrator, level: float) -> Plan:
+        """The ``1 - level`` of every layer's neurons with the highest scores, token by token.
+
+        Raises:
+            SparsityError: predictors cannot be had.
+        """
+        model, found = calibrator.model, self.predictor(calibrator)
+        _check_fits(calibrator, found)
+
+        def selector(layer: int, skips: tuple[str, ...]) -> NeuronSelector:
+            own = found.layers[layer].to(model.device)
+            return PredictedNeurons(
+                dropped_count(level, own.second.shape[0]), own, skips, found.reads
+            )
+
+        return neuron_plan(
+            self.name, calibrator, level, _selectors(calibrator, selector), cost=_cost(found)
+        )
+
+
+_PARTS = ("first", "second")
+
+
+def _selectors(
+    calibrator: Calibrator, make: Callable[[int, tuple[str, ...]], NeuronSelector]
+) -> dict[str, NeuronSelector]:
+    model = calibrator.model
+    return {
+        site.name: make(site.layer, skipped_kinds(model, site))
+        for site in down_sites(model).values()
+    }
+
+
+def _check_fits(calibrator: Calibrator, found: Predictor) -> None:
+    """Predictors that were made elsewhere may be of another model."""
+    model, downs = calibrator.model, down_sites(calibrator.model)
+    source = found.provenance.get("source", "the predictors")
+    if len(found.layers) != len(downs):
+        raise SparsityError(
+            f"--sparsity-predictors: {source} has predictors of {len(found.layers)} layers, and "
+            f"{model.name} has {len(downs)}; give those of this model"
+        )
+    for down in downs.values():
+        own, width = found.layers[down.layer], down.module.out_features
+        have = own.second.shape[0], own.first.shape[1]
+        if have != (down.module.in_features, width):
+            raise SparsityError(
+                f"--sparsity-predictors: {source} predicts {have[0]} neurons from {have[1]} inputs "
+                f"in layer {down.layer}, and {model.name} has {down.module.in_features} and {width}; "
+                "give those of this model"
+            )
+
+
+def _cost(found: Predictor) -> dict[str, float]:
+    return {name: float(found.provenance.get(name, 0)) for name in ("tokens", "seconds")}
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise SparsityError(
+            f"method {POWERINFER}:{text}: what stands behind the colon is the threshold; give a "
+            "number, or natural for that of the file (else 0)"
+        )
+    return value
+
+
+def _text(threshold: float | str) -> str:
+    return threshold if isinstance(threshold, str) else f"{threshold:g}"

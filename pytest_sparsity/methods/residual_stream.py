@@ -1,0 +1,79 @@
+"""The residual stream that an MLP's norm reads: what PowerInfer's predictors decide by."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.forward import hidden_states
+
+#: In place of a kind of site: the residual stream before the norm of a layer's MLP.
+RESIDUAL = "residual"
+
+_TRACED: WeakKeyDictionary[nn.Module, dict[int, nn.Module]] = WeakKeyDictionary()
+
+
+def residual_of(layer: int) -> str:
+    """The name under which the residual stream before a layer's MLP is observed."""
+    return f"{layer}.{RESIDUAL}"
+
+
+def mlp_norms(model: LanguageModel) -> dict[int, nn.Module]:
+    """Layer to the norm whose output its MLP reads; the norm's input is the residual stream.
+
+    They are found by what is computed and not by their names, which differ: one forward pass
+    of two tokens shows whose output is the very tensor that ``up`` reads.  In blocks in which
+    attention and MLP stand side by side (Falcon, GPT-NeoX) that is the block's own input.
+
+    Raises:
+        SparsityError: what ``up`` reads in some layer is no norm's output.
+    """
+    decoder = model.decoder
+    if decoder not in _TRACED:
+        _TRACED[decoder] = _trace(model)
+    return _TRACED[decoder]
+
+
+def _trace(model: LanguageModel) -> dict[int, nn.Module]:
+    made: dict[int, tuple[nn.Module, torch.Tensor]] = {}
+    found: dict[int, nn.Module] = {}
+
+    def after(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+        # The tensor is held as well, or another one could be given its number.
+        if args and isinstance(output, torch.Tensor) and output is not args[0]:
+            made[id(output)] = module, output
+
+    def before_up(layer: int) -> object:
+        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            if id(args[0]) in made:
+                found[layer] = made[id(args[0])][0]
+
+        return hook
+
+    ups = [site for site in model.sites if site.kind == "up"]
+    handles = [
+        module.register_forward_hook(after)
+        for module in model.decoder.modules()
+        if not isinstance(module, nn.Linear) and not any(module.children())
+    ]
+    handles += [
+        site.module.register_forward_pre_hook(before_up(site.layer))  # type: ignore[arg-type]
+        for site in ups
+    ]
+    try:
+        hidden_states(model, torch.zeros(2, dtype=torch.int64))
+    finally:
+        for handle in handles:
+            handle.remove()
+    missing = [site.layer for site in ups if site.layer not in found]
+    if missing or not ups:
+        raise SparsityError(
+            f"the MLPs of {model.name} do not read what a norm gives (layers {missing[:3] or 'all'}"
+            "), so there is no residual stream before it to decide by; leave the methods that "
+            "read it (powerinfer, deja_vu) out of --sparsity-methods for this model"
+        )
+    return found
