@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.claims.watch import CellWatch
     from pytest_sparsity.reporting.kernels import KernelLog
     from pytest_sparsity.sweep.cell import Cell, Configuration
+    from pytest_sparsity.sweep.skipped import Skipped
     from pytest_sparsity.sweep.verdict import Verdict
 
 SETTINGS_FILE = "settings.json"
@@ -49,7 +50,7 @@ class Controller:
         self._checks: KernelLog | None = None
         self._findings: FindingLog | None = None
         self._watch: CellWatch | None = None
-        self._results: tuple[list[Verdict], dict[Configuration, float]] = ([], {})
+        self._results: tuple[list[Verdict], dict[Configuration, Skipped]] = ([], {})
         self._plateaus: dict[Configuration, tuple[str, ...]] = {}
 
     # -- before --------------------------------------------------------------------------
@@ -265,7 +266,8 @@ class Controller:
         from pytest_sparsity.reporting.table import terminal_tables
 
         terminalreporter.section("sparsity")
-        tables = terminal_tables(*self._results, width=_width())
+        notes = self._state.session.bench.notes
+        tables = terminal_tables(*self._results, notes, width=_width())
         terminalreporter.write(f"{tables}\n\n")
         for configuration in self._without_vectors:
             terminalreporter.write_line(

@@ -40,8 +40,9 @@ _LIMITS = """\
   unchanged at 90 %). Therefore KL from dense and the steps of greedy text before it leaves dense's
   stand beside every accuracy.
 - PowerInfer prunes neither hot nor cold neurons: hot ones are computed on the GPU, cold ones on the
-  CPU, and only neurons that are predicted to be inactive are skipped, token by token. That is
-  `cold_skip`. `hot_only` and `cold_only`, which prune for good, are ablations of ours.
+  CPU, and only neurons whose predicted score is below one threshold are skipped, token by token.
+  That is `powerinfer`. `hot_only` and `cold_only`, which prune for good, are ablations of ours, and
+  `deja_vu` is another rule: a fixed number of neurons per layer and token.
 - Skipping inactive neurons is lossless with ReLU only, and only up to the share that is naturally
   0. The other models have no neuron that is exactly inactive.
 - The level of `teal` is the share of the inputs of every layer; that of the neuron methods is the

@@ -15,8 +15,11 @@ from pytest_sparsity.options import QUICK_TASKS, Settings
 from pytest_sparsity.stats import Interval, Table, paired_mean
 from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, TASK, Cell, Configuration
 
-#: Thresholds on the inputs of all layers, and PowerInfer: neurons predicted to be inactive.
-METHODS = ("teal", "cold_skip")
+#: Thresholds on the inputs of all layers, and PowerInfer: neurons whose predicted score is below
+#: one threshold.
+METHODS = ("teal", "powerinfer")
+#: The other rule by which neurons are predicted, shown beside: so many per layer and token.
+BESIDE = ("deja_vu",)
 #: Where one level is compared.
 LEVEL = 0.5
 #: Two tasks of every family; which are evidence depends on the dense model.

@@ -33,9 +33,14 @@ from pytest_sparsity.options import Settings
 from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell, Configuration
 from pytest_sparsity.sweep.neurons import neuron_reports
 
-COLD, RANDOM, HOT, SKIP = "cold_only", "random_neurons", "hot_only", "cold_skip"
-#: From the most to the least harmful by PowerInfer's premise; the oracle bounds the predictor.
-METHODS = (COLD, RANDOM, HOT, SKIP, "cold_skip_oracle")
+COLD, RANDOM, HOT, SKIP = "cold_only", "random_neurons", "hot_only", "powerinfer"
+#: From the most to the least harmful by PowerInfer's premise; then what is shown beside: Deja
+#: Vu's rule, and PowerInfer's with every neuron's contribution known.
+METHODS = (COLD, RANDOM, HOT, SKIP, "deja_vu", "contribution")
+#: The same sets chosen over the whole model, as PowerInfer's rule chooses, on text only.
+MODEL_WIDE = tuple(f"{method}:model" for method in (COLD, RANDOM, HOT))
+#: How far the shares of all weights that are skipped may be apart, where one is a mean.
+MATCHED = 0.01
 #: Metrics that decide, per corpus, against each of the three others; and one on tasks.
 _DECIDING = 3
 _REASONING = EVALUATIONS[:2]
@@ -52,11 +57,15 @@ class HotCold:
         "random ones, and more than one that skips neurons as PowerInfer does."
     )
     definition = (
-        f"{100 * LEVEL:g} % of the neurons of every feed-forward block are left out, the same "
-        "number in every layer: the most often active ones (cold_only), random ones, the least "
-        "often active ones (hot_only), or at every token those predicted to be inactive "
-        "(cold_skip). PowerInfer itself prunes neither hot nor cold neurons: only cold_skip is "
-        "PowerInfer, the others are ablations of ours. An active neuron is one whose activation "
+        f"{100 * LEVEL:g} % of the neurons of the feed-forward blocks are left out: for good, the "
+        "same number in every layer, the most often active ones (cold_only), random ones or the "
+        "least often active ones (hot_only); or, token by token, those whose predicted score is "
+        "below one threshold, which all layers share and which skips that share on average "
+        f"(powerinfer). Shares of weights skipped are within {100 * MATCHED:g} point of each other. "
+        "PowerInfer prunes neither hot nor cold neurons: only powerinfer is its rule, the others are "
+        "ablations of ours; beside, deciding nothing, Deja Vu's rule (a fixed number per layer and "
+        "token), one threshold on what neurons contribute as if it were known, and the three sets "
+        "chosen over the whole model. An active neuron is one whose activation "
         "is not 0 after ReLU, else one of the largest that hold 96 % of a token's energy; only "
         "with ReLU is leaving out inactive neurons lossless, and only up to the share that is "
         "naturally 0."
@@ -64,7 +73,7 @@ class HotCold:
     rule = (
         "Supported if cold_only has the higher log-perplexity and the larger KL from dense than "
         "each of the three others on every corpus, and answers fewer reasoning questions than "
-        "cold_skip; refuted if one of these is reversed. Intervals are corrected for their number "
+        "powerinfer; refuted if one of these is reversed. Intervals are corrected for their number "
         "(Bonferroni)."
     )
 
@@ -74,13 +83,15 @@ class HotCold:
         return [
             *product([Configuration(model), *kept], [*text, *_REASONING]),
             *product(kept, [GENERATION]),
+            *product(_model_wide(model), text),
         ]
 
     def decide(self, evidence: Evidence) -> Finding:
         """Compare, and store what is known of the neurons."""
         found = _all(evidence.model)
         evidence.share_out(self.cells(evidence.model, evidence.settings))
-        _check_matched(evidence, found[COLD], [found[RANDOM], found[HOT], found[SKIP]])
+        _check_matched(evidence, found[COLD], [found[RANDOM], found[HOT]], 1e-6)
+        _check_matched(evidence, found[COLD], [found[SKIP]], MATCHED)
         corpora = evidence.settings.corpora
         confidence = rules.confidence(2 * _DECIDING * len(corpora) + 1)
         tasks = answered(evidence, list(found.values()), _REASONING)
@@ -129,14 +140,18 @@ def _all(model: str) -> dict[str, Configuration]:
     return {method: Configuration(model, method, LEVEL) for method in METHODS}
 
 
+def _model_wide(model: str) -> list[Configuration]:
+    return [Configuration(model, method, LEVEL) for method in MODEL_WIDE]
+
+
 def _check_matched(
-    evidence: Evidence, cold: Configuration, others: Sequence[Configuration]
+    evidence: Evidence, cold: Configuration, others: Sequence[Configuration], within: float
 ) -> None:
-    """All keep the same number of neurons, or they cannot be compared."""
+    """All skip the same share of the weights, or they cannot be compared."""
     expected = achieved(evidence, cold)
     for other in others:
         share = achieved(evidence, other)
-        if abs(share - expected) > 1e-6:
+        if abs(share - expected) > within:
             raise BrokenEvidence(
                 f"{other.id} skips {share:.4%} of the weights and {cold.id} {expected:.4%}"
             )
@@ -146,7 +161,8 @@ def _on_text(evidence: Evidence, corpus: str, confidence: float) -> list[Part]:
     """Log-perplexity and KL of cold_only less those of the others; and the others' order."""
     found = _all(evidence.model)
     dense, cold = Configuration(evidence.model), found[COLD]
-    losses = evidence.losses(corpus, [dense, *found.values()], confidence)
+    wide = _model_wide(evidence.model)
+    losses = evidence.losses(corpus, [dense, *found.values(), *wide], confidence)
     parts = []
     for method in (RANDOM, HOT, SKIP):
         other = found[method]
@@ -157,9 +173,13 @@ def _on_text(evidence: Evidence, corpus: str, confidence: float) -> list[Part]:
     for one, other in ((found[RANDOM], found[HOT]), (found[HOT], found[SKIP])):
         name = f"log-perplexity, {one.method} less {other.method} on {corpus}"
         parts.append(beside(name, losses.increase(one, other), "nats"))
-    for method in (SKIP, METHODS[-1]):
-        change = losses.relative_increase(found[method], dense)
-        parts.append(beside(f"perplexity, {method} against dense on {corpus}", change, "relative"))
+    for configuration in (*(found[method] for method in METHODS[METHODS.index(SKIP) :]), *wide):
+        change = losses.relative_increase(configuration, dense)
+        label = f"perplexity, {configuration.method} against dense on {corpus}"
+        parts.append(beside(label, change, "relative"))
+    for method in METHODS[METHODS.index(SKIP) + 1 :]:
+        name = f"log-perplexity, {SKIP} less {method} on {corpus}"
+        parts.append(beside(name, losses.increase(found[SKIP], found[method]), "nats"))
     return parts
 
 

@@ -13,6 +13,7 @@ from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.question_answers import FAMILIES, Answers
 from pytest_sparsity.claims.question_cells import (
+    BESIDE,
     EVALUATIONS,
     LEVEL,
     METHODS,
@@ -58,7 +59,9 @@ class SparsityReasoning:
         "Spearman's rank correlation between the share of weights really skipped and the share "
         "lost of the accuracy beyond guessing, over the reasoning tasks and levels of a method; "
         "interval by a bootstrap over items, drawn together for all levels. Methods: "
-        f"{', '.join(METHODS)} (PowerInfer's predictor; its level is the share of neurons). Tasks "
+        f"{', '.join(METHODS)} (PowerInfer's rule, one threshold on the scores of all layers; its "
+        f"level is the mean share of neurons); beside, deciding nothing, {', '.join(BESIDE)} (Deja "
+        "Vu's rule, the same number of neurons in every layer and at every token). Tasks "
         "at which the dense model is at chance are refused. Knowledge and language tasks are "
         "reported beside, and KL and greedy text, because multiple choice can stay flat while "
         "text is garbage."
@@ -70,7 +73,11 @@ class SparsityReasoning:
 
     def cells(self, model: str, settings: Settings) -> list[Cell]:
         """Text, tasks and greedy text of every method and level."""
-        sparse = [Configuration(model, m, level) for m in METHODS for level in levels(settings)]
+        sparse = [
+            Configuration(model, m, level)
+            for m in (*METHODS, *BESIDE)
+            for level in levels(settings)
+        ]
         text = f"{PERPLEXITY}:{text_of(settings)}"
         return [
             *product([Configuration(model), *sparse], [text, *EVALUATIONS]),
@@ -83,7 +90,7 @@ class SparsityReasoning:
         parts: list[Part] = []
         damage: list[dict[str, Any]] = []
         found: dict[str, list[Answers]] = {}
-        for method in METHODS:
+        for method in (*METHODS, *BESIDE):
             sparse = _sparse(evidence, method)
             found[method] = answered(evidence, sparse, EVALUATIONS)
             parts += _correlations(evidence, method, found[method])
@@ -112,8 +119,8 @@ class ReasoningFirst:
         "lost of a token's probability, 1 - dense perplexity / sparse perplexity: reasoning less "
         "text. Beside, deciding nothing: KL(dense || sparse) per token of chains of thought "
         "(GSM8K) over that of prose at the same positions (chains follow worked examples and are "
-        "easier to predict, which alone lowers this ratio), other levels, PowerInfer's predictor "
-        "and answers that are generated."
+        "easier to predict, which alone lowers this ratio), other levels, PowerInfer's rule and "
+        "answers that are generated."
     )
     rule = (
         f"Supported if the {100 * rules.confidence(3):.4g} % intervals of the three differences "
@@ -185,7 +192,8 @@ def _correlations(evidence: Evidence, method: str, tasks: Sequence[Answers]) -> 
     """By family; that of reasoning decides."""
     parts = []
     for family in FAMILIES:
-        own, decides = answers.usable(tasks, family), family == REASONING
+        own = answers.usable(tasks, family)
+        decides = family == REASONING and method in METHODS
         if not own:
             if decides:
                 parts.append(untestable(_refused(tasks)))

@@ -13,6 +13,7 @@ from torch import nn
 
 from pytest_sparsity.methods.decoding import NONE, Joined, KernelLayers, Mask, join
 from pytest_sparsity.methods.exact import kept
+from pytest_sparsity.methods.neuron_kernels import KernelMlps, kernel_mlps
 from pytest_sparsity.methods.plan import NeuronSelector, Plan, Selector
 from pytest_sparsity.methods.positions import DenseRows
 from pytest_sparsity.methods.reads import NeuronReads
@@ -144,18 +145,19 @@ class Attached:
         folded = {name: _folded(by_name[name].module, plan.bias[name]) for name in plan.bias}
         planned = [site for site in model.sites if site.name in plan.selectors]
         joined = join(planned, plan, kernels, folded)
+        mlps = kernel_mlps(model, plan, kernels, folded)
 
         self.plan = plan
         self.counting = False
-        self.achieved = AchievedSparsity(
-            model.sites, plan.skipped_sites, plan.deciding_weights
-        )
+        self.achieved = AchievedSparsity(model.sites, plan.skipped_sites, plan.deciding_weights)
         self.kernels = {name: each.kernel.name for each in joined for name in each.names}
+        self.kernels |= {name: each.kernel.name for each in mlps for name in each.mlp.names}
         self._decoder = decoder
         self._dense = DenseRows(decoder, plan.prefill)
         self._shared = _Shared()
         self._layers = KernelLayers(self._dense, self._count)
         self._reads = NeuronReads(model, plan.neurons)
+        self._mlps = KernelMlps(self._dense, self._reads, self._count_neurons)
         self._handles = [
             decoder.register_forward_pre_hook(self._dense.begin, with_kwargs=True),
             decoder.register_forward_hook(self._forget, always_call=True),
@@ -170,6 +172,8 @@ class Attached:
             self._handles.append(by_name[name].module.register_forward_pre_hook(hook))
         for each in joined:
             self._layers.install(each, [(by_name[n].module, masks[n]) for n in each.names])
+        for mlp in mlps:
+            self._mlps.install(mlp)
         self._biases: list[tuple[nn.Linear, nn.Parameter | None]] = []
         for name, bias in folded.items():
             layer = by_name[name].module
@@ -184,6 +188,7 @@ class Attached:
         for handle in self._handles:
             handle.remove()
         self._layers.remove()
+        self._mlps.remove()
         self._reads.remove()
         for layer, bias in self._biases:
             layer.register_parameter("bias", bias)
@@ -227,8 +232,7 @@ class Attached:
             if self.counting:
                 rows = dense.sparse(keep)
                 dropped = rows.numel() - int(torch.count_nonzero(rows))
-                for site in self.plan.saved_by(down):
-                    self.achieved.add(site, dropped, rows.numel())
+                self._count_neurons(down, dropped, rows.numel())
             if dense.rows is not None:
                 rows = keep.reshape(-1, keep.shape[-1])
                 keep = rows.index_fill(0, dense.rows, True).view(h.shape)
@@ -242,6 +246,12 @@ class Attached:
             zeroed, seen = count_zeroed(self.plan.selectors[joined.names[0]](x))
             for name in joined.names:
                 self.achieved.add(name, zeroed, seen)
+
+    def _count_neurons(self, down: str, dropped: int, seen: int) -> None:
+        """Count neurons of one layer, at all sites whose weights they save."""
+        if self.counting:
+            for site in self.plan.saved_by(down):
+                self.achieved.add(site, dropped, seen)
 
     def _forget(self, decoder: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         shared = self._shared
@@ -273,6 +283,14 @@ def sparsify(model: LanguageModel, plan: Plan, kernels: str = NONE) -> Attached:
             kernel of ``sparse_linear`` (``"cpu"``, ``"native"``, ``"triton"``, ``"torch"``) with
             that one everywhere.  Prefills are masked as before.  Kernels need copies of
             the weights in another order, as large as the planned weights, until detached.
+            Plans by neurons run ``hot_cold_mlp`` of that name in steps of one sequence, with a
+            copy of ``down``; ``"auto"`` tries it against the dense MLP, for a fifth of a second
+            per shape and process, and takes it where it is faster.  Masked in all passes, and
+            not in :attr:`Attached.kernels`, are MLPs that are slower so, whose selector reads
+            what it drops (``"hidden"``, unless its ``mask`` is fixed, and ``"gate"``), whose
+            gate or up have biases, or that do not compute down(act(gate x) * up x) with an
+            activation of ``reference.activation``.  In steps of a kernel, hooks that were
+            registered later on the layers inside an MLP are not called.
 
     Raises:
         ValueError: a plan is attached already, or it names a site that the model lacks,

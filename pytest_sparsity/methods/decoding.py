@@ -81,6 +81,29 @@ class _Step(threading.local):
     outputs: Sequence[Tensor] = ()
 
 
+class Exchanged:
+    """Modules that have another ``forward`` for a time."""
+
+    def __init__(self) -> None:
+        self._before: list[tuple[dict[str, Any], Any]] = []
+
+    def put(self, module: nn.Module, forward: Callable[..., Any]) -> None:
+        """Give a module this ``forward``."""
+        own = vars(module)
+        self._before.append((own, own.get("forward")))
+        # On the object, and not by a hook: hooks cost more than a small layer's kernel.
+        own["forward"] = forward
+
+    def give_back(self) -> None:
+        """Give all of them their own ``forward`` back."""
+        for own, before in self._before:
+            if before is None:
+                del own["forward"]
+            else:
+                own["forward"] = before
+        self._before = []
+
+
 class KernelLayers:
     """Linear layers that run kernels in decoding steps, and are masked in all other passes.
 
@@ -93,25 +116,16 @@ class KernelLayers:
         self._dense = dense
         self._count = count
         self._step = _Step()
-        self._replaced: list[tuple[dict[str, Any], Any]] = []
+        self._exchanged = Exchanged()
 
     def install(self, joined: Joined, layers: Sequence[tuple[nn.Linear, Mask]]) -> None:
         """Exchange the ``forward`` of the layers that ``joined`` computes, each with its mask."""
         for place, (layer, mask) in enumerate(layers):
-            own = vars(layer)
-            forward = self._forward(joined, place, mask, layer.forward)
-            self._replaced.append((own, own.get("forward")))
-            # On the object, and not by a hook: hooks cost more than a small layer's kernel.
-            own["forward"] = forward
+            self._exchanged.put(layer, self._forward(joined, place, mask, layer.forward))
 
     def remove(self) -> None:
         """Give the layers their own ``forward`` back."""
-        for own, before in self._replaced:
-            if before is None:
-                del own["forward"]
-            else:
-                own["forward"] = before
-        self._replaced = []
+        self._exchanged.give_back()
 
     def forget(self) -> None:
         """The forward pass is over."""
@@ -152,14 +166,14 @@ def join(
     if kernels == NONE or not able:
         return []
     weight = able[0].module.weight
-    usable = _usable(weight) if kernels == AUTO else [_named(kernels, weight)]
+    choice = usable(_OP, weight) if kernels == AUTO else [named(_OP, kernels, weight)]
     found = []
     for _, together in groupby(able, key=lambda site: _input(site, plan)):
         members = list(together)
         if kernels == AUTO:
-            best = _fastest(members, 1.0 - plan.level, usable)
+            best = _fastest(members, 1.0 - plan.level, choice)
         else:
-            best = usable[0], usable[0].max_rows
+            best = choice[0], choice[0].max_rows
         if best is not None:
             selector = plan.selectors[members[0].name]
             assert isinstance(selector, Threshold)
@@ -174,13 +188,13 @@ def _input(site: Site, plan: Plan) -> tuple[Any, ...]:
 
 
 def _fastest(
-    members: Sequence[Site], active: float, usable: Sequence[Kernel]
+    members: Sequence[Site], active: float, choice: Sequence[Kernel]
 ) -> tuple[Kernel, int] | None:
     """The kernel that is fastest on these layers and for how many rows; None if dense is."""
     weight = members[0].module.weight
     best = dispatch.best_kernel(
         dispatch.measured(weight.device.type),
-        [kernel.name for kernel in usable],
+        [kernel.name for kernel in choice],
         _dtype(weight),
         weight.shape[1],
         [site.module.out_features for site in members],
@@ -189,18 +203,23 @@ def _fastest(
     if best is None:
         return None
     name, rows = best
-    (kernel,) = (each for each in usable if each.name == name)
+    (kernel,) = (each for each in choice if each.name == name)
     return kernel, min(rows, kernel.max_rows)
 
 
-def _usable(weight: Tensor) -> list[Kernel]:
-    """The kernels that run here on such a weight."""
-    kernels = [kernel for kernel in registered().values() if kernel.op == _OP]
+def usable(op: str, weight: Tensor) -> list[Kernel]:
+    """The kernels of an op that run here on such a weight."""
+    kernels = [kernel for kernel in registered().values() if kernel.op == op]
     return [kernel for kernel in kernels if _obstacle(kernel, weight) is None]
 
 
-def _named(name: str, weight: Tensor) -> Kernel:
-    kernel = registry.kernel(f"{_OP}/{name}")
+def named(op: str, name: str, weight: Tensor) -> Kernel:
+    """The kernel of an op with this name.
+
+    Raises:
+        SparsityError: there is none, or it cannot run here or on such a weight.
+    """
+    kernel = registry.kernel(f"{op}/{name}")
     if (obstacle := _obstacle(kernel, weight)) is not None:
         raise SparsityError(f"kernels={name!r} cannot be used: {obstacle}")
     return kernel

@@ -90,9 +90,7 @@ def find(methods: Mapping[str, Method], name: str) -> Method:
     make: Callable[[str], Method] | None = getattr(methods.get(base), "variant", None)
     if text and make is not None:
         return make(text)
-    raise SparsityError(
-        f"method {name!r} is unknown; known are {', '.join(['dense', *methods])}"
-    )
+    raise SparsityError(f"method {name!r} is unknown; known are {', '.join(['dense', *methods])}")
 
 
 def by_name(added: Iterable[Method] = ()) -> dict[str, Method]:

@@ -153,10 +153,13 @@ def collect(
     result = {}
     for statistic in wanted:
         places = [place for place in same_as if kind_of(place) in statistic.at]
+        own: dict[str, str] = {}  # the first to read a tensor, of those that are looked at
+        for place in places:
+            own.setdefault(same_as[place], place)
         result[statistic.name] = Summed(
             {place: totals[statistic.name, same_as[place]] for place in places},
             {place: rows[place] for place in places},
-            {place: same_as[place] for place in places},
+            {place: own[same_as[place]] for place in places},
             cost,
         )
     return result

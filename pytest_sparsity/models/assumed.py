@@ -35,9 +35,27 @@ PASSAGE = (
     "and that he had written to the company about it three times. Anna bought two cups of tea and "
     "a newspaper, and gave one of the cups to the boy who looked after the boats. He thanked her "
     "and asked whether she would bring him a book about stars. She promised that she would, and "
-    "wrote it on the back of her ticket so that she could not forget."
+    "wrote it on the back of her ticket so that she could not forget.\n\n"
+    "The carriage was nearly empty. She read the first page twice without taking in a line of it "
+    "and then folded the paper and looked out at the fields, which were brown and wet and went on "
+    "for a long way. At the third station an old woman got in with a basket of apples and sat down "
+    "opposite. After a while she asked if Anna was from the islands. When Anna said that she was, "
+    "the woman nodded, as if this explained a great deal, and told her about a winter when the sea "
+    "had frozen and the post had come across the ice on a sledge. Her father had driven it. He was "
+    "not a brave man, she said, but he did not like to be late, and that is sometimes the same "
+    "thing. They had lost one horse that year and found it again in March, alive and rather fat, "
+    "in the barn of a farmer who swore that he had never seen it before.\n\n"
+    "It was raining in the city when they arrived. Her brother waited under the clock, thinner "
+    "than she remembered and without an umbrella, and for a moment neither of them knew what to "
+    "say. Then he took her bag and asked about the boat, the roof and the dog, in that order, and "
+    "she answered him in that order, and they walked out into the street together. The lamps had "
+    "been lit early. In the square a man was selling chestnuts, three for a coin, and the smell of "
+    "the fire followed them as far as the river. He lived on the top floor of a narrow house, with "
+    "two rooms, one good chair, and a view over so many chimneys that she gave up counting them. "
+    "She put the coat over the back of the chair and said that it had kept her warm, and that she "
+    "would need to borrow it again on Sunday."
 )
-_MAX_TOKENS = 300
+_MAX_TOKENS = 2048  # the whole passage, if it is cut into bytes
 _ERRORS = 4.0  # standard errors of the mean difference
 _LEARNT = 1.0  # nats below a guess among all tokens: random weights never get there
 

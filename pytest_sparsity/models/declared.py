@@ -98,6 +98,8 @@ def read_declared(folder: Path, name: str) -> Declared:
     said: Any = json.loads((folder / "config.json").read_text())
     if not isinstance(said, dict):
         raise ValueError("config.json is not an object")
+    if not isinstance(said.get("architectures"), (list, type(None))):
+        raise ValueError("architectures in config.json is not a list")
     kind = said.get("model_type")
     drelu = DRELU_CLASS in (said.get("architectures") or ()) or kind == "bamboo"
     threshold = _fatrelu(said, name)

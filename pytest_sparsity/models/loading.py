@@ -134,7 +134,8 @@ def _causal_class(config: Any, name: str) -> Any:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     declared = list(config.architectures or [])
-    generates = not declared or any("CausalLM" in each or "LMHead" in each for each in declared)
+    lower = [str(each).lower() for each in declared]
+    generates = not declared or any("causallm" in each or "lmhead" in each for each in lower)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not generates:
         raise SparsityError(
             f"--sparsity-model {name} is a {', '.join(declared) or config.model_type}, not a "

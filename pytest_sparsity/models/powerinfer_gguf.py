@@ -170,6 +170,13 @@ def _reader(path: Path) -> Any:
                 return np.array([gguf.GGUF_MAGIC], dtype="<u4")
             return super()._get(offset, dtype, count, *args, **kwargs)
 
+        def _get_tensor_info_field(self, orig_offs: int) -> Any:
+            field = super()._get_tensor_info_field(orig_offs)
+            number = int(field.parts[4][0])
+            if number not in list(gguf.GGMLQuantizationType):
+                raise ValueError(f"its tensor {field.name} has the type {number}, which is none")
+            return field
+
     return Reader(path)
 
 

@@ -117,7 +117,9 @@ def terminal_tables(
             verdict.message, width, subsequent_indent="    ", break_on_hyphens=False
         )
     ]
-    return "\n\n".join(filter(None, [*blocks, "\n".join([*LEGEND, *remarks(results)]), "\n".join(lines)]))
+    return "\n\n".join(
+        filter(None, [*blocks, "\n".join([*LEGEND, *remarks(results)]), "\n".join(lines)])
+    )
 
 
 def remarks(results: Results) -> list[str]:

@@ -29,9 +29,9 @@ from pytest_sparsity.evaluation.tasks import Task
 from pytest_sparsity.files import default_cache, sha256_file
 from pytest_sparsity.methods.attach import Attached, sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
+from pytest_sparsity.methods.given.given import Given, check_given, read_given
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import PrefillPolicy
-from pytest_sparsity.methods.given.given import Given, check_given, read_given
 from pytest_sparsity.methods.registry import Method, by_name, find, takes_of, wants_of
 from pytest_sparsity.models import LanguageModel, load_model
 from pytest_sparsity.models.forward import check_head
@@ -101,15 +101,15 @@ class Bench:
     @property
     def notes(self) -> dict[str, str]:
         """What must be said of the settings' methods wherever their results are shown."""
-        notes = {
-            name: getattr(self.method(name), "note", "")
-            for name in self.settings.methods
-        }
+        notes = {name: getattr(self.method(name), "note", "") for name in self.settings.methods}
         if self.given is not None:
             for name in self.settings.methods:
                 if set(takes_of(self.method(name))) & self.given.fields:
                     notes[name] = " ".join(
-                        filter(None, [notes[name], f"takes {self.given.described} of {self.given.path}"])
+                        filter(
+                            None,
+                            [notes[name], f"takes {self.given.described} of {self.given.path}"],
+                        )
                     )
         return {name: note for name, note in notes.items() if note}
 

@@ -14,8 +14,8 @@ from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.budgets import Budgets
 from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, TRAINED, Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison, compare
-from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.record import Record, record_id
+from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.store import RecordStore
 from pytest_sparsity.sweep.verdict import Outcome, Verdict, judge
 

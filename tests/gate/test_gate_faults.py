@@ -38,8 +38,7 @@ def test_a_kernel_that_fails_in_some_round(project: Any, statement: str, message
 @pytest.mark.parametrize("clock", [BACKWARDS, "lambda: 5.0"])
 def test_a_clock_that_goes_backwards(project: Any, clock: str) -> None:
     project.each_call(
-        "import sys, time\n"
-        f"    if len(CALLS) > 500: sys.modules['__main__'].clock = {clock}"
+        f"import sys, time\n    if len(CALLS) > 500: sys.modules['__main__'].clock = {clock}"
     )
     stored = project.run(*STORE)
     stored.assert_outcomes(skipped=1)

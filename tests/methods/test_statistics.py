@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from pytest_sparsity.methods.gated import ACTIVATED
 from pytest_sparsity.methods.positions import observe
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE
 from pytest_sparsity.methods.statistics import Statistic, by_name, collect, register
+from pytest_sparsity.methods.stored import Store
 from pytest_sparsity.models.forward import run_documents
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -51,6 +53,21 @@ def test_all_statistics_are_summed_in_one_pass(tiny: Any, monkeypatch: pytest.Mo
             torch.testing.assert_close(summed.totals[place], expected[place].double().sum(0))
         assert summed.cost.tokens == 60
         assert summed.cost.seconds > 0
+
+
+def test_a_statistic_of_a_site_that_is_not_the_first_to_read_its_tensor(
+    tiny: Any, tmp_path: Path
+) -> None:
+    """The gate reads it before up does, and is not what is looked at: kept, and read again."""
+    statistic = summing("only_up", "up")
+    store = Store(tmp_path, "calibration")
+    made = collect(tiny, TEXTS, FIRST_TOKEN_DENSE, [statistic])["only_up"]
+    assert made.same_as == {f"{layer}.up": f"{layer}.up" for layer in range(3)}
+    store.keep_sums(statistic, made)
+    read = store.sums(statistic)
+    assert read is not None
+    assert list(read.totals) == list(made.totals)
+    assert torch.equal(read.totals["2.up"], made.totals["2.up"])
 
 
 def test_sites_that_read_one_tensor_share_its_sum(tiny: Any) -> None:

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from pytest_sparsity.methods.neurons.hot_set import (
     by_frequency,
     curve,
+    hot_blocks,
     hot_count,
     hot_mask,
+    hottest,
     rank_correlation,
     top_overlap,
 )
@@ -37,6 +39,30 @@ def test_a_dead_layer_has_no_hot_neuron() -> None:
 def test_equal_neurons_come_in_their_order() -> None:
     assert by_frequency(COUNTS).tolist() == [1, 3, 4, 5, 0, 2]
     assert hot_mask(COUNTS, 2).tolist() == [False, True, False, True, False, False]
+
+
+def test_the_hottest_of_a_model_are_those_of_all_layers() -> None:
+    found = hottest({3: torch.tensor([5, 1]), 4: torch.tensor([5, 9])}, 2)
+    assert {layer: mask.tolist() for layer, mask in found.items()} == {
+        3: [True, False],  # of equal ones the first
+        4: [False, True],
+    }
+
+
+@pytest.mark.parametrize(
+    ("capacity", "kept"),
+    [
+        (0, [[], []]),
+        (1, [[0], []]),
+        (2, [[], [0, 1]]),
+        (4, [[1, 2], [0, 1]]),
+        (7, [[0, 1, 2], [0, 1, 2, 3]]),
+    ],
+)
+def test_what_fits_is_placed_in_blocks_of_one_layer(capacity: int, kept: list[list[int]]) -> None:
+    counts = {0: torch.tensor([0, 4, 5]), 1: torch.tensor([6, 6, 1, 0])}
+    found = hot_blocks(counts, capacity, block=2)
+    assert [mask.nonzero().flatten().tolist() for mask in found.values()] == kept
 
 
 def test_curve() -> None:

@@ -10,20 +10,14 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.neurons.activity import calibrated_counts
-from pytest_sparsity.methods.neurons.methods import (
-    RECALLS,
-    ColdOnly,
-    ColdSkip,
-    ColdSkipOracle,
-    HotOnly,
-    RandomNeurons,
-)
+from pytest_sparsity.methods.neurons.cold_skip import RECALLS, ColdSkip, ColdSkipOracle
+from pytest_sparsity.methods.neurons.fixed import ColdOnly, HotOnly, RandomNeurons
 from pytest_sparsity.methods.neurons.quality import selection_quality
 from pytest_sparsity.methods.neurons.selectors import FixedNeurons
 from pytest_sparsity.methods.neurons.training import PredictorRecipe
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
-from pytest_sparsity.methods.registry import by_name, wants_of
+from pytest_sparsity.methods.registry import by_name, find, wants_of
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.divergence import kl
 from pytest_sparsity.models.forward import hidden_states, log_softmax, logits
@@ -32,6 +26,13 @@ Calibrators = Callable[..., Calibrator]
 NO_DENSE = PrefillPolicy("none")
 QUICK = PredictorRecipe(epochs=20, batch=32)
 FOUR: tuple[Any, ...] = (HotOnly(), ColdOnly(), RandomNeurons(), ColdSkipOracle())
+SCOPED: tuple[Any, ...] = (
+    HotOnly("model"),
+    HotOnly("capacity"),
+    ColdOnly("model"),
+    ColdOnly("capacity"),
+    RandomNeurons(scope="model"),
+)
 MODELS = ["model", "relu_model", "opt_model"]
 
 
@@ -112,6 +113,53 @@ def test_the_experiments_keep_the_same_number(
         layer = name.partition(".")[0]
         assert dropped / seen == plan.target(f"{layer}.down")
     assert plan.exact
+
+
+@pytest.mark.parametrize("method", SCOPED, ids=lambda method: method.name)
+def test_sets_of_the_whole_model_keep_the_mean_share(
+    any_model: LanguageModel, calibrator: Calibrators, method: Any
+) -> None:
+    plan = method.plan(calibrator(any_model), 0.5)
+    masks = list(_masks(plan).values())
+    whole = torch.cat(masks)
+    kept, total = int(whole.sum()), len(whole)
+    if "capacity" not in method.name:
+        assert kept == total - total // 2
+    elif "hot" in method.name:  # whole blocks only, and here a layer is one
+        assert kept % len(masks[0]) == 0
+        assert kept <= total - total // 2
+    for name, mask in _masks(plan).items():
+        assert plan.target(name) == 1 - int(mask.sum()) / len(mask)
+
+
+def test_the_hottest_of_the_whole_model_are_hotter_than_all_others(
+    model: LanguageModel, calibrator: Calibrators
+) -> None:
+    made = calibrator()
+    whole = calibrated_counts(made).whole
+    hot = torch.cat(list(_masks(HotOnly("model").plan(made, 0.75)).values()))
+    cold = torch.cat(list(_masks(ColdOnly("model").plan(made, 0.25)).values()))
+    assert int(whole[hot].min()) >= int(whole[~hot].max())
+    assert torch.equal(hot, ~cold)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hot_only:layers", "hot_only:layers: what stands behind the colon is model, capacity or"),
+        ("random_neurons:natural", "random_neurons:natural: what stands behind the colon is model"),
+        ("hot_only:", "'hot_only:' is unknown; known are dense, teal"),
+        ("teal:model", "'teal:model' is unknown"),
+    ],
+)
+def test_a_scope_that_there_is_not(name: str, message: str) -> None:
+    with pytest.raises(SparsityError, match=message):
+        find(by_name(), name)
+
+
+def test_a_hot_set_that_is_not_given(calibrator: Calibrators) -> None:
+    with pytest.raises(SparsityError, match=r"name a \*.gpuidx with --sparsity-predictors"):
+        find(by_name(), "hot_only:natural").plan(calibrator(), 0.0)
 
 
 @pytest.mark.parametrize("method", FOUR, ids=lambda method: method.name)
@@ -281,9 +329,9 @@ def test_plans_are_compared_in_one_pass_at_the_same_positions_only(
         selection_quality(model, plans, documents)
 
 
-def test_quality_is_of_exact_choices_only(
+def test_quality_is_of_choices_of_neurons_only(
     model: LanguageModel, calibrator: Calibrators, documents: list[torch.Tensor]
 ) -> None:
     teal = by_name()["teal"].plan(calibrator(), 0.5)
-    with pytest.raises(ValueError, match="teal does not keep exact numbers"):
+    with pytest.raises(ValueError, match="teal does not choose neurons"):
         selection_quality(model, [teal], documents)

@@ -9,8 +9,8 @@ import torch
 
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.neurons import methods, training
-from pytest_sparsity.methods.neurons.methods import ColdSkip
+from pytest_sparsity.methods.neurons import cold_skip, training
+from pytest_sparsity.methods.neurons.cold_skip import ColdSkip
 from pytest_sparsity.methods.neurons.predictor import Predictor
 from pytest_sparsity.methods.neurons.training import (
     PredictorRecipe,
@@ -113,7 +113,7 @@ def test_other_training_code_has_other_predictors(
     code = tmp_path / "training.py"
     for text in ("first", "second", "first"):
         code.write_text(text)
-        monkeypatch.setattr(methods, "_PREDICTING", (code,))
+        monkeypatch.setattr(cold_skip, "_PREDICTING", (code,))
         calibrator = Calibrator(model, documents, FIRST_TOKEN_DENSE, tmp_path)
         ColdSkip(QUICK).predictor(calibrator)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2

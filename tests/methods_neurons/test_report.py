@@ -11,7 +11,7 @@ import torch
 from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.neurons.activity import calibrated_counts, count_neurons
-from pytest_sparsity.methods.neurons.methods import HotOnly
+from pytest_sparsity.methods.neurons.fixed import HotOnly
 from pytest_sparsity.methods.neurons.quality import selection_quality
 from pytest_sparsity.methods.neurons.report import (
     CURVE,

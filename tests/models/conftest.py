@@ -1,13 +1,17 @@
-"""A stand-in for pip, run as the real one is, and a GGUF file made from the tiny model."""
+"""A stand-in for pip, run as the real one is, GGUF files, and Falcons beside the small models."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -142,6 +146,68 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+@pytest.fixture(scope="session")
+def engine_files() -> ModuleType:
+    """The module of that name in this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(
+        "engine_files", Path(__file__).with_name("engine_files.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def small_model(small_model: Callable[..., Any]) -> Callable[..., Any]:
+    """The small models of all tests, and Falcons of the old and the new decoder."""
+    import torch
+    import transformers
+
+    from pytest_sparsity.models import LanguageModel
+    from pytest_sparsity.models.backbone import find_sites, use_linear_layers
+    from pytest_sparsity.models.tiny import tensors_hash
+
+    def make(family: str, **changes: Any) -> Any:
+        if not family.startswith("falcon"):
+            return small_model(family, **changes)
+        settings: dict[str, Any] = {
+            "vocab_size": 257,
+            "hidden_size": 32,
+            "ffn_hidden_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "num_kv_heads": 1,
+            "max_position_embeddings": 512,
+            "new_decoder_architecture": family == "falcon_grouped",
+            "bos_token_id": 256,
+            "eos_token_id": 256,
+            "attn_implementation": "sdpa",
+        }
+        config = transformers.FalconConfig(**{**settings, **changes})
+        torch.manual_seed(7)
+        model: Any = transformers.AutoModelForCausalLM.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                noise = torch.randn(parameter.shape)
+                few = 0.3 if parameter.ndim == 1 else parameter.shape[1] ** -0.5
+                parameter.copy_((parameter if parameter.ndim == 1 else 0) + few * noise)
+        use_linear_layers(model)
+        model.eval().requires_grad_(False)
+        return LanguageModel(
+            name=f"small-{family}",
+            source=f"small-{family}",
+            model=model,
+            tokenizer=tiny_tokenizer(),
+            weights_hash=tensors_hash(model),
+            dtype=torch.float32,
+            sites=find_sites(model),
+        )
+
+    return make
 
 
 def _tiny_seed() -> int:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 
+from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibration import magnitude_quantiles
 from pytest_sparsity.methods.plan import Plan, Threshold
@@ -37,6 +38,8 @@ FAMILIES = {
     "gemma3": GATED,
     "arcee": PLAIN,
     "opt": PLAIN,
+    "falcon": FUSED,
+    "falcon_grouped": FUSED,
     "gpt_neox": FUSED,
     "gpt2": FUSED,
 }
@@ -80,7 +83,8 @@ def test_every_matrix_of_the_blocks_is_one_site(family: str, small_model: Any) -
     assert all(type(site.module) is torch.nn.Linear for site in model.sites)
     shapes = {site.kind: tuple(site.module.weight.shape) for site in model.sites}
     assert shapes["up"] == shapes["down"][::-1] == (48, 32)
-    assert shapes.get("qkv", (96, 32)) == (96, 32)
+    rows = 64 if family.startswith("falcon") else 96  # its heads share a key and a value
+    assert shapes.get("qkv", (rows, 32)) == (rows, 32)
     biased = {site.kind for site in model.sites if site.module.bias is not None}
     whole = {"opt": set(PLAIN), "gpt_neox": set(FUSED), "gpt2": set(FUSED), "qwen2": {*"qkv"}}
     assert biased == whole.get(family, set())
@@ -141,7 +145,8 @@ def test_a_sparse_layer_multiplies_what_is_kept(family: str, small_model: Any) -
     def watch(name: str) -> Callable[..., None]:
         def hook(_: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             width = args[0].shape[-1]
-            seen[name] = args[0].reshape(-1, width), output.reshape(len(TEXT), -1)
+            # Falcon adds to what down gives, in place.
+            seen[name] = args[0].reshape(-1, width), output.reshape(len(TEXT), -1).clone()
 
         return hook
 
@@ -277,6 +282,34 @@ def test_opt_with_norms_behind_and_projections_maps_too(small_model: Any) -> Non
     with sparsify(model, quantile_plan(model, 0.5)):
         assert not torch.equal(logits(model), dense)
     assert torch.equal(logits(model), dense)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_falcon_computes_the_same_with_linear_layers(bias: bool) -> None:
+    config = transformers.FalconConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=257, bias=bias
+    )
+    model: Any = transformers.AutoModelForCausalLM.from_config(config).eval()
+    model.requires_grad_(False)
+    own = dict(model.named_parameters())
+    kinds = {type(m).__name__ for m in model.modules() if isinstance(m, torch.nn.Linear)}
+    assert kinds == {"FalconLinear", "Linear"}  # else there is nothing to exchange any more
+    with torch.inference_mode():
+        expected = model(TEXT[None]).logits
+        use_linear_layers(model)
+        found = model(TEXT[None]).logits
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert all(parameter is own[name] for name, parameter in model.named_parameters())
+    assert {type(site.module) for site in find_sites(model)} == {torch.nn.Linear}
+
+
+def test_positions_of_alibi_are_one_sentence() -> None:
+    config = transformers.FalconConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=257, alibi=True
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with pytest.raises(SparsityError, match=r"FalconForCausalLM .*: its positions are .*; use a"):
+        find_sites(model)
 
 
 def test_gpt2_computes_the_same_with_linear_layers() -> None:

@@ -10,6 +10,7 @@ from pytest_sparsity.stats import Interval
 from pytest_sparsity.sweep.budgets import Budget
 from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, OFF, SPON_SETTINGS, Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison
+from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.verdict import Verdict, judge
 
 TASKS = (
@@ -61,8 +62,9 @@ class FakeSweep:
                 found.append(self.greedy(configuration))
         return found
 
-    def achieved(self, grid: Iterable[Configuration]) -> dict[Configuration, float]:
-        return {c: c.level - 0.002 if c.level else 0.0 for c in grid}
+    def achieved(self, grid: Iterable[Configuration]) -> dict[Configuration, Skipped]:
+        shares = {c: c.level - 0.002 if c.level else 0.0 for c in grid}
+        return {c: Skipped(share, share) for c, share in shares.items()}
 
     def perplexity(self, configuration: Configuration, corpus: str) -> list[Verdict]:
         cell, n = Cell(configuration, f"perplexity:{corpus}"), 64

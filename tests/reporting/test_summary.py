@@ -49,6 +49,8 @@ def test_json_holds_every_verdict(fake) -> None:
         "spon": "off",
         "weights": "loaded",
         "achieved": 0.498,
+        "net": 0.498,
+        "neurons": None,
     }
     (entry,) = (
         m

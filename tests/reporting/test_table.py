@@ -10,6 +10,7 @@ from pytest_sparsity.reporting.table import Column, Table, escape, problems, tab
 from pytest_sparsity.stats import Interval
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison
+from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.verdict import Outcome, judge
 
 
@@ -72,6 +73,23 @@ def test_fits_the_terminal_whole(fake) -> None:
     assert max(map(len, text.splitlines())) <= 100
     for word in (*fake.tasks, "austen", "factbook", "recovery", "teal-0.40-mean_residual"):
         assert word in text
+
+
+def test_what_predictors_read_is_taken_off_in_a_column_of_its_own(fake) -> None:
+    grid = fake.grid("tiny", methods=("powerinfer", "hot_only"), levels=(0.5,), spon=("off",))
+    skipped = {grid[1]: Skipped(0.331, 0.294, 0.497), grid[2]: Skipped(0.333, 0.333, 0.5)}
+    text = terminal_tables(
+        fake.verdicts(grid, tasks=()), skipped, {"hot_only": "takes their hot set"}
+    )
+    (header,) = {line.split("perplexity")[0] for line in text.splitlines() if "zeroed" in line}
+    assert header.split() == ["configuration", "neurons", "zeroed", "net"]
+    (row,) = {tuple(line.split()[:7]) for line in text.splitlines() if "33.1 %" in line}
+    assert row == ("powerinfer-0.50", "49.7", "%", "33.1", "%", "29.4", "%")
+    assert "Net: weights zeroed, less those read to decide which (predictors)." in text
+    assert "hot_only: takes their hot set." in text
+    plain = terminal_tables(fake.verdicts(grid, tasks=()), {grid[2]: skipped[grid[2]]})
+    assert "net" not in plain
+    assert "Net:" not in plain
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])

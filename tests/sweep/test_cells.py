@@ -22,6 +22,10 @@ from pytest_sparsity.sweep.cell import Cell, Configuration, level_text
         (Configuration("m", weights="int4"), "m-int4-dense"),
         (Configuration("m", "teal", 0.5, "trained", "int4"), "m-int4-teal-0.50-spon"),
         (Configuration("m", "teal", 0.5, weights="wanda-2:4"), "m-wanda-2:4-teal-0.50"),
+        (Configuration("m", "hot_only:model", 0.5), "m-hot_only:model-0.50"),
+        (Configuration("m", "powerinfer:natural"), "m-powerinfer:natural"),
+        (Configuration("m", "powerinfer:-1", 0.0, "trained"), "m-powerinfer:-1-spon"),
+        (Configuration("m", "exact_zeros"), "m-exact_zeros"),
     ],
 )
 def test_configuration_id(configuration, id):
@@ -71,6 +75,18 @@ def test_grid_of_weights(settings):
         *("m-teal-0.50", "m-teal-0.50-spon"),
     ]
     assert grid.default_configuration(settings, "m").id == "m-int4-teal-0.50"
+
+
+def test_a_method_with_a_cut_of_its_own_is_measured_once(settings):
+    settings = replace(settings, methods=("powerinfer:natural", "exact_zeros", "powerinfer"))
+    assert [c.id for c in grid.configurations(settings, ["m"]) if c.spon == "off"] == [
+        "m-dense",
+        "m-powerinfer:natural",
+        "m-exact_zeros",
+        "m-powerinfer-0.40",
+        "m-powerinfer-0.50",
+    ]
+    assert grid.default_configuration(settings, "m").id == "m-powerinfer:natural"
 
 
 def test_grid_order(settings):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.methods.neurons.methods import RandomNeurons
+from pytest_sparsity.methods.neurons.fixed import RandomNeurons
 from pytest_sparsity.sweep import measuring
 from pytest_sparsity.sweep.budgets import Budget, Budgets
 from pytest_sparsity.sweep.cell import Cell, Configuration
@@ -97,7 +97,9 @@ def test_summary_measures_nothing(session, measurements):
         *("perplexity:austen", "kl:austen", "agreement:austen"),
         "perplexity:austen",
     ]
-    assert session.achieved([CELL]) == {SPARSE: pytest.approx(0.5, abs=0.03)}
+    skipped = session.achieved([CELL])[SPARSE]
+    assert skipped.weights == pytest.approx(0.5, abs=0.03)
+    assert (skipped.net, skipped.neurons) == (skipped.weights, None)
     assert measurements == []
 
 

@@ -121,7 +121,7 @@ def check_given(given: Given, model: LanguageModel) -> None:
                 f"has {_DESCRIBED[name]} for {count} layers, and {model.name} has {layers}",
             )
     predictors = given.predictors.layers if given.predictors else {}
-    for layer, (first, second) in predictors.items():
+    for layer, (first, _) in predictors.items():
         read, wanted = first.shape[1], widths[f"{layer}.up"]
         if read != wanted:
             raise _other_model(

@@ -23,7 +23,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 #: How a file begins that git left where Git LFS should have put the real one.
 _POINTER = b"version https://git-lfs"
 
-_FOREIGN = re.compile(r"Unsupported (?:global|operand|class)\S*:? (?:GLOBAL )?([\w.]+)")
+_FOREIGN = re.compile(r"Unsupported (?:global|class)\S* (?:GLOBAL )?([A-Za-z_][\w.]*)")
 
 _AGAIN = "it may be damaged or cut off: copy or download it again"
 

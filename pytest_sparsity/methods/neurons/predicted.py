@@ -149,7 +149,9 @@ class PowerInfer:
                 all neurons or none.
         """
         found = self.predictor(calibrator)
-        layers = {number: layer.to(calibrator.model.device) for number, layer in found.layers.items()}
+        layers = {
+            number: layer.to(calibrator.model.device) for number, layer in found.layers.items()
+        }
         tensors = {f"{n}.{part}": getattr(p, part) for n, p in layers.items() for part in _PARTS}
         counted = calibrator.collected(
             counting(
@@ -160,7 +162,7 @@ class PowerInfer:
             calibrator.learning_text()[1],
         )
         if self._threshold is None:
-            return cut_at_share(counted, level)
+            return _reached(cut_at_share(counted, level), level, calibrator.model.name)
         value = found.threshold if self._threshold == NATURAL else self._threshold
         cut = cut_at_value(counted, float(value or 0.0))
         if cut.share in (0, 1):
@@ -183,7 +185,9 @@ class PowerInfer:
         cut = self.cut(calibrator, level)
 
         def selector(layer: int, skips: tuple[str, ...]) -> NeuronSelector:
-            return ScoredNeurons(cut.value, found.layers[layer].to(model.device), skips, found.reads)
+            return ScoredNeurons(
+                cut.value, found.layers[layer].to(model.device), skips, found.reads
+            )
 
         return neuron_plan(
             self.name, calibrator, level, _selectors(calibrator, selector), cut.shares, _cost(found)
@@ -237,6 +241,19 @@ class DejaVu:
 
 
 _PARTS = ("first", "second")
+#: How far a calibrated share may be from its level; what a sweep checks as well.
+_NEAR = 0.02
+
+
+def _reached(cut: Cut, level: float, model: str) -> Cut:
+    """The cut, which must be near the level: it is not where most scores are equal."""
+    if abs(cut.share - level) > _NEAR:
+        raise SparsityError(
+            f"method {POWERINFER}: the nearest threshold skips {100 * cut.share:.3g} % of the neurons "
+            f"of {model} where {100 * level:g} % was asked for, since so many of their scores are "
+            "equal; the predictors are damaged, or not of this model"
+        )
+    return cut
 
 
 def _selectors(

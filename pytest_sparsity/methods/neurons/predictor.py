@@ -44,9 +44,7 @@ class LayerPredictor:
     def to(self, device: torch.device) -> LayerPredictor:
         """The same on another device."""
         bias = None if self.bias is None else self.bias.to(device)
-        return replace(
-            self, first=self.first.to(device), second=self.second.to(device), bias=bias
-        )
+        return replace(self, first=self.first.to(device), second=self.second.to(device), bias=bias)
 
     @property
     def weights(self) -> int:

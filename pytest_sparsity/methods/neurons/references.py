@@ -79,15 +79,16 @@ class Contribution:
             calibrator.tokens,
         )
         cut = cut_at_share(counted, level)
+        value, shares = cut.value, cut.shares
+        if value <= 0:  # what contributes nothing is skipped in any case, see Plan.plateau
+            value, shares = 0.0, dict.fromkeys(cut.shares, level)
         return neuron_plan(
             self.name,
             calibrator,
             level,
             {
-                site.name: ContributingNeurons(
-                    max(cut.value, 0.0), norms[site.layer], skipped_kinds(model, site)
-                )
+                site.name: ContributingNeurons(value, norms[site.layer], skipped_kinds(model, site))
                 for site in down_sites(model).values()
             },
-            cut.shares,
+            shares,
         )

@@ -74,7 +74,9 @@ def cut_at_share(counted: Summed, level: float) -> Cut:
     if level in (0, 1):
         return _cut(counted, _BUCKETS if level else 0, math.inf if level else -math.inf)
     counts = torch.stack(list(counted.totals.values())).sum(0)
-    below = torch.cat([counts.new_zeros(1), counts.cumsum(0)])  # each bucket's lower edge, [2^18 + 1]
+    below = torch.cat(
+        [counts.new_zeros(1), counts.cumsum(0)]
+    )  # each bucket's lower edge, [2^18 + 1]
     wanted = level * float(below[-1])
     reached = max(1, int(torch.searchsorted(below.double(), wanted)))
     nearest = min((reached - 1, reached), key=lambda b: abs(float(below[b]) - wanted))

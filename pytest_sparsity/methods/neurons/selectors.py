@@ -142,10 +142,10 @@ class NonzeroNeurons:
 
 @dataclass(frozen=True, eq=False)
 class ContributingNeurons:
-    """The neurons that contribute more than a value that all layers share, as if it were known.
+    """The neurons that contribute at least a value that all layers share, as if it were known.
 
     Attributes:
-        value: neurons with |h_j| ||d_j|| at or below it are skipped.
+        value: neurons with |h_j| ||d_j|| below it are skipped, and those that contribute nothing.
         norms: Euclidean norms of down's columns, float32 [I].
         skips: see :class:`~..plan.NeuronSelector`.
     """
@@ -157,7 +157,8 @@ class ContributingNeurons:
 
     def keeps(self, read: torch.Tensor) -> torch.Tensor:
         """Boolean [..., I] for h [..., I]."""
-        return ~(contribution(read.detach(), self.norms) <= self.value)
+        found = contribution(read.detach(), self.norms)
+        return ~(found < self.value) & (found != 0)
 
 
 def even_draw(h: torch.Tensor, seed: int) -> torch.Tensor:

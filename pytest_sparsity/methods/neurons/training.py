@@ -193,12 +193,8 @@ def _train_layer(
     second = 0.1 * torch.randn(neurons, rank, generator=generator) / rank**0.5
     often = train.active.float().mean(0).clamp(1e-3, 1 - 1e-3)
     weight = (1 - often.mean()) / often.mean()
-    layer = LayerPredictor(
-        first.to(device).requires_grad_(),
-        second.to(device).requires_grad_(),
-        (torch.logit(often) + weight.log()).requires_grad_(),
-    )
-    parameters = [layer.first, layer.second, layer.bias]
+    parameters = [first.to(device), second.to(device), torch.logit(often) + weight.log()]
+    layer = LayerPredictor(*(parameter.requires_grad_() for parameter in parameters))
     optimiser = torch.optim.AdamW(parameters, lr=recipe.rate, weight_decay=recipe.decay)
     steps = recipe.epochs * max(1, len(train.x) // recipe.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

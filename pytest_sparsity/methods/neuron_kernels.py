@@ -1,0 +1,439 @@
+"""Kernels that compute an MLP over the neurons that a token keeps, for the steps of decoding.
+
+Where a plan's selector of neurons decides before they are computed, a decoding step need not read
+the weights of the others: the op ``hot_cold_mlp`` takes the list of those that are kept.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.kernels.unchecked import unchecked
+from pytest_sparsity.methods.decoding import AUTO, NONE, Exchanged, named, usable
+from pytest_sparsity.methods.exact import dropped_count
+from pytest_sparsity.methods.plan import HIDDEN, INPUT, RESIDUAL, NeuronSelector, Plan
+from pytest_sparsity.methods.positions import DenseRows
+from pytest_sparsity.methods.reads import NeuronReads
+from pytest_sparsity.models import LanguageModel, Site
+from pytest_sparsity.reference.activation import ACTIVATIONS
+from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs, error_bound, hot_cold_mlp
+from pytest_sparsity.reference.operands import DTYPES
+from pytest_sparsity.reference.precision import Precision, output_bound, tolerance_used
+
+#: Told of every step of a layer: its ``down`` site, how many neurons it skipped, and of how many.
+Count = Callable[[str, int, int], None]
+
+_OP = "hot_cold_mlp"
+#: What a proof looks at: so many rows, each a quarter as large as the one before, so that a
+#: threshold anywhere near zero shows, and so many neurons.
+_ROWS, _NEURONS = 8, 64
+
+#: How much faster than dense a kernel must be in its trial: what is left pays for the hooks that
+#: tell decoding steps.
+MARGIN = 1.05
+#: A trial runs through layers of so many bytes, more than caches hold, as decoding does,
+_BYTES = 128 << 20
+#: until so many seconds or rounds are over.
+_SECONDS, _ROUNDS = 0.2, 30
+#: What trials of this process found, by what they depend on.
+_TRIED: dict[tuple[object, ...], Kernel | None] = {}
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Mlp:
+    """One layer's MLP, proven to be the op, and who decides about its neurons.
+
+    Attributes:
+        names: its sites, ``down`` last.
+        block: the module that computes it, from one tensor.
+        up: [I, K].
+        gate: [I, K] or None.
+        down: [N, I].
+        bias: [N] or None, added to the result: ``down``'s own, or what a plan puts in its place.
+        activation: one of ``reference.activation.ACTIVATIONS``.
+        selector: of its neurons.
+        fixed: bool [I] if they are the same at every token, else None.
+        kept: how many neurons a token keeps, as the plan has it.
+    """
+
+    names: tuple[str, ...]
+    block: nn.Module
+    up: Tensor
+    gate: Tensor | None
+    down: Tensor
+    bias: Tensor | None
+    activation: str
+    selector: NeuronSelector
+    fixed: Tensor | None
+    kept: int
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Equal for layers of which one takes as long as another."""
+        shapes = tuple(self.up.shape), self.gate is None, tuple(self.down.shape)
+        own = self.selector
+        decides = type(own), own.reads, getattr(own, "weights", 0), self.fixed is None
+        return type(self.block), shapes, self.up.dtype, self.up.device, decides, self.activation
+
+    @property
+    def bytes(self) -> int:
+        """Of its weights."""
+        matrices = 2 if self.gate is None else 3
+        return matrices * self.up.numel() * self.up.element_size()
+
+
+class KernelMlp:
+    """An MLP as a kernel for one row; columns of ``down`` are copied to be contiguous.
+
+    Attributes:
+        mlp: what it computes.
+        kernel: with what.
+    """
+
+    def __init__(self, mlp: Mlp, kernel: Kernel) -> None:
+        self.mlp = mlp
+        self.kernel = kernel
+        self.fixed = None if mlp.fixed is None else listed(mlp.fixed)
+        self._call = unchecked(kernel)
+        self._operands = {
+            "up": mlp.up,
+            "down": mlp.down.t().contiguous().t(),
+            "hot": 0,
+            "activation": mlp.activation,
+            "gate": mlp.gate,
+        }
+
+    def __call__(self, x: Tensor, kept: Tensor) -> Tensor:
+        """[1, N] for x [1, K] over the neurons ``kept``, int32, ascending."""
+        y = self._call(x=x, cold=kept, **self._operands)
+        return y if self.mlp.bias is None else y.add_(self.mlp.bias)
+
+    def kept(self, read: Tensor) -> Tensor:
+        """The neurons that a token keeps, int32, from what the selector reads, [..., width]."""
+        if self.fixed is not None:
+            return self.fixed
+        # Kernels do not check their operands: another number of neurons must not reach them.
+        return listed(self.mlp.selector.keeps(read).reshape(self.mlp.up.shape[0]))
+
+
+class KernelMlps:
+    """MLPs that run kernels in decoding steps of one row, and are masked in all other passes.
+
+    Args:
+        dense: tells which forward passes are decoding steps.
+        reads: gives what selectors read.
+        count: told of every step.
+    """
+
+    def __init__(self, dense: DenseRows, reads: NeuronReads, count: Count) -> None:
+        self._dense = dense
+        self._reads = reads
+        self._count = count
+        self._exchanged = Exchanged()
+
+    def install(self, each: KernelMlp) -> None:
+        """Exchange the ``forward`` of the module that computes it."""
+        block = each.mlp.block
+        self._exchanged.put(block, self._forward(each, block.forward))
+
+    def remove(self) -> None:
+        """Give the modules their own ``forward`` back."""
+        self._exchanged.give_back()
+
+    def _forward(self, each: KernelMlp, masked: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        dense, reads, count = self._dense, self._reads, self._count
+        neurons, channels = each.mlp.up.shape
+        dtype, down = each.mlp.up.dtype, each.mlp.names[-1]
+        from_input = each.mlp.selector.reads == INPUT
+
+        def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if (
+                not dense.decoding
+                or x.numel() != channels
+                or x.requires_grad
+                or x.dtype != dtype
+                or args
+                or kwargs
+            ):
+                return masked(x, *args, **kwargs)
+            kept = each.kept(x if from_input else reads.take(down, x))
+            count(down, neurons - len(kept), neurons)
+            return each(x.reshape(1, channels), kept).view(*x.shape[:-1], -1)
+
+        return forward
+
+
+def kernel_mlps(
+    model: LanguageModel, plan: Plan, kernels: str, biases: Mapping[str, Tensor]
+) -> list[KernelMlp]:
+    """Which MLPs run which kernel; those that are left out are masked in all passes.
+
+    A layer can if its selector decides before the neurons are computed (``INPUT``, ``RESIDUAL``,
+    or a fixed ``mask``), and one module is shown, on random rows, to compute what the op defines
+    and nothing else: without biases of gate and up, without hooks inside it.
+
+    Args:
+        model: no hooks of the plan are on it.
+        plan: its ``neurons``.
+        kernels: ``"none"``, a name in the registry for every such layer, or ``"auto"``: the
+            kernel that is fastest in a trial, if it beats the dense module.
+        biases: by site, in place of the layer's own.
+
+    Raises:
+        SparsityError: there is no such kernel, or it cannot run here or on this model.
+    """
+    sites = {site.name: site for site in model.sites}
+    able = [sites[down] for down, own in plan.neurons.items() if _decides_ahead(own)]
+    if kernels == NONE or not able:
+        return []
+    weight = able[0].module.weight
+    choice = usable(_OP, weight) if kernels == AUTO else [named(_OP, kernels, weight)]
+    kinds: dict[tuple[object, ...], list[Mlp]] = {}
+    for down in able if choice else ():
+        if (mlp := _mlp(model, sites, down, plan, biases)) is not None:
+            kinds.setdefault(mlp.kind, []).append(mlp)
+    found = []
+    for alike in kinds.values():
+        kernel = fastest(alike, choice) if kernels == AUTO else choice[0]
+        if kernel is not None:
+            computed = (KernelMlp(mlp, kernel) for mlp in alike)
+            found += [each for each in computed if _agrees(each)]
+    return found
+
+
+def listed(keep: Tensor) -> Tensor:
+    """The places where ``keep`` [I] is true: int32, ascending."""
+    if keep.device.type != "cpu":
+        return keep.nonzero().squeeze(1).int()
+    # A third of the time of torch's, which is as long as a small layer's kernel.
+    return torch.from_numpy(numpy.flatnonzero(keep.numpy()).astype(numpy.int32))
+
+
+# --- what can be computed so
+
+
+def _decides_ahead(selector: NeuronSelector) -> bool:
+    return selector.reads in (INPUT, RESIDUAL) or getattr(selector, "mask", None) is not None
+
+
+def _mlp(
+    model: LanguageModel,
+    sites: Mapping[str, Site],
+    down: Site,
+    plan: Plan,
+    biases: Mapping[str, Tensor],
+) -> Mlp | None:
+    """The MLP of a ``down`` site; None if a kernel would compute something else."""
+    names = [f"{down.layer}.{kind}" for kind in ("gate", "up", "down")]
+    own = {site.kind: site for name in names if (site := sites.get(name)) is not None}
+    if "up" not in own:
+        return None
+    before = [site for kind, site in own.items() if kind != "down"]
+    for site in before:
+        if site.name in plan.selectors or site.name in biases or site.module.bias is not None:
+            return None
+    block = model.block_of(list(own.values()))
+    if not _holds_only(block, [site.module for site in own.values()]):
+        return None
+    selector, neurons = plan.neurons[down.name], down.module.in_features
+    mask = getattr(selector, "mask", None) if selector.reads == HIDDEN else None
+    if selector.reads == HIDDEN and not _is_fixed(selector, mask, down.module):
+        return None
+    gate = own["gate"].module.weight.detach() if "gate" in own else None
+    up = own["up"].module.weight.detach()
+    activation = _activation(block, down.module, up, gate)
+    if activation is None:
+        return None
+    bias = biases.get(down.name, down.module.bias)
+    return Mlp(
+        names=tuple(site.name for site in own.values()),
+        block=block,
+        up=up,
+        gate=gate,
+        down=down.module.weight.detach(),
+        bias=None if bias is None else bias.detach(),
+        activation=activation,
+        selector=selector,
+        fixed=mask,
+        kept=neurons - dropped_count(plan.target(down.name), neurons),
+    )
+
+
+def _holds_only(block: nn.Module, layers: Sequence[nn.Linear]) -> bool:
+    """Whether a module has these layers' parameters alone, and no hooks that a kernel passes by."""
+    inside = [module for module in block.modules() if module is not block]
+    if any(module._forward_hooks or module._forward_pre_hooks for module in inside):
+        return False
+    theirs = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    if {id(parameter) for parameter in block.parameters()} != theirs:
+        return False
+    weight = layers[0].weight
+    if any((w.dtype, w.device) != (weight.dtype, weight.device) for w in block.parameters()):
+        return False
+    try:
+        inspect.signature(block.forward).bind(weight)
+    except TypeError:  # more than one tensor
+        return False
+    return weight.dtype in DTYPES and not block.training
+
+
+def _is_fixed(selector: NeuronSelector, mask: Any, down: nn.Linear) -> bool:
+    """Whether a selector that reads the neurons keeps those of ``mask``, whatever they are."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.ndim != 1:
+        return False
+    h = _random(3, down.in_features).to(down.weight)
+    h[-1] = 0
+    return mask.shape[0] == h.shape[1] and torch.equal(selector.keeps(h), mask.expand(h.shape))
+
+
+def _activation(block: nn.Module, down: nn.Linear, up: Tensor, gate: Tensor | None) -> str | None:
+    """The activation with which a module computes the op; None if there is none.
+
+    Shown over some neurons, drawn by lot, on rows of many sizes.
+    """
+    x, some = _probe(up)
+    keep = torch.zeros(up.shape[0], dtype=torch.bool, device=x.device)
+    keep[some.long()] = True
+
+    def mask(layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (torch.where(keep, args[0], 0),)
+
+    handle = down.register_forward_pre_hook(mask)
+    try:
+        with torch.no_grad():
+            found: Any = block.forward(x[None])
+    finally:
+        handle.remove()
+    if not isinstance(found, Tensor) or found.shape != (1, _ROWS, down.out_features):
+        return None
+    own = Precision(x.dtype, torch.float32, x.dtype)
+    columns = down.weight.detach()
+    for activation in ACTIVATIONS:
+        if _is_right(found[0], up, gate, columns, down.bias, activation, own):
+            return activation
+    return None
+
+
+def _agrees(each: KernelMlp) -> bool:
+    """Whether a kernel gives what the module does, over the same neurons and rows."""
+    mlp = each.mlp
+    x, some = _probe(mlp.up)
+    found = torch.cat([each(row[None], some) for row in x])
+    precision = each.kernel.precision(x.dtype)
+    return _is_right(found, mlp.up, mlp.gate, mlp.down, mlp.bias, mlp.activation, precision)
+
+
+def _probe(up: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [rows, K], and some neurons, int32, ascending: the same ones for the same shape."""
+    x = _random(_ROWS, up.shape[1]) * 4.0 ** (1 - torch.arange(_ROWS))[:, None]
+    lot = torch.Generator().manual_seed(1)
+    some = torch.randperm(up.shape[0], generator=lot)[:_NEURONS].sort().values
+    return x.to(up), some.to(up.device, torch.int32)
+
+
+def _is_right(
+    found: Tensor,
+    up: Tensor,
+    gate: Tensor | None,
+    down: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    precision: Precision,
+) -> bool:
+    """Whether the result of a :func:`_probe` is within the op's error bound in all places."""
+    x, some = _probe(up)
+    # Weights of other neurons do not matter: those that were drawn are all that are left here.
+    inputs = HotColdMlpInputs(
+        x=x,
+        up=up[some],
+        down=down[:, some],
+        hot=len(some),
+        cold=some[:0],
+        activation=activation,
+        gate=None if gate is None else gate[some],
+    )
+    reference, bound = hot_cold_mlp(inputs), error_bound(inputs, precision)
+    if bias is not None:
+        reference = reference + bias.double()
+        bound = bound + output_bound(reference, x.dtype)
+    right = tolerance_used(found, reference, bound) <= 1
+    return bool((right & bound.isfinite()).all())
+
+
+def _random(rows: int, width: int) -> Tensor:
+    return torch.randn(rows, width, generator=torch.Generator().manual_seed(0))
+
+
+# --- what is worth it
+
+
+def fastest(alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> Kernel | None:
+    """The kernel that is fastest on layers of one kind, if it beats the dense module.
+
+    A table of times as :mod:`~pytest_sparsity.kernels.dispatch` has it would not do: for small
+    layers most of the time goes into the selector, of which there are any.  So the first layers
+    run, dense and with each kernel by turns, and the best rounds are compared; a trial takes a
+    fifth of a second, once per process.  Off the CPU nothing is tried, and nothing chosen.
+    """
+    able = [kernel for kernel in kernels if kernel.skips]
+    if not able or alike[0].up.device.type != "cpu":
+        return None
+    kept = tuple(mlp.kept for mlp in alike)
+    key = (*alike[0].kind, kept, tuple(each.id for each in able), torch.get_num_threads())
+    with _LOCK:  # two trials at a time would disturb each other
+        if key not in _TRIED:
+            _TRIED[key] = _tried(alike, able)
+        return _TRIED[key]
+
+
+def _tried(alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> Kernel | None:
+    mlps = alike[: 1 + _BYTES // alike[0].bytes]
+    neurons, channels = mlps[0].up.shape
+    x = _random(1, channels).to(mlps[0].up)
+    # Random scores may keep any number of neurons; the plan says how many it is.
+    kept = [torch.linspace(0, neurons - 1, mlp.kept).int() for mlp in mlps]
+
+    def dense() -> None:
+        for mlp in mlps:
+            mlp.block(x)
+
+    def sparse(computed: Sequence[KernelMlp]) -> None:
+        for each, some in zip(computed, kept, strict=True):
+            each.kept(x)
+            each(x, some)
+
+    contenders: dict[str, Callable[[], None]] = {
+        kernel.id: partial(sparse, [KernelMlp(mlp, kernel) for mlp in mlps]) for kernel in kernels
+    }
+    with torch.inference_mode():
+        seconds = _best({"": dense, **contenders})
+    best = min(kernels, key=lambda kernel: seconds[kernel.id])
+    return best if MARGIN * seconds[best.id] <= seconds[""] else None
+
+
+def _best(contenders: Mapping[str, Callable[[], None]]) -> dict[str, float]:
+    """Seconds of each one's best round, after one that is not counted."""
+    for run in contenders.values():
+        run()  # compiles, and fills caches
+    found = dict.fromkeys(contenders, float("inf"))
+    end = time.perf_counter() + _SECONDS
+    for _ in range(_ROUNDS):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            found[name] = min(found[name], time.perf_counter() - start)
+        if time.perf_counter() > end:
+            break
+    return found

@@ -1,0 +1,1 @@
+"""Trains predictors of neurons and writes them as PowerInfer reads them."""

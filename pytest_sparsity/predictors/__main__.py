@@ -1,0 +1,75 @@
+"""Trains PowerInfer's predictors for a model and writes them in its own formats."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.option_values import parse_level
+from pytest_sparsity.options import default_settings
+from pytest_sparsity.progress import on_stream
+from pytest_sparsity.termination import exit_with
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status: 0, or 2 where something cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pytest_sparsity.predictors",
+        description="Train predictors of a model's neurons on the calibration text and write them "
+        "as PowerInfer reads them.",
+    )
+    parser.add_argument("--model", default="smollm2-135m", help="as of --sparsity-model")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for model_0.pt and so on, "
+                        "config.json and activation/")  # fmt: skip
+    parser.add_argument("--gguf", type=Path, metavar="FILE", help="*.powerinfer.gguf: model and "
+                        "predictors together")  # fmt: skip
+    parser.add_argument("--level", help="mean share of the neurons that the written threshold skips "
+                        "(default: no threshold is written, and the engine takes 0)")  # fmt: skip
+    parser.add_argument("--dtype", default="auto", help="as of --sparsity-dtype")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="as of --sparsity-cache")
+    given = parser.parse_args(arguments)
+    try:
+        _write(given)
+    except SparsityError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _write(given: argparse.Namespace) -> None:
+    from pytest_sparsity.methods.given.activations import write_activations
+    from pytest_sparsity.methods.given.powerinfer import write_predictors
+    from pytest_sparsity.methods.neurons.activity import calibrated_counts
+    from pytest_sparsity.methods.neurons.predicted import PowerInfer
+    from pytest_sparsity.models.powerinfer_write import write_powerinfer_gguf
+    from pytest_sparsity.sweep.bench import Bench
+
+    if given.out is None and given.gguf is None:
+        raise SparsityError("nothing to write: name a folder with --out, a file with --gguf, or both")
+    level = None if given.level is None else parse_level(given.level, "--level")
+    settings = replace(
+        default_settings(), models=(given.model,), dtype=given.dtype, cache=given.cache
+    )
+    bench = Bench(settings, progress=on_stream(sys.stderr))
+    (model,) = bench.load_all().values()
+    calibrator = bench.calibrator(model.name)
+    method = PowerInfer()
+    found = method.predictor(calibrator)
+    threshold = found.threshold if level is None else method.cut(calibrator, level).value
+    # Half precision is what the engine multiplies with, and what is kept in the cache.
+    layers = {n: (p.first.half(), p.second.half()) for n, p in found.layers.items()}
+    if given.out is not None:
+        write_predictors(given.out, layers, threshold)
+        write_activations(given.out / "activation", calibrated_counts(calibrator).counts)
+        print(f"{given.out}: predictors of {len(layers)} layers, and activation/")
+    if given.gguf is not None:
+        write_powerinfer_gguf(given.gguf, model, layers, threshold)
+        print(f"{given.gguf}: {model.name} with predictors of {len(layers)} layers")
+
+
+if __name__ == "__main__":
+    exit_with(main)
