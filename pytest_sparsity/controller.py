@@ -266,7 +266,7 @@ class Controller:
         from pytest_sparsity.reporting.table import terminal_tables
 
         terminalreporter.section("sparsity")
-        notes = self._state.session.bench.notes
+        notes = self._state.session.bench.methods.notes
         tables = terminal_tables(*self._results, notes, width=_width())
         terminalreporter.write(f"{tables}\n\n")
         for configuration in self._without_vectors:
@@ -312,7 +312,7 @@ class Controller:
                 data=session.bench.sources(),
                 when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
-            options, notes = to_json(settings), session.bench.notes
+            options, notes = to_json(settings), session.bench.methods.notes
             write_summary(settings.report, verdicts, achieved, options, origin, notes)
         if settings.updating and settings.thresholds is not None:
             from pytest_sparsity.sweep.propose import propose

@@ -23,10 +23,10 @@ from pytest_sparsity.methods.wina import Wina
 class Method(Protocol):
     """Chooses, per level, which activations to skip.
 
-    A method may have ``wants``, see :func:`wants_of`; ``takes``, the fields of
-    :class:`~.given.given.Given` that take the place of what it would count or train; ``note``, a
-    sentence that stands below tables with its rows; and ``variant(text)``, which makes the method
-    ``NAME:TEXT``.
+    A method may have ``wants``, see :func:`wants_of`; ``takes``, the
+    :attr:`~.given.given.Given.kinds` of files that take the place of what it would count or train;
+    ``note``, what must stand below tables with its rows; ``deprecated``, what to use instead; and
+    ``variant(text)``, which makes the method ``NAME:TEXT``.
 
     Attributes:
         name: as in ``--sparsity-methods``.
@@ -73,7 +73,7 @@ def wants_of(method: Method) -> tuple[str, ...]:
 
 
 def takes_of(method: Method) -> tuple[str, ...]:
-    """The fields of :class:`~.given.given.Given` that a method takes, by its ``takes``."""
+    """The :attr:`~.given.given.Given.kinds` of files that a method takes, by its ``takes``."""
     found: tuple[str, ...] = getattr(method, "takes", ())
     return found
 

@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.plan import Plan, Threshold
+from pytest_sparsity.models import LanguageModel
+
+
+def of_model(found: Mapping[str, float], model: LanguageModel) -> dict[str, float]:
+    """What TEAL's files say of the sites that a model has; the files tell of seven kinds always.
+
+    Raises:
+        SparsityError: the model has sites that they do not tell of.
+    """
+    if missing := [site.name for site in model.sites if site.name not in found]:
+        raise SparsityError(
+            f"--sparsity-predictors: TEAL's files tell nothing of {missing[0]} of {model.name}; "
+            "leave teal and teal_greedy out of --sparsity-methods, or the option"
+        )
+    return {site.name: found[site.name] for site in model.sites}
 
 
 class Teal:
@@ -22,7 +38,7 @@ class Teal:
         """
         given = calibrator.given
         if given is not None and given.teal is not None:
-            thresholds = given.teal.thresholds(level)
+            thresholds = of_model(given.teal.thresholds(level), calibrator.model)
         else:
             thresholds = calibrator.quantiles(level)
         return Plan(

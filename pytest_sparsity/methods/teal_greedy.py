@@ -14,6 +14,7 @@ from pytest_sparsity.methods.calibration import MAGNITUDES
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.greedy import Row, Trail
 from pytest_sparsity.methods.plan import Plan, Threshold
+from pytest_sparsity.methods.teal import of_model
 
 #: Raise it when the search finds something else, so that what was kept is searched anew.
 _VERSION = 1
@@ -79,13 +80,13 @@ class TealGreedy:
                 given tables do not reach the level.
         """
         if calibrator.given is not None and (teal := calibrator.given.teal) is not None:
-            thresholds = teal.planned_thresholds(level)
+            thresholds = of_model(teal.planned_thresholds(level), calibrator.model)
             return Plan(
                 method=self.name,
                 level=level,
                 selectors={site: Threshold(t) for site, t in thresholds.items()},
                 prefill=calibrator.prefill,
-                targets=teal.levels(level),
+                targets=of_model(teal.levels(level), calibrator.model),
             )
         distributions = calibrator.distributions()
         found = self._search(calibrator, level)

@@ -99,7 +99,9 @@ def check_activation(model: Any, tokenizer: PreTrainedTokenizerBase, file: str) 
     if not found or any(isinstance(module, nn.ReLU) for _, _, module in found):
         return
     text: list[int] = tokenizer(PASSAGE)["input_ids"]
-    tokens = torch.tensor(text[:_MAX_TOKENS])
+    # A table of positions ends.
+    length = getattr(model.config.get_text_config(), "max_position_embeddings", _MAX_TOKENS)
+    tokens = torch.tensor(text[: min(length, _MAX_TOKENS)])
     if len(tokens) < 3:
         return
     was_training = model.training

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning
+from pytest_sparsity.errors import SparsityError
 
 #: The key and value of ``hidden_act`` whose threshold is ``hidden_act_param``.
 FATRELU = "fatrelu"
@@ -44,6 +43,9 @@ _CLASSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
+#: Names under which the classes of transformers keep their activation.
+_ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation")
+
 #: Words in the name of a key that tell of the computation; keys are cut at underscores.
 _TELLING = {"act", "activation", "param", "params", "sparse", "sparsity", "topk"}
 _TELLING |= {"threshold", "thresholds", "fatrelu", "relu", "drelu"}
@@ -57,11 +59,13 @@ class Declared:
         config: transformers' own; its ``hidden_act`` is one that transformers has.
         fatrelu: threshold of the activation, None if it is not FATReLU.
         drelu: whether up is put through the activation as gate is.
+        doubts: warnings of keys that tell of a computation which is not done here.
     """
 
     config: Any
     fatrelu: float | None = None
     drelu: bool = False
+    doubts: tuple[str, ...] = ()
 
     def finish(self, model: Any) -> None:
         """Put the activations in that transformers lacks, in place, and say so in the config.
@@ -89,13 +93,13 @@ def read_declared(folder: Path, name: str) -> Declared:
     Raises:
         SparsityError: the config.json contradicts itself.
         ValueError, OSError: it cannot be read.
-
-    Warns:
-        SparsityWarning: it has keys that tell of a computation which is not done here.
     """
     from transformers import CONFIG_MAPPING, AutoConfig
 
-    said: Any = json.loads((folder / "config.json").read_text())
+    try:
+        said: Any = json.loads((folder / "config.json").read_text())
+    except ValueError as error:
+        raise ValueError(f"config.json is no JSON ({error})") from error
     if not isinstance(said, dict):
         raise ValueError("config.json is not an object")
     if not isinstance(said.get("architectures"), (list, type(None))):
@@ -114,8 +118,7 @@ def read_declared(folder: Path, name: str) -> Declared:
         config = CONFIG_MAPPING[known].from_dict({**said, "model_type": known})
     if threshold is not None or drelu:
         config.hidden_act = "relu"
-    _warn_of_keys(said, config, name)
-    return Declared(config, threshold, drelu)
+    return Declared(config, threshold, drelu, tuple(_doubts(said, config, name)))
 
 
 def check_class(config: Any, model_class: type, name: str) -> None:
@@ -168,29 +171,31 @@ def _check_bamboo(said: Mapping[str, Any], name: str) -> None:
         )
 
 
-def _warn_of_keys(said: Mapping[str, Any], config: Any, name: str) -> None:
+def _doubts(said: Mapping[str, Any], config: Any, name: str) -> Iterator[str]:
     if said.get("thresholds"):
-        warnings.warn(
+        yield (
             f"--sparsity-model {name}: its config.json has thresholds, of CATS; the model is "
-            "loaded dense, and --sparsity-methods=cats:natural measures it with them",
-            SparsityWarning,
-            stacklevel=4,
+            "loaded dense, and --sparsity-methods=cats:natural measures it with them"
         )
     plain = type(config)()
     own = {*plain.to_dict(), *config.attribute_map, "thresholds", "hidden_act_param"}
+    # Gemma's own files say the same under two names, of which its class reads one.
+    acts = {getattr(config, key) for key in _ACTIVATIONS if hasattr(plain, key)} - {None}
     strange = sorted(
         key
         for key, value in said.items()
         # What is null, off or zero changes nothing; dropout is training's.
-        if value and key not in own and not hasattr(plain, key) and _tells(key)
+        if value
+        and _tells(key)
+        and key not in own
+        and not hasattr(plain, key)
+        and not (isinstance(value, str) and value in acts)
     )
     if strange:
-        warnings.warn(
+        yield (
             f"--sparsity-model {name}: its config.json has {', '.join(strange)}, which "
             f"{type(config).__name__} does not know and nothing here computes; take out what is "
-            "not the model's, or pass a model that transformers can compute",
-            SparsityWarning,
-            stacklevel=4,
+            "not the model's, or pass a model that transformers can compute"
         )
 
 

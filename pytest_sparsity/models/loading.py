@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.errors import SparsityError, blaming
+from pytest_sparsity.errors import SparsityError, SparsityWarning, blaming
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 from pytest_sparsity.models.catalog import KNOWN, RandomModel
 from pytest_sparsity.models.declared import check_class, read_declared
@@ -45,6 +46,9 @@ def load_model(
     Raises:
         SparsityError: the name, dtype or device is not known, or the model cannot be had,
             read, or mapped to sites.
+
+    Warns:
+        SparsityWarning: its config.json has keys that tell of a computation not done here.
     """
     import torch
 
@@ -121,6 +125,8 @@ def _load_folder(
         declared.finish(model)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder, **local)
+    for doubt in declared.doubts:
+        warnings.warn(doubt, SparsityWarning, stacklevel=3)
     return model, tokenizer
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.models.declared import DRELU_CLASS
+from pytest_sparsity.models.powerinfer_keys import Header, Sizes, rope_settings, sizes_of
 
 if TYPE_CHECKING:
     import torch
@@ -70,41 +70,6 @@ class Layout:
     ignored: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
-class _Header:
-    """The keys of a file, asked for by name."""
-
-    keys: Mapping[str, Any]
-    names: Collection[str]
-    where: str
-
-    @property
-    def architecture(self) -> str:
-        return str(self.keys["general.architecture"])
-
-    def get(self, key: str, default: Any = None, *, own: bool = True) -> Any:
-        """A number; a missing one without a default is the user's to mend."""
-        key = f"{self.architecture}.{key}" if own else key
-        found = self.keys.get(key, default)
-        if found is None or isinstance(found, (str, bool)):
-            raise SparsityError(
-                f"{self.where} has {found!r} for the key {key}, which every file of architecture "
-                f"{self.architecture} has as a number; convert the model again"
-            )
-        return found
-
-    def count(self, key: str, default: int | None = None, *, own: bool = True) -> int:
-        """A whole number from 1."""
-        found = self.get(key, default, own=own)
-        if not isinstance(found, int) or found < 1:
-            key = f"{self.architecture}.{key}" if own else key
-            raise SparsityError(
-                f"{self.where} has {found!r} for the key {key}, which is a whole number from 1; "
-                "convert the model again"
-            )
-        return found
-
-
 def layout_of(keys: Mapping[str, Any], names: Collection[str], where: str) -> Layout:
     """The layout of a file of one of ``ARCHITECTURES``.
 
@@ -116,7 +81,7 @@ def layout_of(keys: Mapping[str, Any], names: Collection[str], where: str) -> La
     Raises:
         SparsityError: a key is missing, or says what the engine cannot compute.
     """
-    header = _Header(keys, names, where)
+    header = Header(keys, names, where)
     return _MAKERS[header.architecture](header)
 
 
@@ -132,73 +97,7 @@ def unpermuted(matrix: torch.Tensor, heads: int) -> torch.Tensor:
     return matrix.reshape(heads, rows // heads // 2, 2, width).swapaxes(1, 2).reshape(rows, width)
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    layers: int
-    hidden: int
-    neurons: int
-    heads: int
-    kv_heads: int
-    tokens: int
-    common: Mapping[str, Any]
-
-    @property
-    def kv(self) -> int:
-        return self.hidden // self.heads * self.kv_heads
-
-
-def _sizes(header: _Header) -> _Sizes:
-    heads = header.count("attention.head_count")
-    sizes = _Sizes(
-        header.count("block_count"),
-        header.count("embedding_length"),
-        header.count("feed_forward_length"),
-        heads,
-        header.count("attention.head_count_kv", heads),
-        header.count("tokenizer.ggml.tokens", own=False),
-        {
-            "dtype": "float32",
-            **{
-                ours: header.keys.get(f"tokenizer.ggml.{theirs}_token_id")
-                for ours, theirs in (
-                    ("bos_token_id", "bos"),
-                    ("eos_token_id", "eos"),
-                    ("pad_token_id", "padding"),
-                )
-            },
-        },
-    )
-    width, rest = divmod(sizes.hidden, heads)
-    if rest or width % 2 or heads % sizes.kv_heads:
-        raise SparsityError(
-            f"{header.where} has {heads} heads and {sizes.kv_heads} of keys for "
-            f"{sizes.hidden} channels, which do not divide; convert the model again"
-        )
-    return sizes
-
-
-def _rope(header: _Header, sizes: _Sizes) -> dict[str, Any]:
-    """The rotary part of a configuration; what transformers would compute otherwise is refused."""
-    width = sizes.hidden // sizes.heads
-    if (found := header.get("rope.dimension_count", width)) != width:
-        raise SparsityError(
-            f"{header.where} rotates {found} of the {width} channels of a head, which PowerInfer's "
-            f"engine refuses for architecture {header.architecture}; convert the model again"
-        )
-    factor = header.get("rope.scaling.factor", 0.0) or header.get("rope.scale_linear", 1.0)
-    kind = header.keys.get(f"{header.architecture}.rope.scaling.type", "linear")
-    settings: dict[str, Any] = {"rope_theta": float(header.get("rope.freq_base", 10000.0))}
-    if kind == "linear" and factor != 1:
-        settings["rope_scaling"] = {"rope_type": "linear", "factor": float(factor)}
-    elif kind not in ("linear", "none"):
-        raise SparsityError(
-            f"{header.where} scales its rotary angles by {kind!r}, which is not read; pass a file "
-            "whose angles are not scaled, or scaled linearly"
-        )
-    return settings
-
-
-def _predictors(sizes: _Sizes) -> dict[str, Weight]:
+def _predictors(sizes: Sizes) -> dict[str, Weight]:
     found = {}
     for layer in range(sizes.layers):
         found[f"{layer}.first"] = Weight(f"blk.{layer}.fc1.weight", (None, sizes.hidden))
@@ -206,8 +105,8 @@ def _predictors(sizes: _Sizes) -> dict[str, Weight]:
     return found
 
 
-def _llama(header: _Header) -> Layout:
-    s, bamboo = _sizes(header), header.architecture == "bamboo"
+def _llama(header: Header) -> Layout:
+    s, bamboo = sizes_of(header), header.architecture == "bamboo"
     # The engine's graph runs without a gate, its loader asks for one: such files are ours.
     gated = bamboo or any(name.endswith(".ffn_gate.weight") for name in header.names)
     kind = ("arcee", "ArceeForCausalLM") if not gated else ("llama", "LlamaForCausalLM")
@@ -226,7 +125,7 @@ def _llama(header: _Header) -> Layout:
         "rms_norm_eps": float(header.get("attention.layer_norm_rms_epsilon")),
         "attention_bias": False,
         "mlp_bias": False,
-        **_rope(header, s),
+        **rope_settings(header, s),
         **s.common,
     }
     weights = {
@@ -264,8 +163,8 @@ def _llama(header: _Header) -> Layout:
     )
 
 
-def _falcon(header: _Header) -> Layout:
-    s = _sizes(header)
+def _falcon(header: Header) -> Layout:
+    s = sizes_of(header)
     two_norms = "blk.0.attn_norm_2.weight" in header.names
     grouped = two_norms or s.kv_heads > 1
     settings = {
@@ -286,7 +185,7 @@ def _falcon(header: _Header) -> Layout:
         "bias": False,
         "max_position_embeddings": header.count("context_length"),
         "layer_norm_epsilon": float(header.get("attention.layer_norm_epsilon")),
-        **_rope(header, s),
+        **rope_settings(header, s),
         **s.common,
     }
     weights = {
@@ -335,8 +234,8 @@ def _falcon(header: _Header) -> Layout:
     )
 
 
-def _opt(header: _Header) -> Layout:
-    s = _sizes(header)
+def _opt(header: Header) -> Layout:
+    s = sizes_of(header)
     positions = header.count("context_length")
     settings = {
         "architectures": ["OPTForCausalLM"],
@@ -397,7 +296,7 @@ def _opt(header: _Header) -> Layout:
     )
 
 
-_MAKERS: Mapping[str, Callable[[_Header], Layout]] = {
+_MAKERS: Mapping[str, Callable[[Header], Layout]] = {
     "llama": _llama,
     "bamboo": _llama,
     "falcon": _falcon,

@@ -23,12 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "as PowerInfer reads them.",
     )
     parser.add_argument("--model", default="smollm2-135m", help="as of --sparsity-model")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for model_0.pt and so on, "
-                        "config.json and activation/")  # fmt: skip
-    parser.add_argument("--gguf", type=Path, metavar="FILE", help="*.powerinfer.gguf: model and "
-                        "predictors together")  # fmt: skip
-    parser.add_argument("--level", help="mean share of the neurons that the written threshold skips "
-                        "(default: no threshold is written, and the engine takes 0)")  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="model_0.pt and so on, config.json, activation/"
+    )
+    parser.add_argument(
+        "--gguf", type=Path, metavar="FILE", help="model and predictors, *.powerinfer.gguf"
+    )
+    parser.add_argument(
+        "--level",
+        help="mean share of the neurons that the threshold skips which is written with them "
+        "(default: none is written, and the engine takes 0)",
+    )
     parser.add_argument("--dtype", default="auto", help="as of --sparsity-dtype")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="as of --sparsity-cache")
     given = parser.parse_args(arguments)
@@ -49,7 +54,9 @@ def _write(given: argparse.Namespace) -> None:
     from pytest_sparsity.sweep.bench import Bench
 
     if given.out is None and given.gguf is None:
-        raise SparsityError("nothing to write: name a folder with --out, a file with --gguf, or both")
+        raise SparsityError(
+            "nothing to write: name a folder with --out, a file with --gguf, or both"
+        )
     level = None if given.level is None else parse_level(given.level, "--level")
     settings = replace(
         default_settings(), models=(given.model,), dtype=given.dtype, cache=given.cache

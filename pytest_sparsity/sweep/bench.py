@@ -26,13 +26,13 @@ from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.evaluation.perplexity import Window, dense_states, windows
 from pytest_sparsity.evaluation.probes import Probe, States, probe_states
 from pytest_sparsity.evaluation.tasks import Task
-from pytest_sparsity.files import default_cache, sha256_file
+from pytest_sparsity.files import default_cache
 from pytest_sparsity.methods.attach import Attached, sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.given.given import Given, check_given, read_given
+from pytest_sparsity.methods.given.given import check_given
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import PrefillPolicy
-from pytest_sparsity.methods.registry import Method, by_name, find, takes_of, wants_of
+from pytest_sparsity.methods.registry import Method, wants_of
 from pytest_sparsity.models import LanguageModel, load_model
 from pytest_sparsity.models.forward import check_head
 from pytest_sparsity.options import Settings
@@ -51,6 +51,7 @@ from pytest_sparsity.sweep.cell import (
     Cell,
     Configuration,
 )
+from pytest_sparsity.sweep.chosen_methods import ChosenMethods
 from pytest_sparsity.sweep.grid import task_names
 from pytest_sparsity.sweep.sources import code_hash, foreign_source, variant
 from pytest_sparsity.targets import HardwareTarget, resolve_target
@@ -76,12 +77,7 @@ class Bench:
         self.progress = progress
         self.prefill = PrefillPolicy.parse(settings.prefill)
         self.target: HardwareTarget = resolve_target(settings.target)
-        self._methods = by_name(methods)
-        self._variants: dict[str, Method] = {}
-        with blaming("--sparsity-methods"):
-            for name in settings.methods:
-                self.method(name)
-        self.given = self._read_given()
+        self.methods = ChosenMethods(settings, methods)
         self._expected: dict[str, tuple[set[str], set[float]]] = {}
         self._attached: tuple[Configuration, LanguageModel, Attached] | None = None
         self._states: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
@@ -94,51 +90,7 @@ class Bench:
         Raises:
             SparsityError: there is none.
         """
-        if name not in self._variants:
-            self._variants[name] = find(self._methods, name)
-        return self._variants[name]
-
-    @property
-    def notes(self) -> dict[str, str]:
-        """What must be said of the settings' methods wherever their results are shown."""
-        notes = {name: getattr(self.method(name), "note", "") for name in self.settings.methods}
-        if self.given is not None:
-            for name in self.settings.methods:
-                if set(takes_of(self.method(name))) & self.given.fields:
-                    notes[name] = " ".join(
-                        filter(
-                            None,
-                            [notes[name], f"takes {self.given.described} of {self.given.path}"],
-                        )
-                    )
-        return {name: note for name, note in notes.items() if note}
-
-    def _read_given(self) -> Given | None:
-        """What is in the files of --sparsity-predictors, which some method must take.
-
-        Raises:
-            SparsityError: they cannot be read, or no method of the settings takes any of it.
-        """
-        path = self.settings.predictors
-        if path is None:
-            return None
-        found = read_given(Path(path))
-        takes = {field for name in self.settings.methods for field in takes_of(self.method(name))}
-        if not takes & found.fields:
-            raise SparsityError(
-                f"--sparsity-predictors {path} holds {found.described}, which none of the methods "
-                f"{', '.join(self.settings.methods)} takes; choose others with --sparsity-methods"
-            )
-        return found
-
-    def _given_to(self, method: Method, model: LanguageModel) -> str:
-        """Identifies the files that a method takes for a model; empty if there are none."""
-        takes = takes_of(method)
-        if self.given is not None and set(takes) & self.given.fields:
-            return self.given.hash
-        if "predictors" in takes and model.predictors is not None:
-            return sha256_file(model.predictors)[:16]
-        return ""
+        return self.methods.method(name)
 
     def load_all(self) -> dict[str, LanguageModel]:
         """Load every model of the settings, by its short name.
@@ -162,8 +114,8 @@ class Bench:
                 )
             if known is None:
                 check_head(found)
-                if self.given is not None:
-                    check_given(self.given, found)
+                if (given := self.methods.given) is not None:
+                    check_given(given, found)
                 self._models[found.name] = found
         return self._models
 
@@ -330,7 +282,7 @@ class Bench:
             self.cache,
             self.progress,
             more=lambda: self._learning_tokens(model.name),
-            given=self.given,
+            given=self.methods.given,
         )
 
     @cache  # noqa: B019
@@ -353,7 +305,7 @@ class Bench:
         """
         calibrator = self.prepared(configuration.model, configuration.weights)
         method = self.method(configuration.method)
-        given = self._given_to(method, calibrator.model)
+        given = self.methods.given_to(method, calibrator.model)
         own = f"{variant(method)}-{given}" if given else variant(method)
         plan = replace(method.plan(calibrator, configuration.level), variant=own)
         if configuration.spon == OFF:
@@ -458,7 +410,7 @@ class Bench:
             key["method"] = dict(method.parameters)
             if (source := foreign_source(method)) is not None:
                 key["method_source"] = source
-            if given := self._given_to(method, model):
+            if given := self.methods.given_to(method, model):
                 key["given"] = given
             key["calibration"] = calibration
             key["prefill"] = self.prefill.name

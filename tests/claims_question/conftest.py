@@ -33,13 +33,14 @@ from pytest_sparsity.sweep.record import Record
 HARM = {
     "dense": 0.0,
     "teal": 0.5,
-    "cold_skip_oracle": 0.05,
-    "cold_skip": 0.5,
+    "contribution": 0.05,
+    "powerinfer": 0.5,
+    "deja_vu": 0.6,
     "hot_only": 2.0,
     "random_neurons": 4.0,
     "cold_only": 8.0,
 }
-NEURONS = ("cold_skip_oracle", "cold_skip", "hot_only", "random_neurons", "cold_only")
+NEURONS = ("contribution", "powerinfer", "deja_vu", "hot_only", "random_neurons", "cold_only")
 
 
 @dataclass
@@ -111,7 +112,7 @@ class World:
 
     def _nats(self, cell: Cell) -> float:
         configuration = cell.configuration
-        return self.harm[configuration.method] * (configuration.level / 0.5) ** 3
+        return self.harm[configuration.method.partition(":")[0]] * (configuration.level / 0.5) ** 3
 
     def _measured(self, cell: Cell, rng: Any, own: Any) -> dict[str, Any]:
         sizes, nats = self.settings.sizes, self._nats(cell)
@@ -129,7 +130,8 @@ class World:
                     }
                 )
             level = cell.configuration.level
-            weighted = 0.75 * level if cell.configuration.method in NEURONS else level
+            base = cell.configuration.method.partition(":")[0]
+            weighted = 0.75 * level if base in NEURONS else level
             return {"documents": documents, "achieved": {"weighted": weighted}}
         if cell.kind == GENERATION:
             step = None if nats == 0 else max(0, int(6 - 10 * nats))
@@ -187,7 +189,7 @@ def neuron_report() -> Callable[..., NeuronReport]:
             truncation_error=(0.1, 0.2),
             cost={"tokens": 1000, "seconds": 1.0},
             stability=Stability("c", (0.8, 0.9), 0.85, (0.9, 0.9), 0.95),
-            quality=(SelectionQuality("cold_skip", 0.5, (0.6, 0.7), (0.6, 0.7), (0.3, 0.3), 9),),
+            quality=(SelectionQuality("powerinfer", 0.5, (0.6, 0.7), (0.6, 0.7), (0.3, 0.3), 9),),
             predictor={"tokens": 8192, "seconds": 9.0, "size": 100},
         )
         return replace(found, **changes)

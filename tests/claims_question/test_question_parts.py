@@ -37,7 +37,7 @@ def test_a_finding_uses_the_cells_that_were_announced(world: Make, claim: Any) -
 def test_damage_that_grows_with_sparsity_is_seen(world: Make) -> None:
     finding = world().finding(REASONING)
     assert finding.outcome is Outcome.SUPPORTED
-    for method in ("teal", "cold_skip"):
+    for method in ("teal", "powerinfer"):
         found = effect(finding, method, "sparsity against loss, reasoning")
         assert found.interval.low > 0
         assert found.interval.confidence == pytest.approx(0.975)
@@ -59,7 +59,7 @@ def _shrinking(cell: Cell) -> float:
 
 
 def test_no_damage_decides_nothing(world: Make) -> None:
-    finding = world(harm=dict.fromkeys(["dense", "teal", "cold_skip"], 0.0)).finding(REASONING)
+    finding = world(harm=dict.fromkeys(["dense", "teal", "powerinfer"], 0.0)).finding(REASONING)
     assert finding.outcome is Outcome.INCONCLUSIVE
 
 
@@ -157,7 +157,7 @@ def test_reasoning_that_loses_more_is_seen(world: Make) -> None:
     ratio = effect(finding, "KL on chains of thought over KL on prose")
     assert ratio.interval.estimate == pytest.approx(2.0, rel=0.05)
     assert ratio.limit is None
-    assert effect(finding, "cold_skip 0.25", "less language").limit is None
+    assert effect(finding, "powerinfer 0.25", "less language").limit is None
     assert effect(finding, "after its reference chain").interval.estimate == pytest.approx(
         0.26, 0.1
     )

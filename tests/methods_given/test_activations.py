@@ -21,7 +21,7 @@ def test_counts_and_shares(below: str, dtype: torch.dtype, tmp_path: Path) -> No
     for layer in range(11):
         torch.save(torch.arange(5).to(dtype) + layer, folder / f"activation_{layer}.pt")
     found = read_given(tmp_path)
-    assert found.fields == {"frequencies"}
+    assert found.kinds == {"frequencies"}
     assert found.frequencies is not None
     assert list(found.frequencies) == list(range(11))
     for layer, counts in found.frequencies.items():

@@ -28,7 +28,7 @@ def test_thresholds(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(json.dumps(SAVED | {"thresholds": [0.25, 0, 1e-3]}))
     found = read_given(tmp_path / name)
     assert found.cats == (0.25, 0.0, 0.001)
-    assert found.fields == {"cats"}
+    assert found.kinds == {"cats"}
     if name == "config.json":
         assert read_given(tmp_path).cats == found.cats
         assert read_given(tmp_path).hash == found.hash

@@ -45,10 +45,10 @@ def test_a_folder_may_hold_all(full: Path, model: LanguageModel) -> None:
     (full / "optimizer.pt").write_text("not read")
     found = read_given(full)
     assert found.path == full
-    assert found.fields == {"predictors", "hot", "frequencies", "teal", "cats"}
+    assert found.kinds == {"powerinfer", "hot", "frequencies", "teal", "cats"}
     assert found.described == (
-        "predictors and a GPU index and the activity of neurons and TEAL's histograms and CATS' "
-        "thresholds"
+        "PowerInfer's predictors and a GPU index and the activity of neurons and TEAL's histograms "
+        "and CATS' thresholds"
     )
     assert found.predictors is not None
     assert found.predictors.threshold == 0.5
@@ -80,7 +80,7 @@ def test_the_hash_is_of_names_and_contents(full: Path, tmp_path: Path) -> None:
         assert (read_given(moved).hash == before) == (name == "README.md"), name
         (moved / name).write_bytes(data)
     assert read_given(moved).hash == before
-    (moved / "m.gpuidx").rename(moved / "n.gpuidx")
+    (moved / "m.gpuidx").rename(moved / "l.gpuidx")
     assert read_given(moved).hash != before
 
 
@@ -150,8 +150,8 @@ def test_a_folder_where_a_file_should_be_is_passed_over(full: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"layers": 2}, "has predictors for 2 layers, and tiny-random has 3"),
-        ({"layers": 11}, "has predictors for 11 layers, and tiny-random has 3"),
+        ({"layers": 2}, "has PowerInfer's predictors for 2 layers, and tiny-random has 3"),
+        ({"layers": 11}, "has PowerInfer's predictors for 11 layers, and tiny-random has 3"),
         ({"hidden": 63}, "for layer 0 that reads 63 values, and the MLP of tiny-random reads 64"),
         ({"inner": 161}, "layer 0 with 161 neurons, and the MLP of tiny-random has 160"),
     ],

@@ -66,7 +66,7 @@ def gguf(
 
 def read(path: Path) -> dict[int, list[int]]:
     found = read_given(path)
-    assert found.fields == {"hot"}
+    assert found.kinds == {"hot"}
     assert found.hot is not None
     assert {mask.dtype for mask in found.hot.values()} == {torch.bool}
     return {layer: mask.int().tolist() for layer, mask in found.hot.items()}

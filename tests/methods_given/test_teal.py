@@ -65,6 +65,13 @@ def test_thresholds_lie_between_the_middles_of_bins(
         assert value == pytest.approx(wider * threshold, abs=1e-6), site
 
 
+def test_where_few_values_are_negative(teal_folder: Folder) -> None:
+    """As after ReLU: what TEAL does with them, whose sites lose more than they are to lose."""
+    found = teal(teal_folder(torch.tensor([60.0, 20.0, 19.0, 1.0]), torch.arange(1.0, 5.0)))
+    thresholds = [found.thresholds(level)["0.q"] for level in (0, 0.1, 0.2, 0.4, 0.6)]
+    assert thresholds == pytest.approx([0, 1, 1, 1.5, 2], abs=1e-6)
+
+
 def test_thresholds_are_quantiles(teal_folder: Folder) -> None:
     """Of a sample whose histogram is made as TEAL makes it; a negative median counts as zero."""
     x = torch.randn(200_000, generator=torch.Generator().manual_seed(0)).sort().values

@@ -220,12 +220,13 @@ def test_predictors_of_another_model(
     model: LanguageModel, relu_model: LanguageModel, documents: Documents, method: PowerInfer
 ) -> None:
     given = _given(relu_model, method.name)
-    with pytest.raises(SparsityError, match="has predictors of 2 layers, and tiny-random has 3"):
+    message = "'s predictors for 2 layers, and tiny-random has 3"
+    with pytest.raises(SparsityError, match=message):
         method.plan(_calibrator(model, documents, given), 0.5)
     assert given.predictors is not None
     layers = {**given.predictors.layers, 2: given.predictors.layers[0]}
     wide = replace(given, predictors=replace(given.predictors, layers=layers))
-    message = "predicts 72 neurons from 32 inputs in layer 0, and tiny-random has 160 and 64"
+    message = "a predictor for layer 0 that reads 32 values, and the MLP of tiny-random reads 64"
     with pytest.raises(SparsityError, match=message):
         method.plan(_calibrator(model, documents, wide), 0.5)
 

@@ -124,7 +124,8 @@ def write_engine_file(
     }
     if architecture in ("llama", "bamboo"):
         settings["attention.layer_norm_rms_epsilon"] = float(config.rms_norm_eps)
-        settings["rope.freq_base"] = float(config.rope_parameters["rope_theta"])
+        rope = getattr(config, "rope_parameters", None) or {"rope_theta": config.rope_theta}
+        settings["rope.freq_base"] = float(rope["rope_theta"])
     elif architecture == "falcon":
         settings["attention.layer_norm_epsilon"] = float(config.layer_norm_epsilon)
     if threshold is not None:

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,12 @@ def _foreign_version(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({**manifest, "schema": 99}))
 
 
+def _unchecked(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest.pop("activation_checked")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def _foreign_source(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "source_sha256": "0" * 64}))
@@ -109,6 +116,7 @@ def _remove_config(folder: Path) -> None:
         (_strange_manifest, "has an unreadable manifest"),
         (_foreign_version, "was written in format 99, this version reads 1"),
         (_foreign_source, "was made from another GGUF file"),
+        (_unchecked, "was made by a version that did not check its activation"),
         (_truncate, r"holds a missing, truncated or changed file \(model.safetensors\)"),
         (_change, r"holds a missing, truncated or changed file \(model.safetensors\)"),
         (_remove_config, r"holds a missing, truncated or changed file \(config.json\)"),
@@ -127,6 +135,19 @@ def test_a_damaged_folder_is_reported_and_made_again(
         assert converted(source, tmp_path) == first
     assert len(cheap) == 2
     assert (first.folder / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_what_the_catalog_knows_needs_no_check(
+    source: GgufSource, tmp_path: Path, cheap: list[Path]
+) -> None:
+    known = replace(source, known=True)
+    first = converted(known, tmp_path)
+    manifest = json.loads((first.folder / "manifest.json").read_text())
+    assert not manifest.pop("activation_checked")
+    # As it was written by versions that checked none.
+    (first.folder / "manifest.json").write_text(json.dumps(manifest))
+    assert converted(known, tmp_path) == first
+    assert len(cheap) == 1
 
 
 def test_two_at_once_convert_once(source: GgufSource, tmp_path: Path, cheap: list[Path]) -> None:

@@ -155,7 +155,7 @@ def test_a_model_of_cats_is_measured_dense_and_says_so(
     with pytest.warns(SparsityWarning, match=said) as caught:
         loaded = load_model(str(folder), dtype="float32")
     assert len(caught) == 1
-    assert caught[0].filename.endswith("loading.py")
+    assert caught[0].filename == __file__
     torch.testing.assert_close(logits(loaded.model), logits(relu))
     assert loaded.model.config.thresholds == [0.1, 0.2, 0.3]
 
@@ -225,6 +225,19 @@ def test_what_is_not_computed_is_refused(changes: dict[str, Any], said: str, sav
     with pytest.raises(SparsityError, match=rf"^--sparsity-model {folder}:? .*{said}") as caught:
         load_model(str(folder))
     assert "\n" not in str(caught.value)
+
+
+def test_an_activation_under_a_second_name_is_no_news(small_model: Any, tmp_path: Path) -> None:
+    small_model("gemma2").model.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["hidden_act"] = config["hidden_activation"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    load_model(str(tmp_path))  # warnings are errors
+    config["hidden_act"] = "relu"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.warns(SparsityWarning, match="has hidden_act, which Gemma2Config does not know"):
+        load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("architecture", ["LLaMAForCausalLM", "llamaforcausallm"])

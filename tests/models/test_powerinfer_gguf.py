@@ -178,8 +178,8 @@ def test_a_tied_head_is_stored_once(
 
 
 def test_scaled_angles_are_kept(small_model: Any, engine_files: ModuleType, tmp_path: Path) -> None:
-    scaled = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
-    model = small_model("llama", hidden_act="relu", rope_parameters=scaled)
+    scaled = {"rope_type": "linear", "factor": 4.0}
+    model = small_model("llama", hidden_act="relu", rope_scaling=scaled)
     path = engine_files.write_engine_file(
         tmp_path / "x.gguf",
         model.model,
@@ -412,8 +412,8 @@ def test_only_what_the_engine_computes_is_written(
         small_model("llama", hidden_act="relu", head_dim=8), "2 heads of 8 channels in a stream of"
     )
     refused(small_model("llama", hidden_act="relu", mlp_bias=True), r"has the tensor .*\.bias, ")
-    scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
-    refused(small_model("llama", hidden_act="relu", rope_parameters=scaled), "are scaled by 'line")
+    scaled = {"rope_type": "linear", "factor": 2.0}
+    refused(small_model("llama", hidden_act="relu", rope_scaling=scaled), "are scaled by 'linear'")
     refused(relu, r"of the layers \[0, 1\] were given .* each of its 3 layers; fit", {0: 1, 1: 1})
     first, second = layers[1]
     refused(

@@ -19,8 +19,8 @@ from pytest_sparsity.methods.given.reading import candidates, low_rank, numbered
 #: Names of the matrices, [D, H] and [I, D]: those of an ``nn.Sequential``.
 NAMES = ("0.weight", "1.weight")
 
-#: The digits end where the number ends: the original's pattern takes layer 10 for layer 1, too.
-_NAME = re.compile(r"(.+)_layer(\d+)(?:\D.*)?\.pt")
+#: All digits of the number: the original's pattern takes layer 10 for layer 1, too.
+_NAME = re.compile(r"(.+)_layer(\d+).*\.pt")
 
 #: Predictors of attention heads stand in the same folder, as ``c4_att_layer{i}*.pt``.
 _HEADS = re.compile(r"(?:^|_)att(?:_|$)")

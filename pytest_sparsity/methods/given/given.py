@@ -26,14 +26,17 @@ _KNOWN = (
     "config.json with CATS' thresholds"
 )
 
-#: Fields of :class:`Given` to what they are, for sentences.
+#: What a method may take, to what it is, for sentences: predictors by their rule, and the other
+#: fields of :class:`Given`.
 _DESCRIBED = {
-    "predictors": "predictors",
+    POWERINFER: "PowerInfer's predictors",
+    DEJA_VU: "Deja Vu's predictors",
     "hot": "a GPU index",
     "frequencies": "the activity of neurons",
     "teal": "TEAL's histograms",
     "cats": "CATS' thresholds",
 }
+_OTHERS = ("hot", "frequencies", "teal", "cats")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +77,15 @@ class Given:
     cats: tuple[float, ...] | None = None
 
     @property
-    def fields(self) -> set[str]:
-        """Names of the attributes with what was found."""
-        return {name for name in _DESCRIBED if getattr(self, name) is not None}
+    def kinds(self) -> set[str]:
+        """What was found, as methods name it that take it: predictors by their rule."""
+        others = {name for name in _OTHERS if getattr(self, name) is not None}
+        return others | ({self.predictors.rule} if self.predictors is not None else set())
 
     @property
     def described(self) -> str:
         """What was found, for a sentence."""
-        return " and ".join(text for name, text in _DESCRIBED.items() if name in self.fields)
+        return " and ".join(text for name, text in _DESCRIBED.items() if name in self.kinds)
 
 
 def read_given(path: Path) -> Given:
@@ -108,7 +112,9 @@ def check_given(given: Given, model: LanguageModel) -> None:
     widths = {site.name: site.module.in_features for site in model.sites}
     layers = len({site.layer for site in model.sites})
     counts = {
-        "predictors": len(given.predictors.layers) if given.predictors else layers,
+        given.predictors.rule if given.predictors else POWERINFER: (
+            len(given.predictors.layers) if given.predictors else layers
+        ),
         "hot": len(given.hot) if given.hot else layers,
         "frequencies": len(given.frequencies) if given.frequencies else layers,
         "teal": given.teal.layers if given.teal else layers,
@@ -121,6 +127,10 @@ def check_given(given: Given, model: LanguageModel) -> None:
                 f"has {_DESCRIBED[name]} for {count} layers, and {model.name} has {layers}",
             )
     predictors = given.predictors.layers if given.predictors else {}
+    if not {f"{layer}.{kind}" for layer in predictors for kind in ("up", "down")} <= widths.keys():
+        raise _other_model(
+            given, f"has predictors, and {model.name} has layers without an MLP of its own sites"
+        )
     for layer, (first, _) in predictors.items():
         read, wanted = first.shape[1], widths[f"{layer}.up"]
         if read != wanted:

@@ -20,6 +20,9 @@ OPTION = "--sparsity-predictors"
 #: What weights may be stored in; of others, float8 above all, torch cannot tell NaN everywhere.
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+#: What may be counted in.
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 #: How a file begins that git left where Git LFS should have put the real one.
 _POINTER = b"version https://git-lfs"
 
@@ -159,16 +162,10 @@ def checked(
     Raises:
         SparsityError: it is something else, or empty, or a value is NaN or infinite.
     """
-    if (
-        not isinstance(found, torch.Tensor)
-        or found.layout is not torch.strided
-        or found.is_quantized
-        or found.is_meta
-    ):
+    if not isinstance(found, torch.Tensor) or found.layout is not torch.strided or found.is_meta:
         kind = type(found).__name__
         raise wrong(path, f"has no plain tensor {name} (a {kind})", "save a dense tensor there")
-    whole = integers and not found.is_floating_point() and not found.is_complex()
-    if found.dtype is torch.bool or not (whole or found.dtype in FLOATS):
+    if found.dtype not in (*FLOATS, *(_INTEGERS if integers else ())):
         wanted = "numbers are" if integers else "floating point is"
         raise wrong(
             path,

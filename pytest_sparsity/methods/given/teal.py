@@ -173,7 +173,7 @@ class TealFiles:
     def _thresholds(self, levels: Mapping[str, float], asked: float) -> dict[str, float]:
         for site, level in levels.items():
             histogram = self.histograms[site]
-            if False:
+            if level and level > histogram.highest:
                 whose = "" if level == asked else f", its level where blocks lose {asked:g}"
                 raise wrong(
                     histogram.path,

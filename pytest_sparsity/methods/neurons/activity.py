@@ -29,7 +29,7 @@ from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.progress import Progress, silent
 
 #: Activation functions that give exact zeros, by their names in transformers' configurations.
-EXACT_ZEROS = frozenset({"relu", "relu2", "relu6", "relu_squared"})
+EXACT_ZEROS = frozenset({"relu", "relu2", "relu6", "relu_squared", "fatrelu"})
 
 #: Share of a token's energy that its inactive neurons may hold where nothing is exactly zero.
 #: 0.04 is the square of 0.2, the tail truncation error (CETT) at which models that are not

@@ -88,10 +88,8 @@ class ColdSkip:
     """
 
     name = "cold_skip"
-    note = (
-        "a fixed share of the neurons at every token, which is Deja Vu's rule and not PowerInfer's; "
-        "deprecated, use powerinfer or deja_vu"
-    )
+    note = "a fixed share of the neurons at every token: Deja Vu's rule and not PowerInfer's"
+    deprecated = "use powerinfer, which has the rule that it was taken for, or deja_vu"
     wants: tuple[str, ...] = ()
 
     def __init__(self, recipe: PredictorRecipe | None = None) -> None:

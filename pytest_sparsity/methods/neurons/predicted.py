@@ -12,7 +12,7 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.files import locked, sha256_text
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.exact import dropped_count
-from pytest_sparsity.methods.given.given import DEJA_VU, POWERINFER
+from pytest_sparsity.methods.given.given import DEJA_VU, POWERINFER, check_given
 from pytest_sparsity.methods.levels import NATURAL
 from pytest_sparsity.methods.neurons import activity, fitting, predictor
 from pytest_sparsity.methods.neurons.activity import TAIL, down_sites
@@ -63,6 +63,7 @@ class Predictors:
         given = calibrator.given
         if given is None or given.predictors is None or given.predictors.rule != self.rule:
             return None
+        check_given(given, calibrator.model)
         between = RELU if self.rule == POWERINFER else LINEAR
         layers = {
             number: LayerPredictor(first.float(), second.float(), between=between)
@@ -117,7 +118,7 @@ class PowerInfer:
             threshold = _number(threshold)
         self.name = POWERINFER if threshold is None else f"{POWERINFER}:{_text(threshold)}"
         self.wants: tuple[str, ...] = ()
-        self.takes = ("predictors",)
+        self.takes = (POWERINFER,)
         self._threshold = threshold
         self._predictors = Predictors(POWERINFER, recipe or FitRecipe(rule=POWERINFER))
         self.parameters: Mapping[str, object] = {
@@ -181,7 +182,6 @@ class PowerInfer:
             SparsityError: see :meth:`cut`.
         """
         model, found = calibrator.model, self.predictor(calibrator)
-        _check_fits(calibrator, found)
         cut = self.cut(calibrator, level)
 
         def selector(layer: int, skips: tuple[str, ...]) -> NeuronSelector:
@@ -206,7 +206,7 @@ class DejaVu:
 
     name = DEJA_VU
     wants: tuple[str, ...] = ()
-    takes = ("predictors",)
+    takes = (DEJA_VU,)
 
     def __init__(self, recipe: FitRecipe | None = None) -> None:
         self._predictors = Predictors(DEJA_VU, recipe or FitRecipe(rule=DEJA_VU))
@@ -227,7 +227,6 @@ class DejaVu:
             SparsityError: predictors cannot be had.
         """
         model, found = calibrator.model, self.predictor(calibrator)
-        _check_fits(calibrator, found)
 
         def selector(layer: int, skips: tuple[str, ...]) -> NeuronSelector:
             own = found.layers[layer].to(model.device)
@@ -264,26 +263,6 @@ def _selectors(
         site.name: make(site.layer, skipped_kinds(model, site))
         for site in down_sites(model).values()
     }
-
-
-def _check_fits(calibrator: Calibrator, found: Predictor) -> None:
-    """Predictors that were made elsewhere may be of another model."""
-    model, downs = calibrator.model, down_sites(calibrator.model)
-    source = found.provenance.get("source", "the predictors")
-    if len(found.layers) != len(downs):
-        raise SparsityError(
-            f"--sparsity-predictors: {source} has predictors of {len(found.layers)} layers, and "
-            f"{model.name} has {len(downs)}; give those of this model"
-        )
-    for down in downs.values():
-        own, width = found.layers[down.layer], down.module.out_features
-        have = own.second.shape[0], own.first.shape[1]
-        if have != (down.module.in_features, width):
-            raise SparsityError(
-                f"--sparsity-predictors: {source} predicts {have[0]} neurons from {have[1]} inputs "
-                f"in layer {down.layer}, and {model.name} has {down.module.in_features} and {width}; "
-                "give those of this model"
-            )
 
 
 def _cost(found: Predictor) -> dict[str, float]:

@@ -96,7 +96,7 @@ def selection_quality(
 
 
 def _largest(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Of each row [R, I] as many of the largest as ``counts`` [R, 1] says; of equal ones the first."""
+    """Of each row [R, I] so many of the largest as ``counts`` [R, 1] says; the first of equals."""
     first = int(counts[0])
     if bool((counts == first).all()):
         return keep_largest(scores, first)

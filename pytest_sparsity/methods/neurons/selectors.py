@@ -37,8 +37,9 @@ class LargestNeurons:
     """The neurons that add most to a token's output, so many at every token.
 
     It decides by h, and counts gate and up as skipped, which gave it h.  It ranks neurons one by
-    one and knows nothing of what cancels, so it is a reference and no bound.  Of exact zeros it drops as many as it can before anything else, so that after ReLU a level below
-    the share of zeros changes nothing.
+    one and knows nothing of what cancels, so it is a reference and no bound.  Of exact zeros it
+    drops as many as it can before anything else, so that after ReLU a level below the share of
+    zeros changes nothing.
 
     Attributes:
         dropped: neurons dropped per token.
