@@ -225,7 +225,8 @@ def listed(keep: Tensor) -> Tensor:
 
 
 def _decides_ahead(selector: NeuronSelector) -> bool:
-    return selector.reads in (INPUT, RESIDUAL) or getattr(selector, "mask", None) is not None
+    mask = getattr(selector, "mask", None)
+    return selector.reads in (INPUT, RESIDUAL) or (selector.reads == HIDDEN and mask is not None)
 
 
 def _mlp(
@@ -240,10 +241,9 @@ def _mlp(
     own = {site.kind: site for name in names if (site := sites.get(name)) is not None}
     if "up" not in own:
         return None
-    before = [site for kind, site in own.items() if kind != "down"]
-    for site in before:
-        if site.name in plan.selectors or site.name in biases or site.module.bias is not None:
-            return None
+    before = {site.name for kind, site in own.items() if kind != "down"}
+    if before & (set(plan.selectors) | set(biases)):
+        return None
     block = model.block_of(list(own.values()))
     if not _holds_only(block, [site.module for site in own.values()]):
         return None
@@ -256,14 +256,13 @@ def _mlp(
     activation = _activation(block, down.module, up, gate)
     if activation is None:
         return None
-    bias = biases.get(down.name, down.module.bias)
     return Mlp(
         names=tuple(site.name for site in own.values()),
         block=block,
         up=up,
         gate=gate,
         down=down.module.weight.detach(),
-        bias=None if bias is None else bias.detach(),
+        bias=biases.get(down.name, down.module.bias),
         activation=activation,
         selector=selector,
         fixed=mask,
@@ -286,7 +285,7 @@ def _holds_only(block: nn.Module, layers: Sequence[nn.Linear]) -> bool:
         inspect.signature(block.forward).bind(weight)
     except TypeError:  # more than one tensor
         return False
-    return weight.dtype in DTYPES and not block.training
+    return weight.dtype in DTYPES
 
 
 def _is_fixed(selector: NeuronSelector, mask: Any, down: nn.Linear) -> bool:

@@ -43,6 +43,7 @@ def test_damage_that_grows_with_sparsity_is_seen(world: Make) -> None:
         assert found.interval.confidence == pytest.approx(0.975)
         assert found.limit == 0
     assert effect(finding, "teal", "loss, knowledge").limit is None
+    assert effect(finding, "deja_vu", "loss, reasoning").limit is None  # beside
 
 
 def test_damage_that_shrinks_with_sparsity_refutes(world: Make, monkeypatch: Any) -> None:
@@ -59,7 +60,8 @@ def _shrinking(cell: Cell) -> float:
 
 
 def test_no_damage_decides_nothing(world: Make) -> None:
-    finding = world(harm=dict.fromkeys(["dense", "teal", "powerinfer"], 0.0)).finding(REASONING)
+    methods = ["dense", "teal", "powerinfer", "deja_vu"]
+    finding = world(harm=dict.fromkeys(methods, 0.0)).finding(REASONING)
     assert finding.outcome is Outcome.INCONCLUSIVE
 
 
@@ -67,7 +69,9 @@ def test_divergence_and_greedy_text_stand_beside_accuracy(world: Make) -> None:
     finding = world().finding(REASONING)
     assert effect(finding, "teal 0.5: KL").interval.estimate == pytest.approx(0.45, rel=0.1)
     assert effect(finding, "teal 0.5: greedy tokens of 32").interval.estimate == 1.0
-    assert len(finding.data["text"]) == 6
+    assert [point["method"] for point in finding.data["text"]] == [
+        method for method in ("teal", "powerinfer", "deja_vu") for _ in range(3)
+    ]
     assert {point["family"] for point in finding.data["lost"]} == {
         "reasoning",
         "knowledge",
@@ -98,9 +102,38 @@ def test_cold_neurons_alone_are_worst(world: Make) -> None:
     found = effect(finding, "log-perplexity, cold_only less random_neurons on austen")
     assert found.interval.estimate == pytest.approx(4.0, rel=0.05)
     assert found.interval.confidence == pytest.approx(1 - 0.05 / 13)
-    assert effect(finding, "perplexity, cold_skip_oracle", "austen").unit == "relative"
+    assert effect(finding, "perplexity, contribution against", "austen").unit == "relative"
+    assert effect(finding, "perplexity, hot_only:model", "austen").limit is None
+    other = effect(finding, "log-perplexity, powerinfer less deja_vu on austen")
+    assert other.interval.estimate == pytest.approx(-0.1, rel=0.3)
+    assert other.limit is None
     assert finding.data["methods"][0]["method"] == "cold_only"
     assert finding.data["neurons"][1]["hot"] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("method", "off", "broken"),
+    [("powerinfer", 0.008, False), ("powerinfer", 0.012, True), ("hot_only", 0.001, True)],
+)
+def test_what_is_compared_skips_the_same_share_of_the_weights(
+    world: Make, monkeypatch: Any, method: str, off: float, broken: bool
+) -> None:
+    """A mean share within a point, a fixed one exactly."""
+    made = world()
+    measured = type(made)._measured
+
+    def shifted(self: Any, cell: Cell, rng: Any, own: Any) -> dict[str, Any]:
+        found = measured(self, cell, rng, own)
+        if cell.configuration.method == method and "achieved" in found:
+            found["achieved"]["weighted"] += off
+        return found
+
+    monkeypatch.setattr(type(made), "_measured", shifted)
+    if broken:
+        with pytest.raises(BrokenEvidence, match=f"m-{method}-0.50 skips"):
+            made.finding(HOT_COLD)
+    else:
+        assert made.finding(HOT_COLD).outcome is Outcome.SUPPORTED
 
 
 def test_hot_neurons_alone_worse_refutes(world: Make) -> None:

@@ -14,7 +14,7 @@ from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.exact import dropped_count
 from pytest_sparsity.methods.given.given import DEJA_VU, POWERINFER, check_given
 from pytest_sparsity.methods.levels import NATURAL
-from pytest_sparsity.methods.neurons import activity, fitting, predictor
+from pytest_sparsity.methods.neurons import activity, fitting, layer_fit, predictor
 from pytest_sparsity.methods.neurons.activity import TAIL, down_sites
 from pytest_sparsity.methods.neurons.fitting import FitRecipe, fit_predictor
 from pytest_sparsity.methods.neurons.plans import ACTIVE, COUNT, neuron_plan, skipped_kinds
@@ -30,7 +30,7 @@ from pytest_sparsity.methods.neurons.selectors import PredictedNeurons, ScoredNe
 from pytest_sparsity.methods.plan import RESIDUAL, NeuronSelector, Plan
 
 #: The code that trained predictors depend on.
-_FITTING = (activity.__file__, predictor.__file__, fitting.__file__)
+_FITTING = (activity.__file__, predictor.__file__, fitting.__file__, layer_fit.__file__)
 
 
 class Predictors:
