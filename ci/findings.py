@@ -1,9 +1,10 @@
-"""Writes docs/findings.md and its figures from the findings of one or several runs.
+"""Writes docs/findings.md and docs/question.md from the findings of one or several runs.
 
     python ci/findings.py REPORT_DIR [REPORT_DIR ...]
 
 REPORT_DIR is the report folder of a run with ``--sparsity-suite=claims``: one run per model, or
-several of a model with different seeds.  What ci/spon_trials.py tried is told beside them.
+several of a model with different seeds.  A page that none of them is about is left as it is.  What
+ci/spon_trials.py tried is told beside the claims.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from pytest_sparsity.claims.page import page
+from pytest_sparsity.claims.catalog import CLAIMS
+from pytest_sparsity.claims.page import Page, claims_page, judged, question_page
+from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.claims.runs import read_runs
 from pytest_sparsity.claims.trials import read_trials
 from pytest_sparsity.errors import SparsityError
@@ -24,8 +27,8 @@ _TRIALS = "trials.jsonl"
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page; one sentence and status 1 if it cannot be made."""
-    parser = argparse.ArgumentParser(description="Write docs/findings.md and its figures.")
+    """Write the pages; one sentence and status 1 if one cannot be made."""
+    parser = argparse.ArgumentParser(description="Write docs/findings.md and docs/question.md.")
     parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT_DIR")
     parser.add_argument("--docs", type=Path, default=_DOCS, help="folder that is written to")
     parser.add_argument(
@@ -39,14 +42,20 @@ def main(arguments: list[str]) -> int:
     try:
         runs = read_runs(given.reports)
         trials = read_trials(given.trials or usual) if given.trials or usual.exists() else []
-        made = page(runs, _FIGURES, trials)
-        for name, content in made.figures.items():
-            atomic_write(given.docs / _FIGURES / name, content)
-        atomic_write(given.docs / "findings.md", made.markdown)
+        pages: dict[str, Page] = {}
+        if about := judged(runs, CLAIMS):
+            pages["findings.md"] = claims_page(about, trials)
+        if about := judged(runs, QUESTION):
+            pages["question.md"] = question_page(about, _FIGURES)
+        for name, made in pages.items():
+            for figure, content in made.figures.items():
+                atomic_write(given.docs / _FIGURES / figure, content)
+            atomic_write(given.docs / name, made.markdown)
     except SparsityError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
-    print(f"{given.docs / 'findings.md'} and {len(made.figures)} figures")
+    for name, made in pages.items():
+        print(f"{given.docs / name} and {len(made.figures)} figures")
     return 0
 
 

@@ -1,11 +1,12 @@
-"""docs/findings.md: what runs of the claims suite found, in words, tables and figures."""
+"""docs/findings.md and docs/question.md: what runs of the claims suite found."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_sparsity.claims.catalog import CATALOG, CLAIMS
+from pytest_sparsity.claims.catalog import CLAIMS
+from pytest_sparsity.claims.claim import Claim
 from pytest_sparsity.claims.finding import Outcome
 from pytest_sparsity.claims.page_origin import cost_section, origin_section
 from pytest_sparsity.claims.page_parts import WORDS, effects, outcome, statement, table
@@ -16,14 +17,25 @@ from pytest_sparsity.claims.runs import Run
 from pytest_sparsity.claims.trials import Trial
 from pytest_sparsity.reporting.table import escape
 
-_TITLE = """\
-# What activation sparsity does to small models
+_CLAIMS = """\
+# Twelve claims about spontaneous neurons and activation sparsity
 
-Twelve claims about spontaneous neurons (SPON, arXiv 2512.12744) and the question this project began
-with: what happens to reasoning when a model skips activations, or keeps its cold neurons only. Each
-has a definition and a rule that were fixed before anything was measured, and a verdict from the
-whole interval: supported, refuted, inconclusive, or cannot be tested here. A refuted claim is a
-result, about these models and this implementation; it says nothing of other sizes.
+About spontaneous neurons (SPON, arXiv 2512.12744), tested on small models. Each claim has a
+definition and a rule that were fixed before anything was measured, and a verdict from the whole
+interval: supported, refuted, inconclusive, or cannot be tested here. A refuted claim is a result,
+about these models and this implementation; it says nothing of other sizes. What activation
+sparsity does to reasoning is on [a page of its own](question.md).
+
+Written by `python ci/findings.py`; it is made again from the findings of a run, and not edited."""
+
+_QUESTION = """\
+# What activation sparsity does to reasoning
+
+The question this project began with: what happens to reasoning when a model skips activations, or
+keeps its cold neurons only. It has three parts, each with a definition and a rule that were fixed
+before anything was measured, and an answer from the whole interval: yes, no, the data do not
+decide, or cannot be tested here. [powerinfer.md](powerinfer.md) has what PowerInfer's and Deja Vu's
+rules cost on text, and [findings.md](findings.md) twelve claims about spontaneous neurons.
 
 Written by `python ci/findings.py`; it is made again from the findings of a run, and not edited."""
 
@@ -56,7 +68,7 @@ _LIMITS = """\
 
 @dataclass(frozen=True)
 class Page:
-    """The page and its figures.
+    """A page and its figures.
 
     Attributes:
         markdown: the text.
@@ -67,34 +79,64 @@ class Page:
     figures: Mapping[str, bytes]
 
 
-def page(runs: Sequence[Run], folder: str, trials: Sequence[Trial] = ()) -> Page:
-    """The page about these runs.
+def claims_page(runs: Sequence[Run], trials: Sequence[Trial] = ()) -> Page:
+    """The page about the twelve claims; it has no figures.
+
+    Args:
+        runs: at least one.
+        trials: of recipes for spontaneous neurons.
+    """
+    lines = [f"- **{escape(run.label)}**: {_counted(run)}." for run in runs]
+    return _page(
+        [
+            _CLAIMS,
+            "\n".join(["## In plain words", "", *lines]),
+            _LIMITS,
+            _verdicts(runs),
+            "## The claims one by one",
+            *(
+                f"{statement(claim, f'### Claim {claim.number}')}\n\n{effects(runs, claim.number)}"
+                for claim in CLAIMS
+            ),
+            trials_section(trials),
+            origin_section(runs),
+            cost_section(runs),
+        ],
+        {},
+    )
+
+
+def question_page(runs: Sequence[Run], folder: str) -> Page:
+    """The page about the question.
 
     Args:
         runs: at least one.
         folder: of the figures, as the page links to them.
-        trials: of recipes for spontaneous neurons.
     """
-    parts = [
-        _TITLE,
-        _summary(runs),
-        _LIMITS,
-        _verdicts(runs),
-        question_section(runs, folder),
-        "## The claims one by one",
-        *(
-            f"{statement(claim, f'### Claim {claim.number}')}\n\n{effects(runs, claim.number)}"
-            for claim in CLAIMS
-        ),
-        trials_section(trials),
-        origin_section(runs),
-        cost_section(runs),
-    ]
-    return Page("\n\n".join(filter(None, parts)) + "\n", figures_of(runs))
+    return _page(
+        [
+            _QUESTION,
+            _answers(runs),
+            _LIMITS,
+            question_section(runs, folder),
+            origin_section(runs),
+            cost_section(runs),
+        ],
+        figures_of(runs),
+    )
 
 
-def _summary(runs: Sequence[Run]) -> str:
-    lines = [f"- **{escape(run.label)}**: {_counted(run)}." for run in runs]
+def judged(runs: Sequence[Run], claims: Sequence[Claim]) -> list[Run]:
+    """The runs in which one of these was judged."""
+    return [run for run in runs if any(claim.number in run.findings for claim in claims)]
+
+
+def _page(parts: Sequence[str], figures: Mapping[str, bytes]) -> Page:
+    return Page("\n\n".join(filter(None, parts)) + "\n", figures)
+
+
+def _answers(runs: Sequence[Run]) -> str:
+    lines = []
     for claim in QUESTION:
         lines.append(f"- {claim.sentence}")
         lines += [
@@ -126,6 +168,6 @@ def _verdicts(runs: Sequence[Run]) -> str:
             "as it was made": claim.sentence,
             **{run.label: outcome(run, claim.number) for run in runs},
         }
-        for claim in CATALOG.values()
+        for claim in CLAIMS
     ]
     return f"## Verdicts\n\n{table(rows)}"

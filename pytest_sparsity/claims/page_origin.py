@@ -82,7 +82,8 @@ def _sources(data: Mapping[str, Any]) -> Iterable[Mapping[str, str]]:
 
 def _command(run: Run) -> str:
     settings, usual = run.origin["settings"], to_json(default_settings())
-    changed = {name: settings[name] for name in DECISIVE_SETTINGS if settings[name] != usual[name]}
+    own = {name: settings.get(name) for name in DECISIVE_SETTINGS}
+    changed = {name: value for name, value in own.items() if value != usual[name]}
     values = {n: ",".join(v) if isinstance(v, list) else v for n, v in changed.items()}
     options = {
         "suite": "claims",

@@ -15,7 +15,10 @@ from pytest_sparsity.errors import SparsityError
 from pytest_sparsity.methods.neurons.report import FILE, NeuronReport, read_reports
 
 #: Settings that change what claims find.
-DECISIVE_SETTINGS = ("corpora", "calibration", "prefill", "dtype", "target", "data", "train")
+DECISIVE_SETTINGS = (
+    *("corpora", "calibration", "prefill", "dtype", "target", "data", "train"),
+    "predictors",
+)
 #: What else all findings of a run have in common; "auto" of a setting may mean another dtype
 #: or target on another machine.
 _COMMON = ("profile", "seed", "sizes", "weights", "dtype", "target", "versions")

@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
+from statistics import median
 from typing import Any
 
 import numpy
@@ -26,6 +27,7 @@ from pytest_sparsity.methods.plan import HIDDEN, INPUT, RESIDUAL, NeuronSelector
 from pytest_sparsity.methods.positions import DenseRows
 from pytest_sparsity.methods.reads import NeuronReads
 from pytest_sparsity.models import LanguageModel, Site
+from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.reference.activation import ACTIVATIONS
 from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs, error_bound, hot_cold_mlp
 from pytest_sparsity.reference.operands import DTYPES
@@ -39,13 +41,11 @@ _OP = "hot_cold_mlp"
 #: threshold anywhere near zero shows, and so many neurons.
 _ROWS, _NEURONS = 8, 64
 
-#: How much faster than dense a kernel must be in its trial: what is left pays for the hooks that
-#: tell decoding steps.
-MARGIN = 1.05
-#: A trial runs through layers of so many bytes, more than caches hold, as decoding does,
-_BYTES = 128 << 20
-#: until so many seconds or rounds are over.
-_SECONDS, _ROUNDS = 0.2, 30
+#: How much faster than the dense module a kernel must be in its trial: what is left pays for
+#: telling which passes are decoding steps.
+MARGIN = 1.1
+#: A trial takes so many seconds, and at least so many tokens of each contender.
+_SECONDS, _TOKENS = 0.2, 2
 #: What trials of this process found, by what they depend on.
 _TRIED: dict[tuple[object, ...], Kernel | None] = {}
 _LOCK = threading.Lock()
@@ -87,15 +87,14 @@ class Mlp:
         decides = type(own), own.reads, getattr(own, "weights", 0), self.fixed is None
         return type(self.block), shapes, self.up.dtype, self.up.device, decides, self.activation
 
-    @property
-    def bytes(self) -> int:
-        """Of its weights."""
-        matrices = 2 if self.gate is None else 3
-        return matrices * self.up.numel() * self.up.element_size()
+    @cached_property
+    def columns(self) -> Tensor:
+        """A copy of ``down`` whose columns are contiguous."""
+        return self.down.t().contiguous().t()
 
 
 class KernelMlp:
-    """An MLP as a kernel for one row; columns of ``down`` are copied to be contiguous.
+    """An MLP as a kernel for one row.
 
     Attributes:
         mlp: what it computes.
@@ -109,7 +108,7 @@ class KernelMlp:
         self._call = unchecked(kernel)
         self._operands = {
             "up": mlp.up,
-            "down": mlp.down.t().contiguous().t(),
+            "down": mlp.columns,
             "hot": 0,
             "activation": mlp.activation,
             "gate": mlp.gate,
@@ -206,7 +205,7 @@ def kernel_mlps(
             kinds.setdefault(mlp.kind, []).append(mlp)
     found = []
     for alike in kinds.values():
-        kernel = fastest(alike, choice) if kernels == AUTO else choice[0]
+        kernel = fastest(model, alike, choice) if kernels == AUTO else choice[0]
         if kernel is not None:
             computed = (KernelMlp(mlp, kernel) for mlp in alike)
             found += [each for each in computed if _agrees(each)]
@@ -378,13 +377,14 @@ def _random(rows: int, width: int) -> Tensor:
 # --- what is worth it
 
 
-def fastest(alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> Kernel | None:
-    """The kernel that is fastest on layers of one kind, if it beats the dense module.
+def fastest(model: LanguageModel, alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> Kernel | None:
+    """The kernel that is fastest on layers of one kind, if it beats the dense modules.
 
     A table of times as :mod:`~pytest_sparsity.kernels.dispatch` has it would not do: for small
-    layers most of the time goes into the selector, of which there are any.  So the first layers
-    run, dense and with each kernel by turns, and the best rounds are compared; a trial takes a
-    fifth of a second, once per process.  Off the CPU nothing is tried, and nothing chosen.
+    layers most of the time goes into the selector, of which there are any, and into code that a
+    loop of its own finds in the processor's caches and a model does not.  So the model runs for
+    one token after the other, its layers as they are and with each kernel by turns, for a fifth
+    of a second or four tokens, once per process.  Off the CPU nothing is tried, nor chosen.
     """
     able = [kernel for kernel in kernels if kernel.skips]
     if not able or alike[0].up.device.type != "cpu":
@@ -393,46 +393,54 @@ def fastest(alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> Kernel | None:
     key = (*alike[0].kind, kept, tuple(each.id for each in able), torch.get_num_threads())
     with _LOCK:  # two trials at a time would disturb each other
         if key not in _TRIED:
-            _TRIED[key] = _tried(alike, able)
+            dense, *sparse = _seconds(model, alike, able)
+            best = min(range(len(able)), key=sparse.__getitem__)
+            _TRIED[key] = able[best] if MARGIN * sparse[best] <= dense else None
         return _TRIED[key]
 
 
-def _tried(alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> Kernel | None:
-    mlps = alike[: 1 + _BYTES // alike[0].bytes]
-    neurons, channels = mlps[0].up.shape
-    x = _random(1, channels).to(mlps[0].up)
-    # Random scores may keep any number of neurons; the plan says how many it is.
-    kept = [torch.linspace(0, neurons - 1, mlp.kept).int() for mlp in mlps]
+def _seconds(model: LanguageModel, alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> list[float]:
+    """The median time of a layer while the model runs: dense, then with each of the kernels."""
+    found: list[list[float]] = [[] for _ in range(1 + len(kernels))]
+    turn = 0
 
-    def dense() -> None:
-        for mlp in mlps:
-            mlp.block(x)
+    def timed(mlp: Mlp) -> Callable[[Tensor], Tensor]:
+        contenders = [mlp.block.forward]
+        contenders += [_as_planned(KernelMlp(mlp, kernel)) for kernel in kernels]
 
-    def sparse(computed: Sequence[KernelMlp]) -> None:
-        for each, some in zip(computed, kept, strict=True):
-            each.kept(x)
-            each(x, some)
-
-    contenders: dict[str, Callable[[], None]] = {
-        kernel.id: partial(sparse, [KernelMlp(mlp, kernel) for mlp in mlps]) for kernel in kernels
-    }
-    with torch.inference_mode():
-        seconds = _best({"": dense, **contenders})
-    best = min(kernels, key=lambda kernel: seconds[kernel.id])
-    return best if MARGIN * seconds[best.id] <= seconds[""] else None
-
-
-def _best(contenders: Mapping[str, Callable[[], None]]) -> dict[str, float]:
-    """Seconds of each one's best round, after one that is not counted."""
-    for run in contenders.values():
-        run()  # compiles, and fills caches
-    found = dict.fromkeys(contenders, float("inf"))
-    end = time.perf_counter() + _SECONDS
-    for _ in range(_ROUNDS):
-        for name, run in contenders.items():
+        def forward(x: Tensor) -> Tensor:
             start = time.perf_counter()
-            run()
-            found[name] = min(found[name], time.perf_counter() - start)
-        if time.perf_counter() > end:
-            break
-    return found
+            y: Tensor = contenders[turn](x)
+            found[turn].append(time.perf_counter() - start)
+            return y
+
+        return forward
+
+    token, exchanged = torch.zeros(1, dtype=torch.int64), Exchanged()
+    for mlp in alike:
+        exchanged.put(mlp.block, timed(mlp))
+    try:
+        for turn in range(len(found)):
+            hidden_states(model, token)  # compiles
+        for times in found:
+            times.clear()
+        end, rounds = time.perf_counter() + _SECONDS, 0
+        while rounds < _TOKENS or time.perf_counter() < end:
+            for turn in range(len(found)):
+                hidden_states(model, token)
+            rounds += 1
+    finally:
+        exchanged.give_back()
+    return [median(times) for times in found]
+
+
+def _as_planned(each: KernelMlp) -> Callable[[Tensor], Tensor]:
+    """A step that keeps as many neurons as the plan says: this token may keep any number."""
+    neurons, channels = each.mlp.up.shape
+    planned = torch.linspace(0, neurons - 1, each.mlp.kept).int()
+
+    def forward(x: Tensor) -> Tensor:
+        each.kept(x)
+        return each(x.reshape(1, channels), planned).view(*x.shape[:-1], -1)
+
+    return forward

@@ -33,8 +33,9 @@ def test_the_page_is_written_with_its_figures(
     for claim in QUESTION:
         store.keep(made.report, made.finding(claim), store.origin(evidence))
     assert main([str(made.report), "--docs", str(tmp_path / "docs")]) == 0
-    assert "findings.md and 3 figures" in capsys.readouterr().out
-    text = (tmp_path / "docs" / "findings.md").read_text()
+    assert "question.md and 3 figures" in capsys.readouterr().out
+    assert not (tmp_path / "docs" / "findings.md").exists()  # none of the claims was judged
+    text = (tmp_path / "docs" / "question.md").read_text()
     figures = {path.name for path in (tmp_path / "docs" / "findings").iterdir()}
     assert figures == {"m-loss.svg", "m-hot-cold.svg", "neurons.svg"}
     assert all(f"(findings/{name})" in text for name in figures)

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pytest_sparsity.claims import store
-from pytest_sparsity.claims.catalog import CATALOG
+from pytest_sparsity.claims.catalog import CATALOG, CLAIMS
 from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.finding import Effect, Finding, Outcome
-from pytest_sparsity.claims.page import page
+from pytest_sparsity.claims.page import claims_page, question_page
 from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.claims.runs import read_runs
 from pytest_sparsity.errors import SparsityError
@@ -75,19 +75,22 @@ def rows(markdown: str, first: str) -> list[str]:
 
 
 def test_the_page_of_one_run(run: Make) -> None:
-    made = page(read_runs([run()]), "findings")
-    text = made.markdown
-    for claim in CATALOG.values():
-        assert len(rows(text.partition("## The question")[0], claim.number)) == 1
+    runs = read_runs([run()])
+    text, question = claims_page(runs).markdown, question_page(runs, "findings").markdown
+    for claim in CLAIMS:
+        assert len(rows(text.partition("## The claims")[0], claim.number)) == 1
         assert claim.sentence in text.replace("\\", "")
+    for claim in QUESTION:
+        assert claim.sentence in question.replace("\\", "")
+        assert claim.sentence not in text.replace("\\", "")
     assert "supported" in rows(text, "1")[0]
     assert "refuted" in rows(text, "2")[0]
     assert "cannot be tested here" in rows(text, "3")[0]
     assert "not run" in rows(text, "4")[0]
     assert "supported: 1; refuted: 2; cannot be tested here: 3." in text
-    assert "m: **yes.** Rank correlation: teal 0." in text
-    assert "m: **yes.** Log-perplexity on austen: cold_only +" in text
-    assert "m: **yes.** Lost with teal at 0.5: reasoning " in text
+    assert "m: **yes.** Rank correlation: teal 0." in question
+    assert "m: **yes.** Log-perplexity on austen: cold_only +" in question
+    assert "m: **yes.** Lost with teal at 0.5: reasoning " in question
     assert "so it is." in text.partition("### Claim 2")[2]
     assert "so it is." not in text.partition("### Claim 1")[2].partition("### Claim 2")[0]
     assert r"loss \<b>" in text
@@ -102,20 +105,21 @@ def test_the_page_of_one_run(run: Make) -> None:
         assert len(rows(data.replace("\\", ""), task)) == 1
     assert "--sparsity-suite=claims --sparsity-model=m --sparsity-profile=quick" in text
     assert "python ci/findings.py findings-m\n" in text
-    assert "All backbones together" not in text
-    assert text.endswith("|\n")
-    assert "nan" not in text
+    assert "All backbones together" not in question
+    for made in (text, question):
+        assert made.endswith("|\n")
+        assert "nan" not in made
 
 
 def test_the_command_chooses_the_claims_that_were_judged(run: Make) -> None:
     (some,) = read_runs([run(question=False)])
-    assert "-k '[1- or [2- or [3-'\n" in page([some], "findings").markdown
+    assert "-k '[1- or [2- or [3-'\n" in claims_page([some]).markdown
     every = replace(some, findings=dict.fromkeys(CATALOG, some.findings["3"]))
-    assert "--sparsity-report=findings-m\n" in page([every], "findings").markdown
+    assert "--sparsity-report=findings-m\n" in claims_page([every]).markdown
 
 
 def test_what_must_be_said_of_powerinfer(run: Make) -> None:
-    text = page(read_runs([run()]), "findings").markdown.replace("\n  ", " ")
+    text = question_page(read_runs([run()]), "findings").markdown.replace("\n  ", " ")
     for words in (
         "PowerInfer prunes neither hot nor cold neurons",
         "ablations of ours",
@@ -127,28 +131,28 @@ def test_what_must_be_said_of_powerinfer(run: Make) -> None:
 
 
 def test_cost_of_preparing_is_shown(run: Make) -> None:
-    text = page(read_runs([run()]), "findings").markdown
+    text = question_page(read_runs([run()]), "findings").markdown
     cost = text.partition("## What preparing it cost")[2]
     (row,) = [line for line in rows(cost, "m") if "cold_only-0.50" in line.replace("\\", "")]
     assert "8,192 tokens, 5.0 s" in row
-    seeds = page(read_runs([run(), run(seed=1)]), "findings").markdown
+    seeds = question_page(read_runs([run(), run(seed=1)]), "findings").markdown
     assert seeds.partition("## What preparing it cost")[2] == cost
 
 
 def test_figures_are_linked_and_drawn_the_same_every_time(run: Make) -> None:
     runs = read_runs([run()])
-    made = page(runs, "pictures")
+    made = question_page(runs, "pictures")
     assert set(made.figures) == {"m-loss.svg", "m-hot-cold.svg", "neurons.svg"}
     assert set(re.findall(r"\]\(pictures/([^)]+)\)", made.markdown)) == set(made.figures)
     assert all(content.startswith(b"<?xml") for content in made.figures.values())
-    assert page(runs, "pictures") == made
+    assert question_page(runs, "pictures") == made
 
 
 def test_several_backbones_side_by_side(run: Make) -> None:
     runs = read_runs([run(), run(model="other")])
-    text = page(runs, "findings").markdown
     assert [r.label for r in runs] == ["m, quick, seed 0", "other, quick, seed 0"]
-    assert rows(text, "1")[0].count("supported") == 2
+    assert rows(claims_page(runs).markdown, "1")[0].count("supported") == 2
+    text = question_page(runs, "findings").markdown
     pooled = text.partition("All backbones together")[2].partition("\n\n\n")[0]
     assert len(rows(pooled, "teal")) >= 3
     assert "other-quick-seed-0-loss.svg" in text
@@ -157,7 +161,7 @@ def test_several_backbones_side_by_side(run: Make) -> None:
 def test_several_seeds_of_a_model_have_labels_of_their_own(run: Make) -> None:
     runs = read_runs([run(), run(seed=1)])
     assert [r.label for r in runs] == ["m, quick, seed 0", "m, quick, seed 1"]
-    made = page(runs, "findings")
+    made = question_page(runs, "findings")
     assert "m-quick-seed-1-loss.svg" in made.figures
     assert "All backbones together" not in made.markdown  # the items are the same ones
     (hot,) = re.findall(r"How hot the hot neurons are.*?Active is", made.markdown, re.DOTALL)
@@ -200,7 +204,7 @@ def test_the_command_names_a_model_as_it_was_given(run: Make, tmp_path: Path) ->
         .read_text()
         .replace('"models": ["m"]', '"models": ["org/other", "/data/of mine/m"]')
     )
-    text = page(read_runs([tmp_path]), "findings").markdown
+    text = claims_page(read_runs([tmp_path])).markdown
     assert "'--sparsity-model=/data/of mine/m'" in text
 
 
@@ -210,7 +214,7 @@ def test_a_value_without_limits_says_why(run: Make, tmp_path: Path) -> None:
     shutil.copy(run(question=False) / store.FILE, tmp_path)
     origin = store.stored(tmp_path)[0].origin
     store.keep(tmp_path, Finding("1", "m", Outcome.INCONCLUSIVE, "so", (effect,)), origin)
-    (row,) = rows(page(read_runs([tmp_path]), "findings").markdown, "loss")
+    (row,) = rows(claims_page(read_runs([tmp_path])).markdown, "loss")
     assert "n/a (nothing was lost)" in row
 
 
@@ -224,7 +228,7 @@ def test_a_folder_without_findings_is_refused(tmp_path: Path) -> None:
 
 def test_models_at_chance_have_a_page_too(run: Make) -> None:
     at_chance = dict.fromkeys(("reasoning", "knowledge", "language"), 0.25)
-    made = page(read_runs([run(dense=at_chance)]), "findings")
+    made = question_page(read_runs([run(dense=at_chance)]), "findings")
     assert "m: cannot be tested here" in made.markdown
     assert "refused" in made.markdown
     assert "no reasoning task is evidence" in made.markdown
@@ -235,13 +239,14 @@ def test_models_at_chance_have_a_page_too(run: Make) -> None:
 def test_a_backbone_at_chance_is_not_put_together_with_others(run: Make) -> None:
     at_chance = dict.fromkeys(("reasoning", "knowledge", "language"), 0.25)
     runs = read_runs([run(), run(model="other", dense=at_chance)])
-    assert "All backbones together" not in page(runs, "findings").markdown
+    assert "All backbones together" not in question_page(runs, "findings").markdown
 
 
 def test_a_run_without_the_question(run: Make) -> None:
-    made = page(read_runs([run(question=False)]), "findings")
+    runs = read_runs([run(question=False)])
+    made = claims_page(runs)
     assert "**m: not run**" in made.markdown
-    assert made.figures == {}
+    assert made.figures == question_page(runs, "findings").figures == {}
     assert "Nothing had to be prepared." in made.markdown
 
 
@@ -249,5 +254,5 @@ def test_what_has_no_limits_is_written(run: Make) -> None:
     (found,) = read_runs([run(question=False)])
     endless = Effect("share", Interval(float("nan"), float("-inf"), float("inf"), 3), "share")
     findings = {"7": Finding("7", "m", Outcome.INCONCLUSIVE, "so", (endless,))}
-    text = page([replace(found, findings=findings)], "findings").markdown
+    text = claims_page([replace(found, findings=findings)]).markdown
     assert "| share    | n/a " in text

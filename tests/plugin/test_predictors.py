@@ -48,7 +48,9 @@ def test_given_predictors_are_used_and_are_in_the_key(sweep: Any, folder: Path) 
     assert natural["cell"]["level"] == 0
     achieved = natural["measured"]["achieved"]
     assert 0.4 < achieved["neurons"] < 0.6  # random scores: half are negative
-    assert achieved["net"] == pytest.approx(achieved["weighted"] - 3 * 8 * 224 / (3 * 43008), abs=0.2)
+    assert achieved["net"] == pytest.approx(
+        achieved["weighted"] - 3 * 8 * 224 / (3 * 43008), abs=0.2
+    )
     assert achieved["net"] < achieved["weighted"]
 
     torch.save(torch.load(folder / "model_0.pt"), folder / "model_0.pt")  # the same again

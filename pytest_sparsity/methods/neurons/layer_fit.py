@@ -40,7 +40,7 @@ class FitRecipe:
     share: float = 0.1
     tokens: int = 65_536
     first: int = 8_192
-    least_gain: float = 0.005
+    least_gain: float = 0.01
     passes: int = 4
     batch: int = 128
     rate: float = 4e-3
