@@ -1,7 +1,7 @@
 """Neurons skipped in a fixed number per layer and token: by a predictor, or by their values.
 
-This was taken for PowerInfer's rule, and is Deja Vu's (arXiv 2310.17157): PowerInfer compares scores
-with one threshold, see :mod:`.predicted`.
+This was taken for PowerInfer's rule, and is Deja Vu's (arXiv 2310.17157): PowerInfer compares
+scores with one threshold, see :mod:`.predicted`.
 """
 
 from __future__ import annotations

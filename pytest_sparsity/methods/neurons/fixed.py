@@ -68,8 +68,8 @@ class _Pruned:
     def __init__(self, scope: str = LAYER) -> None:
         if scope not in (*_HOTTEST, NATURAL):
             raise SparsityError(
-                f"method {self.base}:{scope}: what stands behind the colon is {MODEL}, {CAPACITY} or "
-                f"{NATURAL} (the hot set of a file); or leave it out"
+                f"method {self.base}:{scope}: what stands behind the colon is {MODEL}, {CAPACITY} "
+                f"or {NATURAL} (the hot set of a file); or leave it out"
             )
         self._scope = scope
         self.name = self.base if scope == LAYER else f"{self.base}:{scope}"

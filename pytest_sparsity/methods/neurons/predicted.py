@@ -248,8 +248,8 @@ def _reached(cut: Cut, level: float, model: str) -> Cut:
     """The cut, which must be near the level: it is not where most scores are equal."""
     if abs(cut.share - level) > _NEAR:
         raise SparsityError(
-            f"method {POWERINFER}: the nearest threshold skips {100 * cut.share:.3g} % of the neurons "
-            f"of {model} where {100 * level:g} % was asked for, since so many of their scores are "
+            f"method {POWERINFER}: the nearest threshold skips {100 * cut.share:.3g} % of the "
+            f"neurons of {model} where {100 * level:g} % was asked for, since so many of their scores are "
             "equal; the predictors are damaged, or not of this model"
         )
     return cut
