@@ -41,11 +41,11 @@ _OP = "hot_cold_mlp"
 #: threshold anywhere near zero shows, and so many neurons.
 _ROWS, _NEURONS = 8, 64
 
-#: How much faster than the dense module a kernel must be in its trial: what is left pays for
-#: telling which passes are decoding steps.
-MARGIN = 1.1
+#: How much faster than the dense model one with a kernel must be in its trial: what is left pays
+#: for telling which passes are decoding steps.
+MARGIN = 1.02
 #: A trial takes so many seconds, and at least so many tokens of each contender.
-_SECONDS, _TOKENS = 0.2, 2
+_SECONDS, _TOKENS = 0.2, 3
 #: What trials of this process found, by what they depend on.
 _TRIED: dict[tuple[object, ...], Kernel | None] = {}
 _LOCK = threading.Lock()
@@ -378,19 +378,20 @@ def _random(rows: int, width: int) -> Tensor:
 
 
 def fastest(model: LanguageModel, alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> Kernel | None:
-    """The kernel that is fastest on layers of one kind, if it beats the dense modules.
+    """The kernel with which the model is fastest, in layers of one kind; None if dense ones are.
 
     A table of times as :mod:`~pytest_sparsity.kernels.dispatch` has it would not do: for small
-    layers most of the time goes into the selector, of which there are any, and into code that a
-    loop of its own finds in the processor's caches and a model does not.  So the model runs for
-    one token after the other, its layers as they are and with each kernel by turns, for a fifth
-    of a second or four tokens, once per process.  Off the CPU nothing is tried, nor chosen.
+    layers most of the time goes into the selector, of which there are any, and what they take
+    of the processor's caches slows down the layers beside them.  So the model itself takes one
+    token after the other, dense and with each kernel by turns, for a fifth of a second or three
+    tokens of each, once per process.  Off the CPU nothing is tried, nor chosen.
     """
     able = [kernel for kernel in kernels if kernel.skips]
-    if not able or alike[0].up.device.type != "cpu":
+    if not able or model.device.type != "cpu":
         return None
-    kept = tuple(mlp.kept for mlp in alike)
-    key = (*alike[0].kind, kept, tuple(each.id for each in able), torch.get_num_threads())
+    planned = *alike[0].kind, *(mlp.kept for mlp in alike)
+    ids = tuple(kernel.id for kernel in able)
+    key = type(model.model), len(model.sites), planned, ids, torch.get_num_threads()
     with _LOCK:  # two trials at a time would disturb each other
         if key not in _TRIED:
             dense, *sparse = _seconds(model, alike, able)
@@ -400,38 +401,27 @@ def fastest(model: LanguageModel, alike: Sequence[Mlp], kernels: Sequence[Kernel
 
 
 def _seconds(model: LanguageModel, alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> list[float]:
-    """The median time of a layer while the model runs: dense, then with each of the kernels."""
-    found: list[list[float]] = [[] for _ in range(1 + len(kernels))]
-    turn = 0
+    """The median time of a token: of the dense model, then with each of the kernels.
 
-    def timed(mlp: Mlp) -> Callable[[Tensor], Tensor]:
-        contenders = [mlp.block.forward]
-        contenders += [_as_planned(KernelMlp(mlp, kernel)) for kernel in kernels]
-
-        def forward(x: Tensor) -> Tensor:
-            start = time.perf_counter()
-            y: Tensor = contenders[turn](x)
-            found[turn].append(time.perf_counter() - start)
-            return y
-
-        return forward
-
-    token, exchanged = torch.zeros(1, dtype=torch.int64), Exchanged()
-    for mlp in alike:
-        exchanged.put(mlp.block, timed(mlp))
-    try:
-        for turn in range(len(found)):
-            hidden_states(model, token)  # compiles
-        for times in found:
-            times.clear()
-        end, rounds = time.perf_counter() + _SECONDS, 0
-        while rounds < _TOKENS or time.perf_counter() < end:
-            for turn in range(len(found)):
+    It is that of this thread, without what others have the processor for in between.
+    """
+    contenders = [[mlp.block.forward for mlp in alike]]
+    contenders += [[_as_planned(KernelMlp(mlp, kernel)) for mlp in alike] for kernel in kernels]
+    found: list[list[float]] = [[] for _ in contenders]
+    token = torch.zeros(1, dtype=torch.int64)
+    start = time.perf_counter()
+    while len(found[-1]) <= _TOKENS or time.perf_counter() < start + _SECONDS:
+        for forwards, times in zip(contenders, found, strict=True):
+            exchanged = Exchanged()
+            for mlp, forward in zip(alike, forwards, strict=True):
+                exchanged.put(mlp.block, forward)
+            try:
+                before = time.thread_time()
                 hidden_states(model, token)
-            rounds += 1
-    finally:
-        exchanged.give_back()
-    return [median(times) for times in found]
+                times.append(time.thread_time() - before)
+            finally:
+                exchanged.give_back()
+    return [median(times[1:]) for times in found]  # the first one compiles
 
 
 def _as_planned(each: KernelMlp) -> Callable[[Tensor], Tensor]:

@@ -189,6 +189,13 @@ def test_a_score_of_zero_is_the_need_that_the_recipe_says() -> None:
     assert 0 < int(below[clear].sum()) < int(clear.sum())
 
 
+def test_fitting_starts_from_how_much_each_neuron_is_needed_on_average(seen: Observed) -> None:
+    fit = LayerFit(0, 8, seen, QUICK)
+    often = fit.target(seen.adds).mean(0)
+    expected = torch.logit(often) + math.log(QUICK.cap / QUICK.zero)
+    assert float((fit.predictor().scores(seen.v.mean(0)) - expected).abs().max()) < 1
+
+
 def test_fitting_repeats_itself_whatever_the_threads(
     relu_model: LanguageModel, documents: Documents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,13 +225,13 @@ def test_memory_bounds_how_much_text_is_learnt_at_a_time(
         return joined(self, text, name)
 
     monkeypatch.setattr(fitting._Observer, "joined", spy)
-    _fit(relu_model, documents)
-    assert pieces == [2, 2, 2, 2]  # held out, a round of two, one of two, the rest
+    _fit(relu_model, documents, held_out=1)
+    assert pieces == [1, 2, 2, 2, 1]  # held out, a round of two, one of two, the rest in two
     pieces.clear()
     # A token's stream is 32 float32 and its neurons 72 bfloat16, in two layers.
     monkeypatch.setattr(fitting, "_BYTES", 2 * 48 * 2 * (32 * 4 + 72 * 2) - 1)
-    _fit(relu_model, documents)
-    assert pieces == [2, 1, 1, 1, 1, 1, 1]
+    _fit(relu_model, documents, held_out=1)
+    assert pieces == [1, 1, 1, 1, 1, 1, 1, 1]
 
 
 def test_text_doubles_until_there_is_no_more(
@@ -270,8 +277,9 @@ def test_recall_is_the_share_of_the_need_that_is_kept(
     relu_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Two layers of one token and four neurons, three of the eight active; adds are the needs.
-    adds = {0: [3.0, 2.0, 0.0, 0.0], 1: [1.0, 0.0, 0.0, 0.0]}
-    scores = {0: [5.0, -1.0, 0.0, -3.0], 1: [4.0, -2.0, -4.0, -0.5]}
+    # No number of bfloat16 is between 1 and the next score, which is not kept.
+    adds = {0: [3.0, 2.0, 1.0, 0.0], 1: [0.0, 0.0, 0.0, 0.0]}
+    scores = {0: [5.0, 0.99609375, 1.0, -3.0], 1: [4.0, -2.0, -4.0, -0.5]}
     seen = {
         n: Observed(torch.zeros(1, 2), torch.tensor([row]).bfloat16()) for n, row in adds.items()
     }
@@ -287,9 +295,9 @@ def test_recall_is_the_share_of_the_need_that_is_kept(
             return torch.tensor([scores[self.number]])
 
     fakes = {n: Fake(n) for n in adds}
-    # Kept: 5 and 0 of layer 0, 4 of layer 1.
+    # Kept: 5 and 1 of layer 0, 4 of layer 1, which needs nothing.
     found = fitting._recall(relu_model, seen, fakes, fakes)  # type: ignore[arg-type]
-    assert found == pytest.approx((3 / 5 + 1) / 2)
+    assert found == pytest.approx((4 / 6 + 1) / 2)
 
 
 def test_the_order_of_scores_survives_being_counted() -> None:

@@ -96,6 +96,7 @@ def fit_predictor(
                 samples = observer.joined(piece, "training text")
                 learnt += len(next(iter(samples.values())).v)
                 _learn(model, observer.downs, fits, samples, recipe)
+                del samples  # or the next piece would be collected beside it
                 seen += sum(map(len, piece))
                 task.advance(len(piece), note=f"recall {curve[-1][1]:.3f}" if curve else "")
             layers = {layer: fit.predictor() for layer, fit in fits.items()}
@@ -142,7 +143,11 @@ class _Observer:
         Raises:
             SparsityError: there are none, or some are not finite.
         """
-        parts: dict[int, list[Observed]] = {layer: [] for layer in self.downs}
+        # Written where it stays: documents joined afterwards would leave as much memory again in
+        # holes that are too small for anything else.
+        most = sum(map(len, documents))
+        joined: dict[int, Observed] = {}
+        rows = added = 0
         found = observe_documents(
             self._model, self._prefill, documents, self._visit, also=[RESIDUAL]
         )
@@ -151,9 +156,18 @@ class _Observer:
                 v, adds = document[residual_of(layer)], document[down.name]
                 assert v is not None
                 assert adds is not None
-                parts[layer].append(Observed(v, adds))
-        # Joined outside inference mode, layer by layer, so that no more than one is there twice.
-        return {layer: self._checked(layer, parts.pop(layer), text) for layer in self.downs}
+                if layer not in joined:
+                    joined[layer] = Observed(*(x.new_empty(most, x.shape[1]) for x in (v, adds)))
+                added = len(v)
+                joined[layer].v[rows : rows + added] = v
+                joined[layer].adds[rows : rows + added] = adds
+            rows += added
+        if not rows:
+            raise all_dense(self._prefill, text)
+        return {
+            layer: self._checked(layer, Observed(o.v[:rows], o.adds[:rows]), text)
+            for layer, o in joined.items()
+        }
 
     def pieces(
         self, documents: Sequence[torch.Tensor], tokens: int
@@ -183,10 +197,7 @@ class _Observer:
             return contribution(x, self._norms[place]).to(torch.bfloat16)
         return None
 
-    def _checked(self, layer: int, parts: Sequence[Observed], text: str) -> Observed:
-        found = Observed.joined(parts)
-        if not len(found.v):
-            raise all_dense(self._prefill, text)
+    def _checked(self, layer: int, found: Observed, text: str) -> Observed:
         if not all(bool(torch.isfinite(x.sum(dtype=torch.float64))) for x in (found.v, found.adds)):
             raise SparsityError(
                 f"the activations of model {self._model.name} in layer {layer} contain NaN or "

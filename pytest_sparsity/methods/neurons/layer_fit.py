@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,11 +62,6 @@ class Observed:
 
     v: torch.Tensor
     adds: torch.Tensor
-
-    @classmethod
-    def joined(cls, parts: Sequence[Observed]) -> Observed:
-        """One of several, in memory of its own."""
-        return cls(torch.cat([p.v for p in parts]), torch.cat([p.adds for p in parts]))
 
 
 def scale_of(seen: Observed) -> float:
