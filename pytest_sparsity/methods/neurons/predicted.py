@@ -249,8 +249,8 @@ def _reached(cut: Cut, level: float, model: str) -> Cut:
     if abs(cut.share - level) > _NEAR:
         raise SparsityError(
             f"method {POWERINFER}: the nearest threshold skips {100 * cut.share:.3g} % of the "
-            f"neurons of {model} where {100 * level:g} % was asked for, since so many of their scores are "
-            "equal; the predictors are damaged, or not of this model"
+            f"neurons of {model} where {100 * level:g} % was asked for, since so many of their "
+            "scores are equal; the predictors are damaged, or not of this model"
         )
     return cut
 
