@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_sparsity.errors import SparsityError
@@ -32,6 +32,7 @@ def _share_below(cut: Cut, *layers: torch.Tensor) -> float:
     return float(torch.cat([scores.flatten() < cut.value for scores in layers]).double().mean())
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 1000),
     level=st.floats(0.01, 0.99),
