@@ -35,6 +35,21 @@ def hot_cold_mlp(
     HotColdMlpInputs(x, up, down, hot, cold, activation, gate)
     check_on_cpu(x)
     out = x.new_empty(x.shape[0], down.shape[0])
+    run(x, up, down, hot, cold, activation, gate, out)
+    return out
+
+
+def run(
+    x: Tensor,
+    up: Tensor,
+    down: Tensor,
+    hot: int,
+    cold: Tensor,
+    activation: str,
+    gate: Tensor | None,
+    out: Tensor,
+) -> None:
+    """:func:`hot_cold_mlp` into ``out`` [rows, N], of operands that were checked before."""
     gate_at = (0, 0, 0) if gate is None else (gate.data_ptr(), *gate.stride())
     _compiled().hot_cold_mlp(
         *(x.data_ptr(), *x.stride(), *x.shape),
@@ -43,7 +58,6 @@ def hot_cold_mlp(
         *(hot, *located(cold), cold.shape[0], ACTIVATIONS.index(activation)),
         *(out.data_ptr(), out.stride(0), SAMPLES[x.dtype]),
     )
-    return out
 
 
 @cache

@@ -39,6 +39,12 @@ LAYERS = 3
 KINDS = ("gate", "up", "down")
 
 
+@pytest.fixture
+def tiny() -> Any:
+    """One of its own: hooks that other tests leave on theirs keep an MLP from kernels."""
+    return load_model("tiny-random", dtype="float32")
+
+
 class Calls(list[tuple[int, int]]):
     """(rows, neurons kept) of every call of the kernel under test, but for those at attaching."""
 

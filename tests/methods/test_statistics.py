@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from pytest_sparsity.methods.calibration import MAGNITUDES
 from pytest_sparsity.methods.gated import ACTIVATED
 from pytest_sparsity.methods.positions import observe
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE
@@ -81,7 +82,7 @@ def test_sites_that_read_one_tensor_share_its_sum(tiny: Any) -> None:
     assert len(calls) == 2 * 3
     for layer in range(3):
         assert found.totals[f"{layer}.k"] is found.totals[f"{layer}.v"]
-        assert found.same_as[f"{layer}.v"] == f"{layer}.q"
+        assert found.same_as[f"{layer}.v"] == f"{layer}.k"  # q is not looked at
         assert found.totals[f"{layer}.gate"] is found.totals[f"{layer}.up"]
 
 
@@ -121,8 +122,8 @@ def test_layers_are_in_natural_order(small_model: Any) -> None:
 
 
 def test_a_name_is_taken_once_and_places_exist() -> None:
-    known = by_name("magnitudes")
-    assert register(known) is known
+    assert by_name("magnitudes") is MAGNITUDES
+    assert register(MAGNITUDES) is MAGNITUDES
     with pytest.raises(ValueError, match="a statistic named 'magnitudes' is there already"):
         register(summing("magnitudes", "down"))
     with pytest.raises(ValueError, match=r"statistic 'x' looks at \['head'\]: no such place"):
