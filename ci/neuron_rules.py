@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _DOCS = Path(__file__).parents[1] / "docs"
 _FIGURES = "powerinfer"
+_TICKS = (0, 1, 10, 100, 1000)  # percent
 #: The two rules; what both are compared at is the share of weights that is really skipped.
 ONE_THRESHOLD, FIXED_NUMBER = "powerinfer", "deja_vu"
 _HEAD = """\
@@ -191,6 +192,7 @@ def _curve(model: str, corpus: str, rows: Sequence[Row]) -> bytes:
             style = "o-" if has_level(method) else "D"
             axes.plot(*zip(*points, strict=True), style, label=method, markersize=4)
         axes.set_yscale("symlog", linthresh=1.0)
+        axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
         axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         axes.set_xlabel("neurons skipped (%)")
         axes.set_ylabel("change of perplexity (%)")

@@ -49,7 +49,8 @@ def loss_figure(model: str, points: Sequence[Value], text: Sequence[Value]) -> b
         low, high = axes[0].get_ylim()
         axes[0].set_ylim(max(low, _LOWEST), min(high, _HIGHEST))
         figure.supxlabel("share of weights skipped (%)", size=9)
-        figure.suptitle(f"{model}: what is lost at which sparsity", weight="bold", size=11)
+        title = f"{model}: what is lost at which sparsity"
+        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11)  # beside the legend
         handles, labels = axes[-1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(methods))
 
