@@ -14,7 +14,8 @@ import argparse
 import io
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from pytest_sparsity.reporting.picture import STYLE
 from pytest_sparsity.reporting.table import escape
 from pytest_sparsity.sweep.cell import PERPLEXITY, Configuration
 from pytest_sparsity.sweep.comparison import compare, perplexity_change
+from pytest_sparsity.sweep.metric import paired
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.store import RecordStore
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 _DOCS = Path(__file__).parents[1] / "docs"
 _FIGURES = "powerinfer"
 _TICKS = (0, 1, 10, 100, 1000)  # percent
+_HIGHEST = 5000  # beyond it a model is broken, however much
+_PAIRS = """\
+The two rules on the same documents and at the same share of the weights really skipped, that of the
+fixed number; the log-likelihoods of the one threshold are taken between its levels:"""
 #: The two rules; what both are compared at is the share of weights that is really skipped.
 ONE_THRESHOLD, FIXED_NUMBER = "powerinfer", "deja_vu"
 _HEAD = """\
@@ -111,7 +117,7 @@ def _models(records: Iterable[Record]) -> list[str]:
 def _section(model: str, records: Sequence[Record], docs: Path) -> str:
     own = [r for r in records if r.cell.configuration.model == model]
     parts = [f"## {escape(model)}", _origin(own)]
-    for corpus in dict.fromkeys(r.cell.subject for r in own):
+    for corpus in sorted({r.cell.subject for r in own}):
         rows, dense = _rows(own, corpus)
         shown = numbers.perplexity(_dense_perplexity(dense).estimate)
         parts.append(f"### {corpus}: {len(dense.units)} documents, dense perplexity {shown}")
@@ -121,7 +127,7 @@ def _section(model: str, records: Sequence[Record], docs: Path) -> str:
         parts.append(f"![{escape(alt)}]({_FIGURES}/{file})")
         parts.append(_table([_line(row) for row in rows]))
         if pairs := _pairs(rows, dense):
-            parts += ["At one level, the two rules on the same documents:", _table(pairs)]
+            parts += [_PAIRS, _table(pairs)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -130,7 +136,7 @@ def _rows(records: Sequence[Record], corpus: str) -> tuple[list[Row], Record]:
     dense = next(record for c, record in of.items() if c.method == "dense")
     rows = []
     for configuration, record in of.items():
-        if configuration.method == "dense":
+        if record.measured.get("achieved", {}).get("neurons") is None:
             continue
         found = {c.metric: c for c in compare(record, dense, None, seed=_seed(record))}
         change = found[f"perplexity:{corpus}"].change
@@ -147,10 +153,9 @@ def _order(row: Row) -> tuple[bool, float, str]:
 
 
 def _line(row: Row) -> dict[str, str]:
-    share = row.skipped.neurons
     return {
         "configuration": label(row.configuration),
-        "neurons": "" if share is None else numbers.percent(share),
+        "neurons": numbers.percent(_neurons(row) / 100),
         "zeroed": numbers.percent(row.skipped.weights),
         "net": numbers.percent(row.skipped.net),
         "change of perplexity": numbers.perplexity_change(row.change),
@@ -159,23 +164,49 @@ def _line(row: Row) -> dict[str, str]:
 
 
 def _pairs(rows: Sequence[Row], dense: Record) -> list[dict[str, str]]:
-    """Perplexity of the fixed number over that of the one threshold, level by level."""
-    by = {(row.configuration.method, row.configuration.level): row for row in rows}
+    """Perplexity of the fixed number over that of the one threshold, at the same share skipped."""
     found = []
-    for (method, level), own in by.items():
-        other = by.get((FIXED_NUMBER, level))
-        if method != ONE_THRESHOLD or other is None:
+    for other in rows:
+        if other.configuration.method != FIXED_NUMBER:
             continue
-        more = perplexity_change(other.record, own.record, seed=_seed(dense))
-        found.append(
-            {
-                "level": f"{level:g}",
-                f"zeroed, {ONE_THRESHOLD}": numbers.percent(own.skipped.weights),
-                f"zeroed, {FIXED_NUMBER}": numbers.percent(other.skipped.weights),
-                f"perplexity, {FIXED_NUMBER} over {ONE_THRESHOLD}": numbers.perplexity_change(more),
-            }
-        )
+        own = _at_share(rows, dense, other.skipped.weights)
+        if own is not None:
+            more = perplexity_change(other.record, own, seed=_seed(other.record))
+            found.append(
+                {
+                    "level": f"{other.configuration.level:g}",
+                    "zeroed": numbers.percent(other.skipped.weights),
+                    f"perplexity, {FIXED_NUMBER} over {ONE_THRESHOLD}": (
+                        numbers.perplexity_change(more)
+                    ),
+                }
+            )
     return found
+
+
+def _at_share(rows: Sequence[Row], dense: Record, share: float) -> Record | None:
+    """What the one threshold costs where it skips ``share`` of the weights; None beyond its levels.
+
+    Each document's log-likelihoods are taken between those of the two levels around it, of which
+    the lowest is dense.
+    """
+    own = [(r.skipped.weights, r.record) for r in rows if r.configuration.method == ONE_THRESHOLD]
+    ladder = sorted([(0.0, dense), *own], key=lambda each: each[0])
+    for (low, below), (high, above) in pairwise(ladder):
+        if low <= share <= high:
+            part = (share - low) / (high - low)
+            documents = [
+                {
+                    **one,
+                    "log_likelihoods": [
+                        (1 - part) * x + part * y
+                        for x, y in zip(one["log_likelihoods"], two["log_likelihoods"], strict=True)
+                    ],
+                }
+                for one, two in paired(below, above)
+            ]
+            return replace(above, measured={"documents": documents})
+    return None
 
 
 def _curve(model: str, corpus: str, rows: Sequence[Row]) -> bytes:
@@ -186,14 +217,16 @@ def _curve(model: str, corpus: str, rows: Sequence[Row]) -> bytes:
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(7.0, 3.6), layout="constrained")
         axes = figure.subplots()
-        for method in dict.fromkeys(row.configuration.method for row in rows):
-            own = [row for row in rows if row.configuration.method == method]
+        shown = [row for row in rows if 100 * row.change.estimate <= _HIGHEST]
+        for method in dict.fromkeys(row.configuration.method for row in shown):
+            own = [row for row in shown if row.configuration.method == method]
             points = sorted((_neurons(row), 100 * row.change.estimate) for row in own)
             style = "o-" if has_level(method) else "D"
             axes.plot(*zip(*points, strict=True), style, label=method, markersize=4)
         axes.set_yscale("symlog", linthresh=1.0)
         axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
         axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+        axes.set_ylim(top=_HIGHEST)
         axes.set_xlabel("neurons skipped (%)")
         axes.set_ylabel("change of perplexity (%)")
         axes.set_title(f"{model} on {corpus}", fontsize=10, fontweight="bold")
@@ -205,7 +238,8 @@ def _curve(model: str, corpus: str, rows: Sequence[Row]) -> bytes:
 
 def _neurons(row: Row) -> float:
     share = row.skipped.neurons
-    return 100 * (row.skipped.weights if share is None else share)
+    assert share is not None  # rows are of methods of neurons
+    return 100 * share
 
 
 def _origin(records: Sequence[Record]) -> str:

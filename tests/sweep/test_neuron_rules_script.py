@@ -72,7 +72,11 @@ def test_both_rules_are_set_side_by_side(
         tmp_path / "report",
         _record("dense", 0.0, 0.0),
         _record("powerinfer", 0.5, 0.1, (0.33, 0.29, 0.49)),
-        _record("deja_vu", 0.5, 0.3, (0.333, 0.293, 0.5)),
+        _record("powerinfer", 0.6, 0.2, (0.39, 0.35, 0.59)),
+        _record("deja_vu", 0.25, 0.1, (0.165, 0.125, 0.25)),
+        _record("deja_vu", 0.5, 0.3, (0.36, 0.32, 0.54)),
+        _record("deja_vu", 0.6, 0.5, (0.40, 0.36, 0.60)),
+        _record("teal", 0.5, 0.5, (0.5, 0.5, None)),
         _record("exact_zeros", 0.0, 0.0, (0.2, 0.2, 0.3)),
     )
     assert main([str(report), "--docs", str(tmp_path)]) == 0
@@ -87,8 +91,18 @@ def test_both_rules_are_set_side_by_side(
         "33.0 %",
         "29.0 %",
     ]
-    (pair,) = [line for line in table if line.startswith("| 0.5 ")]
-    assert "+23.0 %" in pair  # exp(0.2 times 1.035) - 1
+    assert "teal" not in text  # it skips no neurons
+    # Half-way between two levels the one threshold costs 0.15 nats, and half-way to dense 0.05,
+    # each times 1.035: exp(0.15 times 1.035) and exp(0.05 times 1.035).  Beyond 0.39 is nothing.
+    pairs = {
+        cells[1].strip(): cells[3].strip()
+        for line in table
+        if len(cells := line.split("|")) == 5 and "%" in line
+    }
+    assert {level: change.split()[0] for level, change in pairs.items()} == {
+        "0.25": "+5.3",
+        "0.5": "+16.8",
+    }
     assert next(line.split("|")[1].strip() for line in table if "%" in line) == "exact_zeros"
     svg = (tmp_path / "powerinfer" / "m-austen.svg").read_bytes()
     assert svg.startswith(b"<?xml")
