@@ -58,7 +58,7 @@ less those that the predictors read. `exact_zeros` and `contribution` know every
 computed: the first is the only bound, the second looks at neurons one by one and is none.
 
 Figures of this project before these, under the name `cold_skip`, were of Deja Vu's rule with a
-predictor of our own and a tenth of the training text. They say nothing of PowerInfer.
+predictor of our own and less training text. They say nothing of PowerInfer.
 """
 
 

@@ -59,7 +59,10 @@ def parse_level(text: str | float, where: str = "--sparsity-levels") -> float:
     except (TypeError, ValueError):
         level = math.nan
     if not 0 <= level <= 1:
-        raise SparsityError(f"{where} {text!r}: a level is a fraction from 0 to 1, such as 0.5")
+        fix = "a level is a fraction from 0 to 1, such as 0.5"
+        if text == "natural":
+            fix += "; for the natural threshold of a method choose METHOD:natural"
+        raise SparsityError(f"{where} {text!r}: {fix}")
     return level
 
 

@@ -25,8 +25,9 @@ class Method(Protocol):
 
     A method may have ``wants``, see :func:`wants_of`; ``takes``, the
     :attr:`~.given.given.Given.kinds` of files that take the place of what it would count or train;
-    ``note``, what must stand below tables with its rows; ``deprecated``, what to use instead; and
-    ``variant(text)``, which makes the method ``NAME:TEXT``.
+    ``needs``, those without which there is no plan; ``note``, what must stand below tables with its
+    rows; ``deprecated``, what to use instead; and ``variant(text)``, which makes the method
+    ``NAME:TEXT``.
 
     Attributes:
         name: as in ``--sparsity-methods``.

@@ -25,8 +25,8 @@ class ChosenMethods:
         given: what the files of the option hold; None without the option.
 
     Raises:
-        SparsityError: a method of the settings is not known, or the files cannot be read, or no
-            method takes any of what they hold.
+        SparsityError: a method of the settings is not known, or needs files that are not given,
+            or the files cannot be read, or no method takes any of what they hold.
     """
 
     def __init__(self, settings: Settings, added: Iterable[Method]) -> None:
@@ -38,6 +38,12 @@ class ChosenMethods:
         for method in self._chosen.values():
             _warn_if_deprecated(method)
         self.given = self._read()
+        for name, method in self._chosen.items():
+            if set(getattr(method, "needs", ())) - (self.given.kinds if self.given else set()):
+                raise SparsityError(
+                    f"--sparsity-methods {name} needs what a file says; name one with "
+                    "--sparsity-predictors, or choose another method"
+                )
 
     def method(self, name: str) -> Method:
         """The method with this name, other than dense.

@@ -24,6 +24,8 @@ SWEEP = "--sparsity-sweep"
         ("methods", "nope", "known are dense, teal"),
         ("methods", "powerinfer:x", "give a number, or natural"),
         ("methods", "hot_only:x", "model, capacity or natural"),
+        ("methods", "hot_only:natural", "name one with --sparsity-predictors"),
+        ("levels", "natural", "choose METHOD:natural"),
         ("methods", "cats:0.5", "what stands behind the colon is natural"),
         ("predictors", "nope", "does not exist"),
         ("methods", "teal,,teal", "comma-separated list without empty entries"),

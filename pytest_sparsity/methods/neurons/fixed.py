@@ -74,6 +74,7 @@ class _Pruned:
         self._scope = scope
         self.name = self.base if scope == LAYER else f"{self.base}:{scope}"
         self.takes = ("hot",) if scope == NATURAL else ("frequencies",)
+        self.needs = self.takes if scope == NATURAL else ()
         self.wants: tuple[str, ...] = () if scope == NATURAL else NEURON_STATISTICS
         count = COUNT if scope == LAYER else "nearest, over the model"
         self.parameters: Mapping[str, object] = {"active": ACTIVE, "count": count, "scope": scope}
