@@ -117,18 +117,25 @@ def test_truncated_weights(sweep, assert_refused, model_folder):
 
 
 def test_model_that_cannot_be_mapped(sweep, assert_refused, tmp_path):
-    from transformers import BloomConfig, BloomForCausalLM
+    from transformers import Phi3Config, Phi3ForCausalLM
 
     from pytest_sparsity.models.tiny import tiny_tokenizer
 
-    folder = tmp_path / "bloom"
-    config = BloomConfig(
-        vocab_size=257, hidden_size=16, n_layer=2, n_head=2, bos_token_id=256, eos_token_id=256
+    folder = tmp_path / "phi"
+    config = Phi3Config(
+        vocab_size=257,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        bos_token_id=256,
+        eos_token_id=256,
+        pad_token_id=256,
     )
-    BloomForCausalLM(config).save_pretrained(folder)
+    Phi3ForCausalLM(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     result = sweep.here(SWEEP, f"--sparsity-model={folder}")
-    assert_refused(result, "BloomForCausalLM cannot be sparsified", "h.0")
+    assert_refused(result, "Phi3ForCausalLM cannot be sparsified", "layers.0")
 
 
 def test_weights_with_nan(sweep, assert_refused, model_folder):

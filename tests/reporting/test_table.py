@@ -81,7 +81,7 @@ def test_what_predictors_read_is_taken_off_in_a_column_of_its_own(fake) -> None:
     text = terminal_tables(
         fake.verdicts(grid, tasks=()), skipped, {"hot_only": "takes their hot set"}
     )
-    (header,) = {line.split("perplexity")[0] for line in text.splitlines() if "zeroed" in line}
+    (header,) = {line.split("perplexity")[0] for line in text.splitlines() if " zeroed " in line}
     assert header.split() == ["configuration", "neurons", "zeroed", "net"]
     (row,) = {tuple(line.split()[:7]) for line in text.splitlines() if "33.1 %" in line}
     assert row == ("powerinfer-0.50", "49.7", "%", "33.1", "%", "29.4", "%")
