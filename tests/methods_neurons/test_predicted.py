@@ -15,6 +15,7 @@ from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.given.given import DEJA_VU, POWERINFER, Given, GivenPredictors
 from pytest_sparsity.methods.neurons.predicted import DejaVu, PowerInfer
+from pytest_sparsity.methods.neurons.predictor import LayerPredictor
 from pytest_sparsity.methods.neurons.references import Contribution, ExactZeros
 from pytest_sparsity.methods.neurons.selectors import ScoredNeurons
 from pytest_sparsity.methods.plan import RESIDUAL, Plan
@@ -178,11 +179,18 @@ def test_deja_vus_rule(model: LanguageModel, documents: Documents) -> None:
 
 
 def test_scores_that_are_no_numbers_keep_their_neurons() -> None:
-    from pytest_sparsity.methods.neurons.predictor import LayerPredictor
-
     predictor = LayerPredictor(torch.ones(1, 2), torch.ones(3, 1))
     selector = ScoredNeurons(0.0, predictor, ("down",))
     assert selector.keeps(torch.tensor([[math.nan, 1.0]])).tolist() == [[True, True, True]]
+
+
+def test_a_score_that_is_the_threshold_is_enough() -> None:
+    """As in the engine: below it, strictly, is skipped."""
+    predictor = LayerPredictor(torch.ones(1, 1), torch.tensor([[0.5], [1.0], [0.25], [0.0]]))
+    selector = ScoredNeurons(0.5, predictor, ("down",))
+    assert selector.keeps(torch.tensor([[1.0]])).tolist() == [[True, True, False, False]]
+    natural = ScoredNeurons(0.0, predictor, ("down",))  # relu makes many scores exactly 0
+    assert natural.keeps(torch.tensor([[-1.0]])).tolist() == [[True] * 4]
 
 
 @pytest.mark.parametrize("text", ["half", "nan", "0,5"])
@@ -285,3 +293,5 @@ def test_contribution_below_the_natural_zeros_loses_nothing(
         assert torch.equal(
             hidden_states(twin, documents[0]), hidden_states(relu_model, documents[0])
         )
+    zeros = _skipped(relu_model, ExactZeros().plan(calibrator(relu_model), 0.0), documents)
+    assert _skipped(relu_model, plan, documents) == zeros  # all of them, and nothing else
