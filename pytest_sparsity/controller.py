@@ -50,7 +50,7 @@ class Controller:
         self._checks: KernelLog | None = None
         self._findings: FindingLog | None = None
         self._watch: CellWatch | None = None
-        self._results: tuple[list[Verdict], dict[Configuration, Skipped]] = ([], {})
+        self._results: tuple[list[Verdict], dict[Cell, Skipped]] = ([], {})
         self._plateaus: dict[Configuration, tuple[str, ...]] = {}
 
     # -- before --------------------------------------------------------------------------
@@ -293,13 +293,13 @@ class Controller:
 
         return grid.cells(self._state.settings, self._state.session.bench.load_all())
 
-    def _write_summary(self) -> tuple[list[Verdict], dict[Configuration, Skipped]]:
+    def _write_summary(self) -> tuple[list[Verdict], dict[Cell, Skipped]]:
         from pytest_sparsity.reporting.summary import Origin, write_summary
         from pytest_sparsity.sweep.bench import versions
 
         session, settings = self._state.session, self._state.settings
         cells = self._cells()
-        verdicts, achieved = session.summary(cells), session.achieved(cells)
+        verdicts, skipped = session.summary(cells), session.skipped(cells)
         self._without_vectors = session.without_vectors(cells)
         self._plateaus = session.plateaus(cells)
         for verdict in verdicts:
@@ -313,7 +313,7 @@ class Controller:
                 when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
             options, notes = to_json(settings), session.bench.methods.notes
-            write_summary(settings.report, verdicts, achieved, options, origin, notes)
+            write_summary(settings.report, verdicts, skipped, options, origin, notes)
         if settings.updating and settings.thresholds is not None:
             from pytest_sparsity.sweep.propose import propose
 
@@ -324,7 +324,7 @@ class Controller:
                 session.bench.target.name,
                 keep=settings.update_new_only,
             )
-        return verdicts, achieved
+        return verdicts, skipped
 
 
 def _width() -> int:

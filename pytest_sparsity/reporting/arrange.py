@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_sparsity.compression.names import LOADED
-from pytest_sparsity.sweep.cell import SPON_SETTINGS, Configuration
+from pytest_sparsity.sweep.cell import SPON_SETTINGS, Cell, Configuration
 
 if TYPE_CHECKING:  # the real imports bring numpy and scipy
     from pytest_sparsity.stats import Interval
@@ -27,12 +27,12 @@ class Results:
 
     Attributes:
         verdicts: one per metric of every cell, the dense model's among them.
-        achieved: what was really skipped.
+        skipped: how much of the model really was, by configuration and corpus.
         notes: what must be said of a configuration's method, by the method's name.
     """
 
     verdicts: Sequence[Verdict]
-    achieved: Mapping[Configuration, Skipped]
+    skipped: Mapping[Cell, Skipped]
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property

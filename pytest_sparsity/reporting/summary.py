@@ -18,11 +18,11 @@ from pytest_sparsity.reporting.table import LEGEND, escape, problems, remarks, t
 
 if TYPE_CHECKING:
     from pytest_sparsity.sweep.budgets import Budget
-    from pytest_sparsity.sweep.cell import Configuration
+    from pytest_sparsity.sweep.cell import Cell, Configuration
     from pytest_sparsity.sweep.skipped import Skipped
     from pytest_sparsity.sweep.verdict import Verdict
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Origin:
 def write_summary(
     directory: Path,
     verdicts: Sequence[Verdict],
-    achieved: Mapping[Configuration, Skipped],
+    skipped: Mapping[Cell, Skipped],
     settings: Mapping[str, object],
     origin: Origin | None = None,
     notes: Mapping[str, str] | None = None,
@@ -57,7 +57,7 @@ def write_summary(
     Args:
         directory: made if it is missing.
         verdicts: one per metric of every cell, the dense model's among them.
-        achieved: what was really skipped.
+        skipped: how much of the model really was, by configuration and corpus.
         settings: options in force by name, the seed among them.
         origin: where the numbers come from.
         notes: what must be said of methods, by name.
@@ -68,7 +68,7 @@ def write_summary(
     Raises:
         SparsityError: a file cannot be written.
     """
-    results, origin = Results(verdicts, achieved, notes or {}), origin or Origin()
+    results, origin = Results(verdicts, skipped, notes or {}), origin or Origin()
     drawn = {model: draw(results, model) for model in results.models}
     contents: dict[str, str | bytes] = {
         f"{_stem(model)}.{kind}": image
@@ -91,7 +91,7 @@ def summary_json(results: Results, settings: Mapping[str, object], origin: Origi
         "origin": asdict(origin),
         "counts": _counts(results),
         "configurations": [
-            {"id": c.id, **asdict(c), **_skipped(results, c)}
+            {"id": c.id, **asdict(c), "skipped": _skipped(results, c)}
             for model in results.models
             for c in results.configurations(model)
         ],
@@ -169,11 +169,10 @@ def _counts(results: Results) -> dict[str, int]:
     return {outcome.value: counts[outcome.value] for outcome in Outcome}
 
 
-def _skipped(results: Results, configuration: Configuration) -> dict[str, float | None]:
-    found = results.achieved.get(configuration)
-    if found is None:
-        return {"achieved": None}
-    return {"achieved": found.weights, "net": found.net, "neurons": found.neurons}
+def _skipped(results: Results, configuration: Configuration) -> dict[str, object]:
+    """By corpus, the shares skipped on it."""
+    found = results.skipped.items()
+    return {cell.subject: asdict(s) for cell, s in found if cell.configuration == configuration}
 
 
 def _metric(verdict: Verdict) -> dict[str, object]:

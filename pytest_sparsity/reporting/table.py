@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity.reporting import numbers
 from pytest_sparsity.reporting.arrange import Results, label
-from pytest_sparsity.sweep.cell import Configuration
+from pytest_sparsity.sweep.cell import PERPLEXITY, Cell, Configuration
 
 if TYPE_CHECKING:
     from pytest_sparsity.sweep.comparison import Comparison
@@ -88,7 +88,7 @@ def tables(results: Results, model: str) -> list[Table]:
 
 def terminal_tables(
     verdicts: Sequence[Verdict],
-    achieved: Mapping[Configuration, Skipped],
+    skipped: Mapping[Cell, Skipped],
     notes: Mapping[str, str] | None = None,
     *,
     width: int = 100,
@@ -97,11 +97,11 @@ def terminal_tables(
 
     Args:
         verdicts: one per metric of every cell, the dense model's among them.
-        achieved: what was really skipped.
+        skipped: how much of the model really was, by configuration and corpus.
         notes: what must be said of methods, by name.
         width: columns of the terminal; wider tables are split.
     """
-    results = Results(verdicts, achieved, notes or {})
+    results = Results(verdicts, skipped, notes or {})
     blocks = [
         replace(part, title=f"{model}: {part.title}").text()
         for model in results.models
@@ -124,10 +124,8 @@ def terminal_tables(
 
 def remarks(results: Results) -> list[str]:
     """What must be said below the tables of the columns and methods that are in them."""
-    rows = [c for model in results.models for c in results.configurations(model)]
-    skipped = [found for row in rows if (found := results.achieved.get(row)) is not None]
     said = [f"{name}: {note}." for name, note in results.notes.items()]
-    if any(found.net != found.weights for found in skipped):
+    if any(found.net != found.weights for found in results.skipped.values()):
         said.insert(0, "Net: weights zeroed, less those read to decide which (predictors).")
     return said
 
@@ -158,7 +156,7 @@ def _perplexity(results: Results, model: str, corpus: str) -> Table:
     return _table(
         f"Perplexity on {corpus}, n = {size} documents",
         rows,
-        *_achieved(results, rows),
+        *_skipped(results, rows, corpus),
         column("perplexity", metric, lambda c: numbers.perplexity(c.value.estimate)),
         column("change", metric, _perplexity_change, "left"),
         column("KL", f"kl:{corpus}", lambda c: numbers.nats(c.value.estimate)),
@@ -263,9 +261,9 @@ def _cells(
         yield "" if comparison is None else write(comparison)
 
 
-def _achieved(results: Results, rows: Sequence[Configuration]) -> Iterator[Column]:
+def _skipped(results: Results, rows: Sequence[Configuration], corpus: str) -> Iterator[Column]:
     """Shares skipped: of weights, less what deciding reads if it reads any, and of neurons."""
-    found = [results.achieved.get(row) for row in rows]
+    found = [results.skipped.get(Cell(row, f"{PERPLEXITY}:{corpus}")) for row in rows]
 
     def column(header: str, shares: Iterable[float | None]) -> Column:
         return Column(header, tuple("" if s is None else numbers.percent(s) for s in shares))

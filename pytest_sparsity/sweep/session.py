@@ -117,18 +117,18 @@ class SweepSession:
                     missing.append(configuration)
         return missing
 
-    def achieved(self, cells: Sequence[Cell]) -> dict[Configuration, Skipped]:
-        """What was skipped, per configuration, on the first corpus measured."""
-        found: dict[Configuration, Skipped] = {}
+    def skipped(self, cells: Sequence[Cell]) -> dict[Cell, Skipped]:
+        """What was really skipped, per configuration and corpus that was measured."""
+        found: dict[Cell, Skipped] = {}
         for cell in cells:
-            if cell.kind != PERPLEXITY or cell.configuration in found:
+            if cell.kind != PERPLEXITY:
                 continue
             try:
                 record = self.known(cell)
             except MissingVectors:
                 continue
             if record is not None and "achieved" in record.measured:
-                found[cell.configuration] = Skipped.of(record.measured["achieved"])
+                found[cell] = Skipped.of(record.measured["achieved"])
         return found
 
     def plateaus(self, cells: Sequence[Cell]) -> dict[Configuration, tuple[str, ...]]:

@@ -62,9 +62,16 @@ class FakeSweep:
                 found.append(self.greedy(configuration))
         return found
 
-    def achieved(self, grid: Iterable[Configuration]) -> dict[Configuration, Skipped]:
-        shares = {c: c.level - 0.002 if c.level else 0.0 for c in grid}
-        return {c: Skipped(share, share) for c, share in shares.items()}
+    def skipped(
+        self, grid: Iterable[Configuration], *, corpora: Sequence[str] = ("austen", "factbook")
+    ) -> dict[Cell, Skipped]:
+        """A little less than asked for, and one point less again on every other corpus."""
+        return {
+            Cell(c, f"perplexity:{corpus}"): Skipped(share, share)
+            for c in grid
+            for number, corpus in enumerate(corpora)
+            for share in [c.level - 0.002 - 0.01 * number if c.level else 0.0]
+        }
 
     def perplexity(self, configuration: Configuration, corpus: str) -> list[Verdict]:
         cell, n = Cell(configuration, f"perplexity:{corpus}"), 64

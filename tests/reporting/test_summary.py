@@ -36,8 +36,8 @@ def refuse(constant: str) -> None:
 def test_json_holds_every_verdict(fake) -> None:
     grid = fake.grid(levels=(0.5,))
     verdicts = fake.verdicts(grid)
-    content = json.loads(summary_json(Results(verdicts, fake.achieved(grid)), SETTINGS, ORIGIN))
-    assert content["schema"] == 1
+    content = json.loads(summary_json(Results(verdicts, fake.skipped(grid)), SETTINGS, ORIGIN))
+    assert content["schema"] == 2
     assert content["settings"] == {"seed": 7, "levels": [0.25, 0.5], "cache": "some/where"}
     assert content["origin"]["versions"] == {"torch": "2.13", "triton": None}
     assert sum(content["counts"].values()) == len(content["metrics"]) == len(verdicts)
@@ -48,9 +48,10 @@ def test_json_holds_every_verdict(fake) -> None:
         "level": 0.5,
         "spon": "off",
         "weights": "loaded",
-        "achieved": 0.498,
-        "net": 0.498,
-        "neurons": None,
+        "skipped": {
+            "austen": {"weights": 0.498, "net": 0.498, "neurons": None},
+            "factbook": {"weights": 0.488, "net": 0.488, "neurons": None},
+        },
     }
     (entry,) = (
         m
@@ -75,7 +76,7 @@ def test_json_has_no_infinities(fake) -> None:
     assert value["estimate"] is value["low"] is value["high"] is value["detectable"] is None
     assert value["note"] == "no limits"
     assert content["settings"]["x"] is None
-    assert content["configurations"][0]["achieved"] is None
+    assert content["configurations"][0]["skipped"] == {}
 
 
 def test_markdown(fake) -> None:
@@ -113,7 +114,7 @@ def test_markdown_escapes_what_users_name(fake) -> None:
 def test_files(fake, tmp_path: Path) -> None:
     grid = fake.grid(levels=(0.5,)) + fake.grid("../other model", levels=(0.5,))
     verdicts = fake.verdicts(grid, corpora=("austen",), tasks=("sva",))
-    written = write_summary(tmp_path / "new", verdicts, fake.achieved(grid), SETTINGS, ORIGIN)
+    written = write_summary(tmp_path / "new", verdicts, fake.skipped(grid), SETTINGS, ORIGIN)
     names = [
         "accuracy-smollm2-135m.png",
         "accuracy-smollm2-135m.svg",

@@ -18,7 +18,7 @@ def test_whole_report(fake) -> None:
     grid = fake.grid("tiny", levels=(0.5,), spon=("off", "trained"))
     verdicts = fake.verdicts(grid, corpora=("austen",), tasks=("arc_easy", "sva"))
     assert (
-        terminal_tables(verdicts, fake.achieved(grid))
+        terminal_tables(verdicts, fake.skipped(grid))
         == """\
 tiny: Perplexity on austen, n = 64 documents
 configuration      zeroed    perplexity  change                     KL  recovery
@@ -69,7 +69,7 @@ tiny-teal-0.50-spon: accuracy:sva +0.0328 [-0.0072, +0.0728] (n = 200, smallest 
 
 def test_fits_the_terminal_whole(fake) -> None:
     grid = fake.grid()
-    text = terminal_tables(fake.verdicts(grid), fake.achieved(grid), width=100)
+    text = terminal_tables(fake.verdicts(grid), fake.skipped(grid), width=100)
     assert max(map(len, text.splitlines())) <= 100
     for word in (*fake.tasks, "austen", "factbook", "recovery", "teal-0.40-mean_residual"):
         assert word in text
@@ -77,19 +77,26 @@ def test_fits_the_terminal_whole(fake) -> None:
 
 def test_what_predictors_read_is_taken_off_in_a_column_of_its_own(fake) -> None:
     grid = fake.grid("tiny", methods=("powerinfer", "hot_only"), levels=(0.5,), spon=("off",))
-    skipped = {grid[1]: Skipped(0.331, 0.294, 0.497), grid[2]: Skipped(0.333, 0.333, 0.5)}
-    text = terminal_tables(
-        fake.verdicts(grid, tasks=()), skipped, {"hot_only": "takes their hot set"}
-    )
+    predicted, fixed = (Cell(c, "perplexity:austen") for c in grid[1:])
+    skipped = {predicted: Skipped(0.331, 0.294, 0.497), fixed: Skipped(0.333, 0.333, 0.5)}
+    verdicts = fake.verdicts(grid, corpora=("austen",), tasks=())
+    text = terminal_tables(verdicts, skipped, {"hot_only": "takes their hot set"})
     (header,) = {line.split("perplexity")[0] for line in text.splitlines() if " zeroed " in line}
     assert header.split() == ["configuration", "neurons", "zeroed", "net"]
     (row,) = {tuple(line.split()[:7]) for line in text.splitlines() if "33.1 %" in line}
     assert row == ("powerinfer-0.50", "49.7", "%", "33.1", "%", "29.4", "%")
     assert "Net: weights zeroed, less those read to decide which (predictors)." in text
     assert "hot_only: takes their hot set." in text
-    plain = terminal_tables(fake.verdicts(grid, tasks=()), {grid[2]: skipped[grid[2]]})
+    plain = terminal_tables(verdicts, {fixed: skipped[fixed]})
     assert "net" not in plain
     assert "Net:" not in plain
+
+
+def test_every_corpus_shows_what_was_skipped_on_it(fake) -> None:
+    grid = fake.grid("tiny", levels=(0.5,), spon=("off",))
+    text = terminal_tables(fake.verdicts(grid, tasks=(), greedy=False), fake.skipped(grid))
+    rows = [line.split()[1] for line in text.splitlines() if line.startswith("teal-0.50 ")]
+    assert rows[:2] == ["49.8", "48.8"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])

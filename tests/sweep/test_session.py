@@ -97,7 +97,7 @@ def test_summary_measures_nothing(session, measurements):
         *("perplexity:austen", "kl:austen", "agreement:austen"),
         "perplexity:austen",
     ]
-    skipped = session.achieved([CELL])[SPARSE]
+    skipped = session.skipped([CELL])[CELL]
     assert skipped.weights == pytest.approx(0.5, abs=0.03)
     assert (skipped.net, skipped.neurons) == (skipped.weights, None)
     assert measurements == []
