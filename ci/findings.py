@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 
 from pytest_sparsity.claims.catalog import CLAIMS
-from pytest_sparsity.claims.page import Page, claims_page, judged, question_page
+from pytest_sparsity.claims.page.page import Page, claims_page, judged, question_page
+from pytest_sparsity.claims.page.runs import read_runs
+from pytest_sparsity.claims.page.trials import read_trials
 from pytest_sparsity.claims.question import QUESTION
-from pytest_sparsity.claims.runs import read_runs
-from pytest_sparsity.claims.trials import read_trials
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import atomic_write
 
 _DOCS = Path(__file__).parents[1] / "docs"
 _FIGURES = "findings"

@@ -19,8 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.methods.levels import has_level
 from pytest_sparsity.reporting import numbers
 from pytest_sparsity.reporting.arrange import label
@@ -34,7 +34,7 @@ from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.store import RecordStore
 
 if TYPE_CHECKING:
-    from pytest_sparsity.stats import Interval
+    from pytest_sparsity.core.stats import Interval
 
 _DOCS = Path(__file__).parents[1] / "docs"
 _FIGURES = "powerinfer"

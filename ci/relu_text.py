@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytest_sparsity.core.files import sha256_file, sha256_text
 from pytest_sparsity.evaluation.corpora import CORPORA
-from pytest_sparsity.files import sha256_file, sha256_text
 
 DATA = Path(__file__).resolve().parent.parent / "pytest_sparsity" / "evaluation" / "data"
 

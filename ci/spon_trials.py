@@ -27,21 +27,21 @@ from train_vectors import training_text
 
 from pytest_sparsity.claims.finding import Effect
 from pytest_sparsity.claims.losses import Losses
-from pytest_sparsity.claims.page_trials import trial_row
+from pytest_sparsity.claims.page.trial_tables import trial_row
+from pytest_sparsity.claims.page.trials import Trial, keep_trial, read_trials
 from pytest_sparsity.claims.perplexity_claim import spon, teal
-from pytest_sparsity.claims.trials import Trial, keep_trial, read_trials
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import on_stream
+from pytest_sparsity.core.stats import Vector, paired_ratio
 from pytest_sparsity.evaluation.perplexity import Window, dense_states, score_documents
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.options import PROFILES, default_settings
-from pytest_sparsity.progress import on_stream
+from pytest_sparsity.settings.settings import PROFILES, default_settings
 from pytest_sparsity.spon.library import text_hash
 from pytest_sparsity.spon.residual import mean_residual
 from pytest_sparsity.spon.training import Recipe, train
 from pytest_sparsity.spon.vectors import SpontaneousVectors
-from pytest_sparsity.stats import Vector, paired_ratio
 from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, Configuration
 

@@ -35,9 +35,9 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.evaluation.corpora import CORPORA, corpus
 from pytest_sparsity.evaluation.token_scores import score_tokens
-from pytest_sparsity.files import sha256_text
 from pytest_sparsity.methods.positions import observe_documents
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE
 from pytest_sparsity.models import load_model

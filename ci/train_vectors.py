@@ -22,11 +22,11 @@ from dataclasses import replace
 import torch
 
 from pytest_sparsity.compression.names import CASTS
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import on_stream
 from pytest_sparsity.evaluation import standard
-from pytest_sparsity.option_values import weights as parse_weights
-from pytest_sparsity.options import default_settings
-from pytest_sparsity.progress import on_stream
+from pytest_sparsity.settings.parsing import weights as parse_weights
+from pytest_sparsity.settings.settings import default_settings
 from pytest_sparsity.spon.library import SHIPPED, file_name, text_hash
 from pytest_sparsity.spon.training import Recipe, train
 from pytest_sparsity.spon.vectors import SpontaneousVectors

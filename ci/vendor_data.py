@@ -19,11 +19,11 @@ from pathlib import Path
 import agreement_pairs
 import reasoning_chains
 
+from pytest_sparsity.core.files import sha256_file
 from pytest_sparsity.evaluation import standard
 from pytest_sparsity.evaluation.corpora import CORPORA
 from pytest_sparsity.evaluation.items import Item
 from pytest_sparsity.evaluation.tasks import TASKS
-from pytest_sparsity.files import sha256_file
 
 DATA = Path(__file__).resolve().parent.parent / "pytest_sparsity" / "evaluation" / "data"
 ITEMS = 300

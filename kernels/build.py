@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import (
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import (
     atomic_write,
     check_writable,
     default_cache,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.reference.ops import OPS, Op
 from pytest_sparsity.reference.precision import Precision
 

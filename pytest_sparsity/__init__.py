@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_sparsity.accuracy_gate import AccuracyGate
     from pytest_sparsity.checking import strategies
     from pytest_sparsity.checking.api import KernelFailure, check_kernel
     from pytest_sparsity.checking.case import Case
-    from pytest_sparsity.claim_check import ClaimCheck
     from pytest_sparsity.compression.compress import compress
-    from pytest_sparsity.degradation import Degradation
-    from pytest_sparsity.errors import SparsityError, SparsityWarning
-    from pytest_sparsity.kernel_check import KernelCheck
+    from pytest_sparsity.core.errors import SparsityError, SparsityWarning
     from pytest_sparsity.kernels.registry import Kernel, sparse_kernel
     from pytest_sparsity.methods.attach import Attached, sparsify
     from pytest_sparsity.methods.calibrator import Calibrator
     from pytest_sparsity.methods.plan import Plan, Selector, Threshold
     from pytest_sparsity.methods.prefill import PrefillPolicy
     from pytest_sparsity.models import LanguageModel, Site, load_model
-    from pytest_sparsity.options import Settings
-    from pytest_sparsity.paired_benchmark import PairedBenchmark
-    from pytest_sparsity.speed_gate import SpeedGate
+    from pytest_sparsity.plugin.accuracy_gate import AccuracyGate
+    from pytest_sparsity.plugin.claim_check import ClaimCheck
+    from pytest_sparsity.plugin.degradation import Degradation
+    from pytest_sparsity.plugin.kernel_check import KernelCheck
+    from pytest_sparsity.plugin.paired_benchmark import PairedBenchmark
+    from pytest_sparsity.plugin.speed_gate import SpeedGate
+    from pytest_sparsity.settings.settings import Settings
     from pytest_sparsity.spon.vectors import SpontaneousVectors
     from pytest_sparsity.sweep import sanity
     from pytest_sparsity.sweep.cell import Cell, Configuration
@@ -32,30 +32,30 @@ if TYPE_CHECKING:
     from pytest_sparsity.targets import HardwareTarget
 
 _HOME = {
-    "AccuracyGate": "accuracy_gate",
+    "AccuracyGate": "plugin.accuracy_gate",
     "Attached": "methods.attach",
     "Calibrator": "methods.calibrator",
     "Case": "checking.case",
     "Cell": "sweep.cell",
-    "ClaimCheck": "claim_check",
+    "ClaimCheck": "plugin.claim_check",
     "Configuration": "sweep.cell",
-    "Degradation": "degradation",
+    "Degradation": "plugin.degradation",
     "HardwareTarget": "targets",
     "Kernel": "kernels.registry",
-    "KernelCheck": "kernel_check",
+    "KernelCheck": "plugin.kernel_check",
     "KernelFailure": "checking.api",
     "LanguageModel": "models",
     "Outcome": "sweep.verdict",
-    "PairedBenchmark": "paired_benchmark",
+    "PairedBenchmark": "plugin.paired_benchmark",
     "Plan": "methods.plan",
     "PrefillPolicy": "methods.prefill",
     "Record": "sweep.record",
     "Selector": "methods.plan",
-    "Settings": "options",
+    "Settings": "settings.settings",
     "Site": "models",
-    "SparsityError": "errors",
-    "SparsityWarning": "errors",
-    "SpeedGate": "speed_gate",
+    "SparsityError": "core.errors",
+    "SparsityWarning": "core.errors",
+    "SpeedGate": "plugin.speed_gate",
     "SpontaneousVectors": "spon.vectors",
     "SweepSession": "sweep.session",
     "Threshold": "methods.plan",

@@ -58,8 +58,8 @@ def _imported() -> None:
     import matplotlib.pyplot
     import transformers
 
-    import pytest_sparsity.claim_check
-    import pytest_sparsity.degradation
+    import pytest_sparsity.plugin.claim_check
+    import pytest_sparsity.plugin.degradation
     import pytest_sparsity.reporting.picture
     import pytest_sparsity.reporting.summary
     import pytest_sparsity.sweep.propose

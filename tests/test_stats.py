@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pytest_sparsity.stats import (
+from pytest_sparsity.core.stats import (
     Interval,
     mcnemar,
     paired_mean,

@@ -18,9 +18,9 @@ import accuracy
 import page
 import speed
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import atomic_write
-from pytest_sparsity.progress import on_stream
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import atomic_write
+from pytest_sparsity.core.progress import on_stream
 from pytest_sparsity.sweep.bench import versions
 from pytest_sparsity.targets import host_target
 

@@ -9,8 +9,8 @@ from accuracy_summary import Rates, Summary, summary
 from rivals_accuracy import RULES
 from tabulate import tabulate
 
-from pytest_sparsity.options import PROFILES
-from pytest_sparsity.stats import proportion
+from pytest_sparsity.core.stats import proportion
+from pytest_sparsity.settings.settings import PROFILES
 from pytest_sparsity.sweep.regression import PERPLEXITY_TOLERANCE
 
 _DEFAULT = PROFILES["quick"].sizes.documents

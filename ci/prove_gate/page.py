@@ -11,9 +11,9 @@ from accuracy_page import accuracy_section
 from speed import IDENTICAL
 from tabulate import tabulate
 
-from pytest_sparsity.benchmarking.gate import rules
+from pytest_sparsity.core.stats import proportion
 from pytest_sparsity.reporting.numbers import percent
-from pytest_sparsity.stats import proportion
+from pytest_sparsity.timing.gate import rules
 
 Row = Mapping[str, Any]
 

@@ -20,16 +20,16 @@ from typing import Any
 from neighbour import noisy
 from rivals import alarms
 
-from pytest_sparsity.benchmarking.gate import baseline, rules
-from pytest_sparsity.benchmarking.gate.against import Revision
-from pytest_sparsity.benchmarking.gate.processes import Processes
-from pytest_sparsity.benchmarking.gate.rules import block_minimum_ratio
-from pytest_sparsity.benchmarking.gate.sides import Side
-from pytest_sparsity.benchmarking.gate.speed import Judged, SpeedGate
 from pytest_sparsity.kernels import registry
-from pytest_sparsity.options import Settings, default_settings
+from pytest_sparsity.settings.settings import Settings, default_settings
 from pytest_sparsity.sweep.bench import versions
 from pytest_sparsity.targets import resolve_target
+from pytest_sparsity.timing.gate import baseline, rules
+from pytest_sparsity.timing.gate.against import Revision
+from pytest_sparsity.timing.gate.judge import Judged, SpeedGate
+from pytest_sparsity.timing.gate.processes import Processes
+from pytest_sparsity.timing.gate.rules import block_minimum_ratio
+from pytest_sparsity.timing.gate.sides import Side
 
 MODES = ("ab", "stored")
 _MODULE = "slowed"

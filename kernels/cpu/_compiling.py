@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import numba
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import check_writable, sha256_text
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import check_writable, sha256_text
 from pytest_sparsity.kernels.build import folder
 
 F = TypeVar("F", bound=Callable[..., Any])

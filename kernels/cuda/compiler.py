@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.build import built, run_compiler
 
 SOURCE = Path(__file__).with_name("kernels.cu")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.cuda import compiler
 
 #: An argument of a kernel: a tensor's address (None: null), an integer, a threshold.

@@ -17,7 +17,7 @@ from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.pool import Pool
 from pytest_sparsity.checking.runner import EXAMPLES, Outcome, named, run
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.registry import Kernel
 

@@ -26,7 +26,7 @@ from triton.runtime.jit import JITFunction
 
 from pytest_sparsity.checking import ptx, triton_internals
 from pytest_sparsity.checking.triton_internals import method
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 
 #: Compute capabilities of A100, H100 and H200, and B200.
 ARCHES = (80, 90, 100)

@@ -29,7 +29,7 @@ from triton.runtime.interpreter import (
 from pytest_sparsity.checking import bfloat16, triton_internals
 from pytest_sparsity.checking.traffic import Access, Addresses, Lanes, Launch, Traffic
 from pytest_sparsity.checking.triton_internals import method
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 
 #: Compute capability that wrappers are told when they ask.
 _ARCH = 90

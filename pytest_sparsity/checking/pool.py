@@ -15,7 +15,7 @@ from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.messages import Refusal, Request
 from pytest_sparsity.checking.process import Death, Worker
 from pytest_sparsity.checking.runner import Outcome
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 
 #: Seconds without a new case after which a native kernel hangs, and until the first case, since

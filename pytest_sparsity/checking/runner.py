@@ -17,7 +17,7 @@ from pytest_sparsity.checking.checks import CHECKS, Check
 from pytest_sparsity.checking.finding import Element, Finding
 from pytest_sparsity.checking.space import Space
 from pytest_sparsity.checking.trial import Trial
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 
 #: Cases drawn unless told otherwise.

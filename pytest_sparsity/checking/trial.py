@@ -12,7 +12,7 @@ from pytest_sparsity.checking import guards
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.finding import Finding, compare
 from pytest_sparsity.checking.operands import build
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
 

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.checking.messages import DEVICE_LOST, Board, Refusal, Request
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 
 if TYPE_CHECKING:
     from pytest_sparsity.checking.case import Case

@@ -10,7 +10,7 @@ from pytest_sparsity.claims.catalog_recovery import RECOVERY, Transfer
 from pytest_sparsity.claims.catalog_weights import BEATS_PRUNING, WEIGHTS
 from pytest_sparsity.claims.claim import Claim
 from pytest_sparsity.claims.question import QUESTION
-from pytest_sparsity.options import Settings
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import Configuration
 
 #: The twelve claims of the literature on spontaneous neurons.

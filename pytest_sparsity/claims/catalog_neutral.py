@@ -14,19 +14,19 @@ from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.perplexity_claim import spon, teal
 from pytest_sparsity.claims.tracing import ADDITION, PRODUCT, operations, step_of
+from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.weights import plain_weight
-from pytest_sparsity.options import Settings
 from pytest_sparsity.reference.precision import Precision, tolerance_used
 from pytest_sparsity.reference.sparse_linear import (
     SparseLinearInputs,
     error_bound,
     sparse_linear,
 )
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.spon.vectors import SpontaneousVectors
-from pytest_sparsity.stats import Interval
 from pytest_sparsity.sweep.cell import Cell
 
 FASTEST, SLOWEST = 0.95, 1.05  # times the decoding step without spontaneous neurons

@@ -17,8 +17,8 @@ from pytest_sparsity.claims.claim import Part, conclude
 from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.perplexity_claim import spon, teal
-from pytest_sparsity.options import Settings
-from pytest_sparsity.stats import Interval, Table, Vector
+from pytest_sparsity.core.stats import Interval, Table, Vector
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import PERPLEXITY, Cell, Configuration
 
 BUDGET = 0.25  # relative increase of perplexity

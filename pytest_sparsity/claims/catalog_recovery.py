@@ -13,9 +13,9 @@ from pytest_sparsity.claims.evidence import CannotTest, Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.losses import Losses, over
 from pytest_sparsity.claims.perplexity_claim import HALF, PerplexityClaim, spon, teal
-from pytest_sparsity.option_table import OPTIONS
-from pytest_sparsity.options import Settings
-from pytest_sparsity.stats import Table, Vector, bootstrap
+from pytest_sparsity.core.stats import Table, Vector, bootstrap
+from pytest_sparsity.settings.options import OPTIONS
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import PERPLEXITY, Cell, Configuration
 
 APPROACHED = 0.5  # share of the loss, at every level: claim 7

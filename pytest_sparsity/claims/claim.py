@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from pytest_sparsity.claims import rules
 from pytest_sparsity.claims.evidence import CannotTest, Evidence
 from pytest_sparsity.claims.finding import Effect, Finding, Outcome, limit_in_unit
-from pytest_sparsity.options import Settings
-from pytest_sparsity.stats import Interval
+from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import Cell
 
 #: Figures that a reason names; all of them are kept with the finding.

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from pytest_sparsity.claims.losses import Losses
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import InUse
-from pytest_sparsity.options import Settings
-from pytest_sparsity.stats import Interval
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import InUse
+from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, TRAINED, Cell, Configuration
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.session import SweepSession

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
+from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.reporting import numbers
-from pytest_sparsity.stats import Interval
 
 # Units that are written in hundredths: name and sign; and decimals and names of others.
 _PERCENT = {"share": (" %", ""), "relative": (" %", "+"), "points": (" points", "+")}

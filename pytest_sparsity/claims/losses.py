@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pytest_sparsity.stats import Interval, Table, Vector, bootstrap, paired_mean, paired_ratio
+from pytest_sparsity.core.stats import Interval, Table, Vector, bootstrap, paired_mean, paired_ratio
 from pytest_sparsity.sweep.cell import Configuration
 
 

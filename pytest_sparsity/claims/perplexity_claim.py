@@ -11,7 +11,7 @@ from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.losses import Losses
 from pytest_sparsity.compression.names import LOADED
-from pytest_sparsity.options import Settings
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, TRAINED, Cell, Configuration
 
 HALF = 0.5

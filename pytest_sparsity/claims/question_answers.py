@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from pytest_sparsity.claims.evidence import BrokenEvidence
+from pytest_sparsity.core.stats import Interval, Table, Vector, bootstrap, rank_correlation
 from pytest_sparsity.evaluation.evidence import refusal
-from pytest_sparsity.stats import Interval, Table, Vector, bootstrap, rank_correlation
 from pytest_sparsity.sweep.record import Record, is_right
 
 #: Families of tasks, the one that the question is about first.

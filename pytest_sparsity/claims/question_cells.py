@@ -11,8 +11,8 @@ import numpy as np
 
 from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.question_answers import Answers
-from pytest_sparsity.options import QUICK_TASKS, Settings
-from pytest_sparsity.stats import Interval, Table, paired_mean
+from pytest_sparsity.core.stats import Interval, Table, paired_mean
+from pytest_sparsity.settings.settings import QUICK_TASKS, Settings
 from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, TASK, Cell, Configuration
 
 #: Thresholds on the inputs of all layers, and PowerInfer: neurons whose predicted score is below

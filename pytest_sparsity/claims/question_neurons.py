@@ -22,14 +22,14 @@ from pytest_sparsity.claims.question_cells import (
     text_of,
     value,
 )
-from pytest_sparsity.files import locked
+from pytest_sparsity.core.files import locked
 from pytest_sparsity.methods.neurons.report import (
     FILE,
     NeuronReport,
     read_reports,
     write_reports,
 )
-from pytest_sparsity.options import Settings
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell, Configuration
 from pytest_sparsity.sweep.neurons import neuron_reports
 

@@ -28,8 +28,8 @@ from pytest_sparsity.claims.question_cells import (
     text_of,
     value,
 )
-from pytest_sparsity.options import Settings
-from pytest_sparsity.stats import paired_mean, paired_ratio
+from pytest_sparsity.core.stats import paired_mean, paired_ratio
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import (
     ANSWER_LIKELIHOOD,
     DIVERGENCE,

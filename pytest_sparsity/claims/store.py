@@ -12,9 +12,9 @@ from typing import Any
 from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import append_line
-from pytest_sparsity.options import to_json
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import append_line
+from pytest_sparsity.settings.settings import to_json
 from pytest_sparsity.sweep.bench import versions
 
 FILE = "findings.jsonl"

@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.reporting.live import format_eta
 from pytest_sparsity.sweep.cell import Cell
-from pytest_sparsity.sweep.sources import code_hash
+from pytest_sparsity.sweep.code_hash import code_hash
 from pytest_sparsity.sweep.store import RecordStore
 
 

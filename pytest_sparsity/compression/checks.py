@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from pytest_sparsity.compression.names import LOADED, Scheme
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.models.weights import plain_weight
 

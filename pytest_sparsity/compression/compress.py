@@ -16,11 +16,11 @@ from pytest_sparsity.compression.checks import check
 from pytest_sparsity.compression.hessian import second_moment
 from pytest_sparsity.compression.names import CASTS, LOADED, Scheme, parse
 from pytest_sparsity.compression.sequence import Replace, Statistic, compress_in_sequence, put
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import locked, sha256_text
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import locked, sha256_text
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.parallel import in_parallel
-from pytest_sparsity.progress import Progress, silent
 from pytest_sparsity.reference import quantization
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.models.parallel import in_parallel
-from pytest_sparsity.progress import Progress
 
 Statistic = Callable[[torch.Tensor], torch.Tensor]
 Replace = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

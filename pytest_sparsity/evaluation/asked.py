@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.evaluation import harness
 from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.evaluation.tasks import TASKS, Task, task
 from pytest_sparsity.evaluation.user_files import is_path
-from pytest_sparsity.progress import Progress, silent
 
 
 def asked_task(

@@ -14,7 +14,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Literal, get_args
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.evaluation.user_files import (
     is_path,
     json_objects,
@@ -22,7 +23,6 @@ from pytest_sparsity.evaluation.user_files import (
     unknown_name,
     user_stem,
 )
-from pytest_sparsity.files import sha256_text
 
 Split = Literal["calibration", "evaluation"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.perplexity import Window
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.parallel import in_parallel

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.evaluation.task_files import Family, Normalisation
 from pytest_sparsity.evaluation.tasks import TASKS
-from pytest_sparsity.files import sha256_text
 from pytest_sparsity.models import LanguageModel
 
 PREFIX = "lm-eval:"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.corpora import Document
 from pytest_sparsity.evaluation.token_scores import score_tokens
 from pytest_sparsity.models import LanguageModel

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.corpora import Document
 from pytest_sparsity.evaluation.items import Item
 from pytest_sparsity.evaluation.scoring import (

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.items import Item
 from pytest_sparsity.evaluation.trie import Pack, common_prefix, pack
 from pytest_sparsity.models import LanguageModel

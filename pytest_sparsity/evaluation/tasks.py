@@ -11,7 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import default_cache, sha256_text
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.evaluation.items import Item
 from pytest_sparsity.evaluation.task_files import (
     Family,
@@ -22,8 +24,6 @@ from pytest_sparsity.evaluation.task_files import (
     read_task_file,
 )
 from pytest_sparsity.evaluation.user_files import is_path, unknown_name, user_stem
-from pytest_sparsity.files import default_cache, sha256_text
-from pytest_sparsity.progress import Progress, silent
 
 _BASIC = "ODC-BY 1.0 (basic-skills, Allen Institute for AI)"
 _ARC = "CC BY-SA 4.0 (AI2 Reasoning Challenge, Allen Institute for AI)"

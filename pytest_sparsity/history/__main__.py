@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.files import atomic_write
+from pytest_sparsity.core.signals import exit_with
 from pytest_sparsity.history.changes import MAGNITUDE, SIGNIFICANCE, WINDOW
 from pytest_sparsity.history.entries import read
 from pytest_sparsity.history.series import Series, all_series
 from pytest_sparsity.reporting import numbers
-from pytest_sparsity.termination import exit_with
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning
-from pytest_sparsity.files import atomic_write, locked
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.files import atomic_write, locked
 
 SCHEMA = 1
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import torch
 
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.gated import ACTIVATED
 from pytest_sparsity.methods.positions import observe
 from pytest_sparsity.methods.prefill import PrefillPolicy
@@ -22,7 +23,6 @@ from pytest_sparsity.methods.statistics import (
 )
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import run_documents
-from pytest_sparsity.progress import Progress, silent
 
 _BUCKETS = 1 << 15
 

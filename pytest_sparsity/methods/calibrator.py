@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import check_writable, sha256_text
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import check_writable, sha256_text
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.calibration import (
     ACTIVATED_MAGNITUDES,
     MAGNITUDES,
@@ -23,7 +24,6 @@ from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.methods.statistics import Cost, Statistic, Summed, by_name, collect
 from pytest_sparsity.methods.stored import Quantile, Store
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.progress import Progress, silent
 
 if TYPE_CHECKING:
     from pytest_sparsity.methods.given.given import Given

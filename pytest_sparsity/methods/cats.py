@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibration import ACTIVATED_MAGNITUDES
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.gated import activated_gate

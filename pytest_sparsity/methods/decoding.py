@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels import dispatch, registry
 from pytest_sparsity.kernels.registry import Kernel, registered
 from pytest_sparsity.kernels.unchecked import fixed

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models import LanguageModel, Site
 
 #: In place of a kind of site: the values act(W_gate x) of a layer's neurons.

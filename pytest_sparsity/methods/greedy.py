@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.kernels.torch.sparse_linear import sparsify_activations
 from pytest_sparsity.methods.calibration import Distribution
 from pytest_sparsity.methods.prefill import PrefillPolicy, all_dense
 from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.models.parallel import in_parallel
-from pytest_sparsity.progress import Progress, silent
 
 #: Levels are sums of steps: 50 steps of 1 % are not quite a half.
 _ROUNDING = 1e-9

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.exact import keep_largest, kept
 from pytest_sparsity.methods.levels import offers

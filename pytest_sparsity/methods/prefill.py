@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 
 KNOWN = "none, first:N (for example first:1) or half"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import DEFAULT_WANTS, Calibrator
 from pytest_sparsity.methods.cats import Cats
 from pytest_sparsity.methods.neurons.cold_skip import RECALLS, ColdSkip, ColdSkipOracle

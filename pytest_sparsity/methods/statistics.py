@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.gated import ACTIVATED
 from pytest_sparsity.methods.positions import observe_documents
 from pytest_sparsity.methods.prefill import PrefillPolicy, all_dense
 from pytest_sparsity.methods.residual_stream import RESIDUAL
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.language_model import FUSED, KINDS
-from pytest_sparsity.progress import Progress, silent
 
 #: ``Statistic.at`` of one that looks at the inputs of all sites.
 ALL_SITES = (*KINDS, *FUSED)

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numpy
 import torch
 
-from pytest_sparsity.errors import SparsityWarning
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.errors import SparsityWarning
+from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.methods.statistics import Cost, Statistic, Summed
 
 _SCHEMA = 2

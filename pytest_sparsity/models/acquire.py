@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import cannot_write, locked, sha256_file
-from pytest_sparsity.progress import Progress, silent
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import cannot_write, locked, sha256_file
+from pytest_sparsity.core.progress import Progress, silent
 
 _CHUNK = 1 << 22
 

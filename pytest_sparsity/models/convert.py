@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import atomic_write, cannot_write, locked, sha256_file
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import atomic_write, cannot_write, locked, sha256_file
+from pytest_sparsity.core.progress import Progress, Task, silent
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 from pytest_sparsity.models.folder import combined_hash, weight_files
 from pytest_sparsity.models.powerinfer_gguf import convert_powerinfer, open_powerinfer
 from pytest_sparsity.models.tokens import obey_gguf
 from pytest_sparsity.models.upstream import failures_as, quiet
-from pytest_sparsity.progress import Progress, Task, silent
 
 #: Raised when a folder written by an older version must not be used any more.
 SCHEMA = 1

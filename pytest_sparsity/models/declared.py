@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 
 #: The key and value of ``hidden_act`` whose threshold is ``hidden_act_param``.
 FATRELU = "fatrelu"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import sha256_file, sha256_text
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import sha256_file, sha256_text
 
 #: Files beside the weights that say what these do: configurations, tokenizer, chat template.
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.parallel import in_parallel
 

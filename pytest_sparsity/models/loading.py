@@ -6,7 +6,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning, blaming
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning, blaming
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 from pytest_sparsity.models.catalog import KNOWN, RandomModel
 from pytest_sparsity.models.declared import check_class, read_declared
@@ -15,7 +16,6 @@ from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.prepare import prepare_model
 from pytest_sparsity.models.tokens import check_tokens, leading_bos
 from pytest_sparsity.models.upstream import failures_as, quiet
-from pytest_sparsity.progress import Progress, silent
 from pytest_sparsity.targets import resolve_target
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ stream before the MLP's norm; and ``ffn_down_t`` [I, H], down transposed.  No ke
 activation is computed: the engine fixes it by architecture, as :mod:`.powerinfer_layout` does.
 
 Read is what the file holds; what is written beside the converted weights is
-``predictors.safetensors``, in the format of :func:`pytest_sparsity.tensor_file.write_tensors`.
+``predictors.safetensors``, in the format of :func:`pytest_sparsity.core.tensor_file.write_tensors`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import atomic_write
+from pytest_sparsity.core.progress import Task
+from pytest_sparsity.core.tensor_file import write_tensors
 from pytest_sparsity.models.folder import PREDICTORS
 from pytest_sparsity.models.powerinfer_layout import ARCHITECTURES, Layout, Weight, layout_of
 from pytest_sparsity.models.tokens import obey_gguf
 from pytest_sparsity.models.upstream import failures_as, quiet
-from pytest_sparsity.progress import Task
-from pytest_sparsity.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     import torch

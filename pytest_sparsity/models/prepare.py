@@ -7,15 +7,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import default_cache, sha256_file
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import default_cache, sha256_file
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.models.acquire import Member, assemble
 from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel, ShippedModel
 from pytest_sparsity.models.convert import GgufSource, converted
 from pytest_sparsity.models.folder import check_folder, weight_files, weights_hash
 from pytest_sparsity.models.powerinfer_gguf import MAGIC
 from pytest_sparsity.models.upstream import failures_as, quiet
-from pytest_sparsity.progress import Progress, silent
 
 _OFF_LINE = "pass a local folder or a GGUF file with --sparsity-model"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import sha256_text
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import sha256_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

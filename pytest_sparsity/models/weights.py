@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.language_model import Site
 
 

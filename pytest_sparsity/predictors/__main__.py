@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.option_values import parse_level
-from pytest_sparsity.options import default_settings
-from pytest_sparsity.progress import on_stream
-from pytest_sparsity.termination import exit_with
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import on_stream
+from pytest_sparsity.core.signals import exit_with
+from pytest_sparsity.settings.parsing import parse_level
+from pytest_sparsity.settings.settings import default_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.sweep.cell import SPON_SETTINGS, Cell, Configuration
 
 if TYPE_CHECKING:  # the real imports bring numpy and scipy
-    from pytest_sparsity.stats import Interval
+    from pytest_sparsity.core.stats import Interval
     from pytest_sparsity.sweep.comparison import Comparison
     from pytest_sparsity.sweep.skipped import Skipped
     from pytest_sparsity.sweep.verdict import Verdict

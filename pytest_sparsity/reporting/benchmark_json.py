@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_sparsity.benchmarking.gate.result import Measured
+    from pytest_sparsity.timing.gate.result import Measured
 
 FILE = "benchmark.json"
 
@@ -104,7 +104,7 @@ def _machine(found: list[Measured]) -> dict[str, Any]:
 
 
 def _commit(folder: Path) -> dict[str, Any]:
-    from pytest_sparsity.revision import git, revision_of
+    from pytest_sparsity.core.git import git, revision_of
 
     revision = revision_of(folder)
     return {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.reporting.arrange import Results
 from pytest_sparsity.reporting.picture import draw
 from pytest_sparsity.reporting.table import LEGEND, escape, problems, remarks, tables

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import all_dense
 from pytest_sparsity.methods.reads import Kept, observe_kept
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.progress import Progress, silent
 from pytest_sparsity.spon.vectors import SpontaneousVectors
 
 

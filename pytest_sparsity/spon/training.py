@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import all_dense
@@ -19,7 +20,6 @@ from pytest_sparsity.models import KINDS, LanguageModel, Site
 from pytest_sparsity.models.divergence import kl_gradient
 from pytest_sparsity.models.parallel import in_parallel
 from pytest_sparsity.models.weights import plain_weight
-from pytest_sparsity.progress import Progress, silent
 from pytest_sparsity.spon.vectors import SpontaneousVectors
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.tensor_file import read_tensors, write_tensors
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.weights import plain_weight
-from pytest_sparsity.tensor_file import read_tensors, write_tensors
 
 _FORMAT = "pytest-sparsity spontaneous vectors 1"
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import atomic_write, locked
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import atomic_write, locked
 from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, Cell
 from pytest_sparsity.sweep.record import SCHEMA, ForeignRecord, Record, right_field
 

@@ -18,7 +18,9 @@ from pytest_sparsity.compression.compress import (
     compressed_hash,
 )
 from pytest_sparsity.compression.names import CASTS, LOADED
-from pytest_sparsity.errors import SparsityError, blaming
+from pytest_sparsity.core.errors import SparsityError, blaming
+from pytest_sparsity.core.files import default_cache
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.evaluation.asked import asked_task
 from pytest_sparsity.evaluation.corpora import Corpus, assert_disjoint, corpus
 from pytest_sparsity.evaluation.generation import continue_greedily
@@ -26,7 +28,6 @@ from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.evaluation.perplexity import Window, dense_states, windows
 from pytest_sparsity.evaluation.probes import Probe, States, probe_states
 from pytest_sparsity.evaluation.tasks import Task
-from pytest_sparsity.files import default_cache
 from pytest_sparsity.methods.attach import Attached, sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.given.given import check_given
@@ -35,8 +36,7 @@ from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.methods.registry import Method, wants_of
 from pytest_sparsity.models import LanguageModel, load_model
 from pytest_sparsity.models.forward import check_head
-from pytest_sparsity.options import Settings
-from pytest_sparsity.progress import Progress, silent
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.spon.library import VectorLibrary
 from pytest_sparsity.spon.residual import mean_residual
 from pytest_sparsity.spon.training import Recipe
@@ -52,8 +52,8 @@ from pytest_sparsity.sweep.cell import (
     Configuration,
 )
 from pytest_sparsity.sweep.chosen_methods import ChosenMethods
+from pytest_sparsity.sweep.code_hash import code_hash, foreign_source, variant
 from pytest_sparsity.sweep.grid import task_names
-from pytest_sparsity.sweep.sources import code_hash, foreign_source, variant
 from pytest_sparsity.targets import HardwareTarget, resolve_target
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.methods.levels import has_level
-from pytest_sparsity.options import Sizes
+from pytest_sparsity.settings.settings import Sizes
 
 OFF = "off"
 TRAINED = "trained"

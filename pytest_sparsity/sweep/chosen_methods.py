@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning, blaming
-from pytest_sparsity.files import sha256_file
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning, blaming
+from pytest_sparsity.core.files import sha256_file
 from pytest_sparsity.methods.given.given import POWERINFER, Given, read_given
 from pytest_sparsity.methods.registry import Method, by_name, find, takes_of
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.options import Settings
+from pytest_sparsity.settings.settings import Settings
 
 
 class ChosenMethods:

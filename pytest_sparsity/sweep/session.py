@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.registry import Method
-from pytest_sparsity.options import Settings
-from pytest_sparsity.progress import Progress, silent
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep import budgets, measuring
 from pytest_sparsity.sweep.bench import Bench

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning
-from pytest_sparsity.files import append_line, atomic_write, check_writable, locked
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.files import append_line, atomic_write, check_writable, locked
 from pytest_sparsity.sweep.record import ForeignRecord, Record
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.answers import score_answers
 from pytest_sparsity.evaluation.choice import score_items
 from pytest_sparsity.evaluation.evidence import refusal

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_sparsity.evaluation.evidence import refusal
-from pytest_sparsity.evaluation.generation import first_divergence
-from pytest_sparsity.stats import (
+from pytest_sparsity.core.stats import (
     Interval,
     mcnemar,
     paired_mean,
@@ -16,6 +14,8 @@ from pytest_sparsity.stats import (
     paired_ratio,
     proportion,
 )
+from pytest_sparsity.evaluation.evidence import refusal
+from pytest_sparsity.evaluation.generation import first_divergence
 from pytest_sparsity.sweep.cell import ANSWER_LIKELIHOOD, DIVERGENCE, EXACT_MATCH
 from pytest_sparsity.sweep.metric import Comparison, paired
 from pytest_sparsity.sweep.record import Record, is_right

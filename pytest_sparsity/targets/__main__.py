@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from tabulate import tabulate
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.signals import exit_with
 from pytest_sparsity.targets.known import KNOWN, Known, Source
 from pytest_sparsity.targets.machines import machines
 from pytest_sparsity.targets.roofline import Machine, Roofline, plan
 from pytest_sparsity.targets.work import DTYPES, OPS, Format
-from pytest_sparsity.termination import exit_with
 
 _HEAD = ("target", "level", "MB", "floor us", "dense us", "speed-up", "ideal", "break-even")
 

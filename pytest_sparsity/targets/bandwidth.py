@@ -16,8 +16,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import atomic_write, default_cache
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import atomic_write, default_cache
 
 _BUFFER = (128 << 20, 2 << 30)  # at least, at most
 _ROUNDS = 12

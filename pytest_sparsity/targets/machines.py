@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.targets.bandwidth import measured
 from pytest_sparsity.targets.host import HardwareTarget
 from pytest_sparsity.targets.known import KNOWN, Known, is_known, known

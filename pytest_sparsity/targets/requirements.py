@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.targets.cuda import cuda_targets
 from pytest_sparsity.targets.host import ISA, host_target
 from pytest_sparsity.targets.known import is_known, known

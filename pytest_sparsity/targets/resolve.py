@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.targets.cuda import cuda_targets
 from pytest_sparsity.targets.host import HardwareTarget, host_target
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_sparsity import LanguageModel, Settings, SweepSession
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.files import atomic_write
 
 FILE = "performance.json"
 LINE = "performance"

@@ -28,9 +28,9 @@ from pytest_sparsity import (
     load_model,
     sparsify,
 )
-from pytest_sparsity.benchmarking.interleave import interleave, ratio
-from pytest_sparsity.benchmarking.memory import weight_bytes
-from pytest_sparsity.evaluation.decoding import (
+from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.models.parallel import cores
+from pytest_sparsity.performance.decoding import (
     Flip,
     first_flip,
     forks,
@@ -40,8 +40,8 @@ from pytest_sparsity.evaluation.decoding import (
     step_logits,
     worst_layer,
 )
-from pytest_sparsity.models.parallel import cores
-from pytest_sparsity.stats import Interval
+from pytest_sparsity.performance.footprint import weight_bytes
+from pytest_sparsity.timing.interleave import interleave, ratio
 
 T = TypeVar("T")
 Report = Callable[[str, str, Mapping[str, Any]], None]

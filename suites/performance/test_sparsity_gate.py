@@ -13,7 +13,7 @@ import pytest
 from pytest_sparsity import SparsityError, SpeedGate
 from pytest_sparsity.kernels.registry import kernel as kernel_of
 from pytest_sparsity.kernels.registry import registered
-from pytest_sparsity.options import read_settings
+from pytest_sparsity.plugin.options import read_settings
 from pytest_sparsity.reference.ops import OPS
 
 

@@ -19,8 +19,11 @@ import torch
 from torch import Tensor
 
 from pytest_sparsity import HardwareTarget, Outcome, Settings, SweepSession
-from pytest_sparsity.benchmarking.cold import Spread, describe_noise, p10_ratio, time_cold
-from pytest_sparsity.benchmarking.problems import (
+from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.kernels.dispatch import obstacle
+from pytest_sparsity.kernels.registry import Kernel, registered
+from pytest_sparsity.kernels.unchecked import unchecked
+from pytest_sparsity.performance.problems import (
     Oracle,
     Problem,
     dense_ways,
@@ -29,12 +32,9 @@ from pytest_sparsity.benchmarking.problems import (
     predicted_problem,
     swiglu_problem,
 )
-from pytest_sparsity.kernels.dispatch import obstacle
-from pytest_sparsity.kernels.registry import Kernel, registered
-from pytest_sparsity.kernels.unchecked import unchecked
 from pytest_sparsity.reference.operands import arguments
 from pytest_sparsity.reference.precision import Precision
-from pytest_sparsity.stats import Interval
+from pytest_sparsity.timing.cold import Spread, describe_noise, p10_ratio, time_cold
 
 Run = Callable[[], Tensor]
 Seconds = dict[str, list[float]]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.benchmarking.memory import can_measure, scoring_footprint, weight_bytes
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.perplexity import Window
 from pytest_sparsity.methods.plan import Plan, Threshold
+from pytest_sparsity.performance.footprint import can_measure, scoring_footprint, weight_bytes
 
 pytestmark = pytest.mark.skipif(not can_measure(), reason="resident memory is read under Linux")
 

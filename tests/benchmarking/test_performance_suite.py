@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.evaluation.perplexity import Window
-from pytest_sparsity.stats import Interval
 from pytest_sparsity.sweep.verdict import Outcome
 
 SUITE = Path(__file__).parents[2] / "suites" / "performance"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.benchmarking.problems import (
+from pytest_sparsity.performance.problems import (
     Oracle,
     dense_ways,
     int4_problem,

@@ -15,7 +15,7 @@ import pytest
 from pytest_sparsity.checking import pool as pool_module
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.pool import Pool, mode_of
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 
 MISBEHAVING = Path(__file__).with_name("misbehaving.py")

@@ -17,7 +17,7 @@ from pytest_sparsity.checking import bfloat16, interpreter, triton_internals, wo
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.finding import Finding
 from pytest_sparsity.checking.trial import Trial
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import kernel, sparse_kernel
 
 KERNELS = (

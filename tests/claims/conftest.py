@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pytest_sparsity.claims.evidence import Evidence
-from pytest_sparsity.options import Settings, default_settings
+from pytest_sparsity.settings.settings import Settings, default_settings
 from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.record import Record

@@ -13,8 +13,8 @@ from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.evidence import BrokenEvidence
 from pytest_sparsity.claims.finding import Finding, Outcome
 from pytest_sparsity.claims.perplexity_claim import spon, teal
-from pytest_sparsity.files import InUse
-from pytest_sparsity.options import default_settings
+from pytest_sparsity.core.files import InUse
+from pytest_sparsity.settings.settings import default_settings
 from pytest_sparsity.sweep.cell import Cell, Configuration
 
 M = "m"

@@ -9,8 +9,8 @@ from pytest_sparsity.claims import store
 from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.finding import Effect, Finding, Outcome
 from pytest_sparsity.claims.log import FindingLog
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.stats import Interval
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.stats import Interval
 
 EFFECT = Effect("share", Interval(0.4, -math.inf, 0.5, 12, 0.975, math.nan, "a note"), "share", 0.1)
 ORIGIN = {

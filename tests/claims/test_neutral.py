@@ -13,12 +13,12 @@ from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Outcome
 from pytest_sparsity.claims.tracing import ADDITION, PRODUCT, operations, step_of
+from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.models import load_model
 from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.spon.vectors import SpontaneousVectors
-from pytest_sparsity.stats import Interval
 from pytest_sparsity.sweep.cell import OFF, Configuration
 from pytest_sparsity.sweep.session import SweepSession
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 
-from pytest_sparsity import options
 from pytest_sparsity.claims.catalog import configurations
-from pytest_sparsity.options import Sizes, default_settings
-from pytest_sparsity.progress import silent
+from pytest_sparsity.core.progress import silent
+from pytest_sparsity.settings import settings as options
+from pytest_sparsity.settings.settings import Sizes, default_settings
 from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import Configuration
 

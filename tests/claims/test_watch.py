@@ -10,8 +10,8 @@ import pytest
 from pytest_sparsity.claims import watch
 from pytest_sparsity.claims.watch import CellWatch
 from pytest_sparsity.sweep.cell import Cell, Configuration
+from pytest_sparsity.sweep.code_hash import code_hash
 from pytest_sparsity.sweep.record import Record
-from pytest_sparsity.sweep.sources import code_hash
 from pytest_sparsity.sweep.store import RecordStore
 
 CELLS = [Cell(Configuration("m"), f"perplexity:{corpus}") for corpus in "abcd"]

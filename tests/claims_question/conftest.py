@@ -19,7 +19,7 @@ from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.evaluation.tasks import TASKS
 from pytest_sparsity.methods.neurons.quality import SelectionQuality
 from pytest_sparsity.methods.neurons.report import CURVE, NeuronReport, Skew, Stability
-from pytest_sparsity.options import default_settings
+from pytest_sparsity.settings.settings import default_settings
 from pytest_sparsity.sweep.cell import (
     ANSWER_LIKELIHOOD,
     DIVERGENCE,

@@ -16,11 +16,11 @@ from pytest_sparsity.claims import store
 from pytest_sparsity.claims.catalog import CATALOG, CLAIMS
 from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.finding import Effect, Finding, Outcome
-from pytest_sparsity.claims.page import claims_page, question_page
+from pytest_sparsity.claims.page.page import claims_page, question_page
+from pytest_sparsity.claims.page.runs import read_runs
 from pytest_sparsity.claims.question import QUESTION
-from pytest_sparsity.claims.runs import read_runs
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.stats import Interval
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.stats import Interval
 
 Make = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from pytest_sparsity.compression.compress import compress, compressed_dtype, com
 from pytest_sparsity.compression.hessian import second_moment
 from pytest_sparsity.compression.names import parse
 from pytest_sparsity.compression.sequence import put
-from pytest_sparsity.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.methods.positions import observe
 from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.models import load_model

@@ -12,7 +12,7 @@ from pytest_sparsity.compression.names import (
     in_file_name,
     parse,
 )
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.reference import semi_structured
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pytest_sparsity.options import default_settings
+from pytest_sparsity.settings.settings import default_settings
 from pytest_sparsity.spon.library import VectorLibrary
 from pytest_sparsity.spon.training import Recipe
 from pytest_sparsity.spon.vectors import SpontaneousVectors

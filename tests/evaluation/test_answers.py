@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.answers import score_answers
 from pytest_sparsity.evaluation.items import Item
 from pytest_sparsity.evaluation.tasks import Task

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation import standard, tasks
 from pytest_sparsity.evaluation.items import Item, make_item
 from pytest_sparsity.evaluation.tasks import TASKS, kind_of, read_task_file, task

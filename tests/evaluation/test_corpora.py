@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation import corpora
 from pytest_sparsity.evaluation.corpora import CORPORA, PASSAGE, assert_disjoint, corpus, mixed
 from pytest_sparsity.evaluation.tasks import TASKS

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation import exact_match
 from pytest_sparsity.evaluation.exact_match import answer_in, generate_answers
 from pytest_sparsity.evaluation.generation import first_divergence

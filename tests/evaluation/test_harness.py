@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation import asked, harness
 from pytest_sparsity.evaluation.asked import asked_task
 from pytest_sparsity.evaluation.harness import HarnessTask, score_harness

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.corpora import Document
 from pytest_sparsity.evaluation.items import Item
 from pytest_sparsity.evaluation.probes import make_probes, probe_states, score_probes

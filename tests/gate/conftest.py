@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity.benchmarking.gate.sides import Look
 from pytest_sparsity.kernels import registry
+from pytest_sparsity.timing.gate.sides import Look
 
 #: Products take nearly all of the kernel's time.
 CONFTEST = """
@@ -155,11 +155,11 @@ def project(
     _imported: None,
 ) -> Project:
     # pytester forgets what is imported within a run, and heavy modules are imported only once.
-    import pytest_sparsity.accuracy_gate
-    import pytest_sparsity.speed_gate
+    import pytest_sparsity.plugin.accuracy_gate
+    import pytest_sparsity.plugin.speed_gate
 
     _ = pytest_sparsity
     registry.registered()
     # Nothing here is about a busy machine: no need to outlast a disturbance.
-    monkeypatch.setattr("pytest_sparsity.benchmarking.gate.speed.STARE", Look(60, 0.0))
+    monkeypatch.setattr("pytest_sparsity.timing.gate.judge.STARE", Look(60, 0.0))
     return Project(pytester, monkeypatch, sparsity_cache)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.sweep.baseline import FILE, read_records, write_records
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.record import Record

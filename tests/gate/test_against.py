@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity.benchmarking.gate.against import NotThere, Revision, check, names_kernel
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.timing.gate.against import NotThere, Revision, check, names_kernel
 
 Git = Callable[..., str]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity.benchmarking.gate import baseline
-from pytest_sparsity.benchmarking.gate.companions import differences
-from pytest_sparsity.benchmarking.gate.result import Measured
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.timing.gate import baseline
+from pytest_sparsity.timing.gate.companions import differences
+from pytest_sparsity.timing.gate.result import Measured
 
 ENTRY = Measured(
     name="op/mine",

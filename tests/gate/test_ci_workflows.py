@@ -149,7 +149,7 @@ def test_script_paths_exist():
 
 def test_options_exist():
     """Every option of ours that a workflow passes is one."""
-    from pytest_sparsity.option_table import OPTIONS
+    from pytest_sparsity.settings.options import OPTIONS
 
     known = {option.name for option in OPTIONS}
     texts = [path.read_text() for path in EVERYTHING] + [(ROOT / "ci" / "gate").read_text()]

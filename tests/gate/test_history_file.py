@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.git import revision_of
 from pytest_sparsity.history.__main__ import main
 from pytest_sparsity.history.entries import Entry, append, read
 from pytest_sparsity.history.series import all_series
-from pytest_sparsity.revision import revision_of
 
 RUN = Entry(
     when="2026-01-01T02:17:00+00:00",

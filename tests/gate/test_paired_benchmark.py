@@ -11,7 +11,7 @@ import pytest
 TIMING = """
 import time
 import pytest
-from pytest_sparsity.benchmarking.gate import worker
+from pytest_sparsity.timing.gate import worker
 
 @pytest.fixture(autouse=True)
 def clock_of_the_thread(monkeypatch):
@@ -32,7 +32,7 @@ def run(
     pytester: pytest.Pytester, sparsity_cache: Any, _imported: None, monkeypatch: pytest.MonkeyPatch
 ) -> Any:
     """Runs tests here, after what they import was imported."""
-    import pytest_sparsity.paired_benchmark
+    import pytest_sparsity.plugin.paired_benchmark
 
     _ = pytest_sparsity
 

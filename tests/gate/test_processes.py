@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pytest_sparsity.benchmarking.gate import processes, worker
-from pytest_sparsity.benchmarking.gate.processes import ContenderError, Place, Process, Processes
-from pytest_sparsity.benchmarking.gate.subject import Subject
 from pytest_sparsity.kernels import registry
+from pytest_sparsity.timing.gate import processes, worker
+from pytest_sparsity.timing.gate.processes import ContenderError, Place, Process, Processes
+from pytest_sparsity.timing.gate.subject import Subject
 
 KERNELS = """
 from pytest_sparsity import sparse_kernel

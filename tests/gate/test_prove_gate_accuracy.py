@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pytest_sparsity.core.progress import silent
 from pytest_sparsity.models import load_model
-from pytest_sparsity.progress import silent
 from pytest_sparsity.sweep.cell import Configuration
 
 FOLDER = Path(__file__).parents[2] / "ci" / "prove_gate"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pytest_sparsity.benchmarking.gate import rules
-from pytest_sparsity.benchmarking.gate.rules import Decision, ab_first, ab_second, stored
+from pytest_sparsity.timing.gate import rules
+from pytest_sparsity.timing.gate.rules import Decision, ab_first, ab_second, stored
 
 QUIET = [1.0 + 0.001 * (i % 7) for i in range(30)]
 

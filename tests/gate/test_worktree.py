@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.revision import commit_of, repository_of, run_git
-from pytest_sparsity.worktree import Worktree, remove_abandoned
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.git import commit_of, repository_of, run_git
+from pytest_sparsity.core.worktree import Worktree, remove_abandoned
 
 Git = Callable[..., str]
 
 ENDS_AT_ONCE = """
 import os, sys
-from pytest_sparsity.worktree import Worktree
+from pytest_sparsity.core.worktree import Worktree
 print(Worktree(sys.argv[1], "HEAD").folder, flush=True)
 os._exit(0)
 """
@@ -121,7 +121,7 @@ def test_one_that_is_cut_short_leaves_nothing(
         run_git(folder, "worktree", "lock", "--reason=initializing", words[-2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pytest_sparsity.worktree.run_git", killed)
+    monkeypatch.setattr("pytest_sparsity.core.worktree.run_git", killed)
     with pytest.raises(KeyboardInterrupt):
         Worktree(repository, "main")
     assert _left(tmp_path, git) == (0, 0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.cuda import device, multiply, sparse_linear
 from pytest_sparsity.reference.activation import ACTIVATIONS
 from pytest_sparsity.reference.operands import arguments

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels import build
 from pytest_sparsity.kernels.native import library
 

@@ -13,7 +13,7 @@ import numpy
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.methods import calibrator as calibrator_module
 from pytest_sparsity.methods import statistics
 from pytest_sparsity.methods.calibration import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify, weighted_sparsity
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.cats import OpenGate

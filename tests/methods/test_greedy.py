@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.methods import greedy
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibrator import Calibrator

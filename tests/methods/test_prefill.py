@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.positions import positions
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import RESIDUAL, Plan
 from pytest_sparsity.methods.positions import observe

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models import LanguageModel, load_model
 
 #: Of tiny-random.

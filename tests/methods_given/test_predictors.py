@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.given import deja_vu, powerinfer
 from pytest_sparsity.methods.given.given import read_given
 from pytest_sparsity.methods.given.powerinfer import write_predictors

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.given.given import read_given
 from pytest_sparsity.methods.given.teal import TealFiles
 from pytest_sparsity.models.language_model import KINDS

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.neurons.activity import (
     TAIL,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.corpora import corpus
 from pytest_sparsity.evaluation.perplexity import windows
 from pytest_sparsity.methods.neurons import fitting

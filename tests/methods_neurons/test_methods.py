@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.neurons.activity import calibrated_counts

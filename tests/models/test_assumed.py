@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.corpora import corpus
 from pytest_sparsity.models import assumed, load_model
 from pytest_sparsity.models.assumed import PASSAGE, check_activation, fits_relu_better

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.backbone import find_sites
 from pytest_sparsity.models.language_model import KINDS
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import transformers
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import sha256_file
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import sha256_file
 from pytest_sparsity.models import convert
 from pytest_sparsity.models.convert import GgufSource, converted
 from pytest_sparsity.models.folder import weights_hash

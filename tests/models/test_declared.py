@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.models import load_model
 from pytest_sparsity.models.activations import DReLU, FatReLU, use_drelu, use_fatrelu
 from pytest_sparsity.models.tiny import tiny_tokenizer

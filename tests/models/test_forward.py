@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models import forward, load_model, parallel
 from pytest_sparsity.models.divergence import kl, kl_gradient
 from pytest_sparsity.models.forward import (

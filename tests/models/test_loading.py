@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models import KNOWN, LanguageModel, load_model, prepare_model
 from pytest_sparsity.targets import HardwareTarget
 

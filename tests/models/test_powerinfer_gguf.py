@@ -14,13 +14,13 @@ import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.tensor_file import read_tensors
 from pytest_sparsity.models import LanguageModel, load_model, prepare_model
 from pytest_sparsity.models.activations import DReLU, use_drelu
 from pytest_sparsity.models.powerinfer_gguf import open_powerinfer
 from pytest_sparsity.models.powerinfer_layout import permuted, unpermuted
 from pytest_sparsity.models.powerinfer_write import write_powerinfer_gguf
-from pytest_sparsity.tensor_file import read_tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = torch.randint(0, 250, (1, 40), generator=torch.Generator().manual_seed(3))

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.evaluation.corpora import corpus
 from pytest_sparsity.evaluation.token_scores import score_tokens
-from pytest_sparsity.files import sha256_text
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.models import KNOWN, load_model

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models import load_model
 from pytest_sparsity.models.tokens import check_tokens, leading_bos, obey_gguf, tokens_hash
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.files import atomic_write, sha256_text
+from pytest_sparsity.core.files import atomic_write, sha256_text
 from pytest_sparsity.kernels import build, registry
 
 PACKAGE = "pytest_sparsity.kernels"

@@ -17,7 +17,7 @@ from mutation import Mutant
 from pytest_sparsity import KernelFailure, check_kernel
 from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.runner import EXAMPLES, Outcome
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.kernels.native.library import find_compiler
 
 TARGET = Path(__file__).parents[2] / "docs" / "mutants.md"

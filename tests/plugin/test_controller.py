@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_sparsity import controller
-from pytest_sparsity.controller import Controller
+from pytest_sparsity.plugin import sweep_reporter as controller
+from pytest_sparsity.plugin.sweep_reporter import Controller
 
 
 def test_the_time_left_is_that_of_cells_whatever_ran_before_them(monkeypatch) -> None:

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_sparsity import option_table, options
+from pytest_sparsity.plugin.options import read_settings
+from pytest_sparsity.settings import options as option_table
+from pytest_sparsity.settings import settings as options
 
 
 def test_help_has_every_option_in_one_group(pytester):
@@ -88,8 +90,8 @@ def test_model_is_repeatable(shown):
 
 def test_settings_survive_json(pytester):
     config = pytester.parseconfig("--sparsity-spon-layers=2-5", "--sparsity-levels=0.1,0.9")
-    settings = options.read_settings(config)
-    other = options.read_settings(pytester.parseconfig("--sparsity-model=x"))
+    settings = read_settings(config)
+    other = read_settings(pytester.parseconfig("--sparsity-model=x"))
     import json
 
     restored = options.resumed(other, json.loads(json.dumps(options.to_json(settings))))

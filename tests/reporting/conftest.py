@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from pytest_sparsity.stats import Interval
+from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.sweep.budgets import Budget
 from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, OFF, SPON_SETTINGS, Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison

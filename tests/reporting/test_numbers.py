@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.reporting import numbers
-from pytest_sparsity.stats import Interval
 
 
 @pytest.mark.parametrize(

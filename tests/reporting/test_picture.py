@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
+from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.reporting.arrange import Results
 from pytest_sparsity.reporting.panels import (
     accuracy_panels,
@@ -17,7 +18,6 @@ from pytest_sparsity.reporting.panels import (
     perplexity_panels,
 )
 from pytest_sparsity.reporting.picture import draw
-from pytest_sparsity.stats import Interval
 
 MODEL = "smollm2-135m"
 

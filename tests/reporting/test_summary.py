@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.reporting.arrange import Results
 from pytest_sparsity.reporting.summary import (
     Origin,
@@ -16,7 +17,6 @@ from pytest_sparsity.reporting.summary import (
     summary_markdown,
     write_summary,
 )
-from pytest_sparsity.stats import Interval
 from pytest_sparsity.sweep.verdict import judge
 
 SETTINGS = {"seed": 7, "levels": (0.25, 0.5), "cache": Path("some/where")}

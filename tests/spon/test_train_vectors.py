@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from pytest_sparsity.compression.compress import compress
 from pytest_sparsity.models import load_model
-from pytest_sparsity.options import default_settings
+from pytest_sparsity.settings.settings import default_settings
 from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import Configuration
 

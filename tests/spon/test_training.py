@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pytest_sparsity.compression.compress import compress
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibration import magnitude_quantiles
 from pytest_sparsity.methods.plan import Plan, Threshold

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from pytest_sparsity.compression.compress import compress
-from pytest_sparsity.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibration import magnitude_quantiles
 from pytest_sparsity.methods.plan import Plan, Threshold

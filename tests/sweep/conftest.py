@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity import options
-from pytest_sparsity.options import Settings
-from pytest_sparsity.stats import Interval
+from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.settings import settings as options
+from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison
 from pytest_sparsity.sweep.record import Record

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_sparsity.options import PROFILES
+from pytest_sparsity.settings.settings import PROFILES
 from pytest_sparsity.sweep import grid
 from pytest_sparsity.sweep.cell import Cell, Configuration, level_text
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.cats import OpenGate
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.topk import Largest

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError, SparsityWarning
-from pytest_sparsity.files import InUse
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.files import InUse
 from pytest_sparsity.sweep.record import ForeignRecord, Record
 from pytest_sparsity.sweep.store import RecordStore
 

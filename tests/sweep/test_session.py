@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.neurons.fixed import RandomNeurons
 from pytest_sparsity.sweep import measuring
 from pytest_sparsity.sweep.budgets import Budget, Budgets
 from pytest_sparsity.sweep.cell import Cell, Configuration
+from pytest_sparsity.sweep.code_hash import variant
 from pytest_sparsity.sweep.session import SweepSession
-from pytest_sparsity.sweep.sources import variant
 from pytest_sparsity.sweep.verdict import Outcome
 
 SPARSE = Configuration("tiny-random", "teal", 0.5)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.sweep import grid
 from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import Cell, Configuration

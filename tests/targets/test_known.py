@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.targets.known import KNOWN, Known, is_known, known
 
 

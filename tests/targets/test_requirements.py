@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch  # noqa: F401  # before pytester, which would have each run import it anew
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.targets import HardwareTarget, requirements
 from pytest_sparsity.targets.requirements import check_requirement, missing
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.reference.ops import OPS as DEFINED
 from pytest_sparsity.targets.machines import machines
 from pytest_sparsity.targets.roofline import Machine, plan

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.targets import HardwareTarget, cuda_targets, host, host_target, resolve_target
 from pytest_sparsity.targets.host import parse_cpuinfo
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.methods.given.powerinfer import plain, saved
 from pytest_sparsity.methods.given.reading import candidates, checked, load, numbered, wrong
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import sha256_file, sha256_text
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import sha256_file, sha256_text
 from pytest_sparsity.methods.given import activations, cats, deja_vu, gpu_index, powerinfer, teal
 from pytest_sparsity.methods.given.reading import candidates, wrong
 from pytest_sparsity.methods.given.teal import TealFiles

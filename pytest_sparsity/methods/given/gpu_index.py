@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import torch
 
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.methods.given.reading import candidates, wrong
 
 #: The first bytes; the engine takes those of GGUF itself as well.

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.methods.given.reading import (
     FLOATS,
     candidates,

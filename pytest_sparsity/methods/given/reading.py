@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 
 #: The option that names the file or folder.
 OPTION = "--sparsity-predictors"

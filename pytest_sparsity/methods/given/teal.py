@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.given.reading import (
     OPTION,
     candidates,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.exact import kept
 from pytest_sparsity.methods.prefill import PrefillPolicy
@@ -26,7 +27,6 @@ from pytest_sparsity.methods.statistics import (
 )
 from pytest_sparsity.methods.wina import column_norms
 from pytest_sparsity.models import LanguageModel, Site
-from pytest_sparsity.progress import Progress, silent
 
 #: Activation functions that give exact zeros, by their names in transformers' configurations.
 EXACT_ZEROS = frozenset({"relu", "relu2", "relu6", "relu_squared", "fatrelu"})

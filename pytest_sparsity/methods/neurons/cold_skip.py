@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from pytest_sparsity.files import locked, sha256_text
+from pytest_sparsity.core.files import locked, sha256_text
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.exact import dropped_count
 from pytest_sparsity.methods.neurons import activity, predictor, training

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.neurons.activity import active, contribution, down_sites, tail_of
 from pytest_sparsity.methods.neurons.layer_fit import FitRecipe, LayerFit, Observed
 from pytest_sparsity.methods.neurons.predictor import LayerPredictor, Predictor
@@ -27,7 +28,6 @@ from pytest_sparsity.methods.residual_stream import mlp_norms, residual_of
 from pytest_sparsity.methods.wina import column_norms
 from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.models.parallel import in_parallel
-from pytest_sparsity.progress import Progress, silent
 
 __all__ = ["FitRecipe", "fit_predictor"]
 

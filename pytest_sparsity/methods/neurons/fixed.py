@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.exact import dropped_count
 from pytest_sparsity.methods.levels import NATURAL

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.exact import dropped_count
 from pytest_sparsity.methods.neurons.activity import TAIL, down_sites

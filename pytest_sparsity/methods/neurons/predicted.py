@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import locked, sha256_text
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import locked, sha256_text
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.exact import dropped_count
 from pytest_sparsity.methods.given.given import DEJA_VU, POWERINFER, check_given

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.tensor_file import read_tensors, write_tensors
 from pytest_sparsity.methods.plan import INPUT, RESIDUAL
-from pytest_sparsity.tensor_file import read_tensors, write_tensors
 
 FORMAT = "pytest-sparsity neuron predictors 2"
 

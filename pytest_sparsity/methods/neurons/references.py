@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.neurons.activity import (
     calibrated_counts,

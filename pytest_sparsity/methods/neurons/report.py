@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
-from pytest_sparsity.files import atomic_write
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.methods.neurons.activity import ActivationCounts, tail_of
 from pytest_sparsity.methods.neurons.hot_set import (
     curve,

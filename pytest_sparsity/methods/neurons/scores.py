@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.statistics import Statistic, Summed
 from pytest_sparsity.models import LanguageModel
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from pytest_sparsity.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.neurons.activity import active, down_sites, tail_of
 from pytest_sparsity.methods.neurons.predictor import LayerPredictor, Predictor
 from pytest_sparsity.methods.positions import observe_documents
@@ -18,7 +19,6 @@ from pytest_sparsity.methods.prefill import PrefillPolicy, all_dense
 from pytest_sparsity.methods.wina import column_norms
 from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.models.parallel import in_parallel
-from pytest_sparsity.progress import Progress, silent
 
 #: Activations held in memory at a time; layers beyond it need another pass over the text.
 _BYTES = 1 << 30

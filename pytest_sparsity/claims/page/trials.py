@@ -1,0 +1,117 @@
+"""Trials of recipes for spontaneous neurons: one line of a file each, appended as they are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_sparsity.claims.finding import Effect
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import append_line
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What vectors trained in one way did.
+
+    Attributes:
+        model: short name.
+        level: of TEAL.
+        name: what is different from the default recipe.
+        key: all that the figures depend on, as plain JSON: two trials with the same key are one.
+        held_out: KL from the dense model on training text that was kept apart, in nats per
+            token, of TEAL alone and with the vectors.
+        removed: the share of that divergence that the vectors removed.
+        lost: TEAL's loss in log-perplexity against the dense model, labelled by its corpus.
+        recovered: share of that loss that the vectors recovered, labelled by its corpus.
+        tokens: trained on.
+        seconds: training took.
+    """
+
+    model: str
+    level: float
+    name: str
+    key: Mapping[str, Any]
+    held_out: tuple[float, float]
+    removed: Effect
+    lost: tuple[Effect, ...]
+    recovered: tuple[Effect, ...]
+    tokens: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, see :meth:`from_json`."""
+        return {
+            "schema": SCHEMA,
+            "model": self.model,
+            "level": self.level,
+            "name": self.name,
+            "key": dict(self.key),
+            "held_out": list(self.held_out),
+            "removed": self.removed.to_json(),
+            "lost": [effect.to_json() for effect in self.lost],
+            "recovered": [effect.to_json() for effect in self.recovered],
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Trial:
+        """Read what :meth:`to_json` made.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"schema {content['schema']!r}, not {SCHEMA}")
+        before, after = content["held_out"]
+        return cls(
+            model=content["model"],
+            level=content["level"],
+            name=content["name"],
+            key=content["key"],
+            held_out=(before, after),
+            removed=Effect.from_json(content["removed"]),
+            lost=tuple(map(Effect.from_json, content["lost"])),
+            recovered=tuple(map(Effect.from_json, content["recovered"])),
+            tokens=content["tokens"],
+            seconds=content["seconds"],
+        )
+
+
+def keep_trial(path: Path, trial: Trial) -> None:
+    """Append a trial to a file.
+
+    Raises:
+        SparsityError: it cannot be written.
+    """
+    append_line(path, json.dumps(trial.to_json(), sort_keys=True, allow_nan=False))
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """The trials in a file, in their order; a line that was cut off by a crash is left out.
+
+    Raises:
+        SparsityError: there is no file, or it is of another version or damaged.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise SparsityError(
+            f"cannot read {path}: {error.strerror}; make it with python ci/spon_trials.py"
+        ) from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(Trial.from_json(json.loads(line)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SparsityError(
+                f"{path} line {number} holds no trial of this version ({error}); delete the line "
+                "and run python ci/spon_trials.py again"
+            ) from error
+    return found

@@ -1,0 +1,1 @@
+"""The ground: errors, files, progress, statistics, what the operating system and git say."""

@@ -1,0 +1,159 @@
+"""Files that survive interruption: atomic writes, locked caches, content hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_sparsity.core.errors import SparsityError
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while chunk := stream.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_text(*parts: str) -> str:
+    """Hex SHA-256 of text parts; the parts are length-prefixed, so no two lists collide."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, whole.
+
+    Raises:
+        SparsityError: the folder cannot be written or the disk is full; the old file is kept.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise cannot_write(path, error) from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append ``line`` to a file that several processes write, whole or not at all.
+
+    A writer that was killed leaves at most one incomplete last line, which the next one cuts off;
+    readers must ignore it.
+
+    Raises:
+        SparsityError: it cannot be written; what was there before is kept.
+    """
+    with locked(path.parent / ".locks" / f"{path.stem}.lock"):
+        try:
+            # Unbuffered: a buffer would write its rest, on closing, after the truncation.
+            with path.open("ab", buffering=0) as stream:
+                start = _end_of_last_line(path)
+                os.truncate(path, start)
+                try:
+                    rest = memoryview((line + "\n").encode())
+                    while rest:
+                        rest = rest[stream.write(rest) :]
+                    os.fsync(stream.fileno())
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        os.truncate(path, start)
+                    raise
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> SparsityError:
+    """The sentence a user reads when ``path`` cannot be written."""
+    return SparsityError(
+        f"cannot write {path}: {error.strerror or error}; free some space, fix its permissions, "
+        "or choose another place with --sparsity-report or --sparsity-cache"
+    )
+
+
+def check_writable(folder: Path) -> None:
+    """Make ``folder`` if it is missing, and prove that a file can be put there.
+
+    Raises:
+        SparsityError: it cannot.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+class InUse(Exception):
+    """Another process holds a lock."""
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file ``path`` (created if missing) so that one process at a time goes on.
+
+    Raises:
+        SparsityError: the lock file cannot be created.
+        InUse: another process holds it, and ``wait`` is False.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(path))
+        lock.acquire(blocking=wait)
+    except Timeout:
+        raise InUse(path) from None
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def default_cache() -> Path:
+    """The user's cache folder for models, calibrations and vectors."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("pytest-sparsity")
+
+
+def _end_of_last_line(path: Path) -> int:
+    """Where an incomplete last line begins: the size of the file if there is none."""
+    end = path.stat().st_size
+    with path.open("rb") as stream:
+        while end:
+            start = max(0, end - (1 << 16))
+            stream.seek(start)
+            if (found := stream.read(end - start).rfind(b"\n")) >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""What is measured with timers: problems, receipts, memory, decoding."""

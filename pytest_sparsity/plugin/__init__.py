@@ -1,0 +1,1 @@
+"""All that touches pytest: hooks, fixtures, options, reporters, and what fixtures return."""

@@ -1,0 +1,80 @@
+"""The ``sparsity_claim`` fixture: judges a claim about a model, keeps and shows what was found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pytest_sparsity.claims import store
+from pytest_sparsity.claims.catalog import CATALOG
+from pytest_sparsity.claims.claim import investigate
+from pytest_sparsity.claims.evidence import BrokenEvidence, CannotTest, Evidence
+from pytest_sparsity.claims.finding import Finding, Outcome
+from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.plugin.paired_benchmark import PairedBenchmark
+from pytest_sparsity.plugin.state import FOUND
+from pytest_sparsity.sweep.session import SweepSession
+from pytest_sparsity.timing.gate.rules import SECOND_ROUNDS
+
+
+class ClaimCheck:
+    """One claim about one model.
+
+    Attributes:
+        claim: how it is decided.
+        evidence: what it is decided on.
+    """
+
+    def __init__(
+        self,
+        number: str,
+        model: str,
+        session: SweepSession,
+        benchmark: PairedBenchmark,
+        item: pytest.Item,
+    ) -> None:
+        def time_ratio(first: Callable[[], object], second: Callable[[], object]) -> Interval:
+            if session.bench.target.kind != "cpu":  # there, a contender is one CUDA graph
+                raise CannotTest("a step of decoding is timed on a CPU only: --sparsity-target=cpu")
+            contenders = {"first": first, "second": second}
+            return benchmark(contenders, rounds=SECOND_ROUNDS).ratio("first", "second")
+
+        self.claim = CATALOG[number]
+        self.evidence = Evidence(session, model, time_ratio)
+        self._item = item
+
+    def check(self) -> Finding:
+        """Judge the claim, and keep the finding in ``findings.jsonl`` of the report folder.
+
+        Whatever the data say, they have said it: the test passes if the claim is supported,
+        refuted, or not decided.  It is skipped where the claim cannot be tested, and fails if the
+        evidence contradicts itself.  With --sparsity-strict only what is decided passes.
+        """
+        __tracebackhide__ = True
+        settings, started = self.evidence.settings, time.monotonic()
+        try:
+            finding = investigate(self.claim, self.evidence)
+        except BrokenEvidence as broken:
+            store.withdraw(settings.report, self.claim.number, self.evidence.model, str(broken))
+            pytest.fail(f"the evidence is broken: {broken}", pytrace=False)
+        store.keep(settings.report, finding, store.origin(self.evidence))
+        self._tell(finding, time.monotonic() - started)
+        if finding.outcome is Outcome.UNTESTABLE:
+            pytest.skip(f"{finding.outcome.value}: {finding.why}")
+        if finding.outcome is Outcome.INCONCLUSIVE and settings.strict:
+            pytest.fail(f"--sparsity-strict: inconclusive: {finding.why}", pytrace=False)
+        return finding
+
+    def _tell(self, finding: Finding, seconds: float) -> None:
+        """Leave the finding for the terminal and as JUnit properties."""
+        self._item.stash[FOUND] = {"finding": finding.to_json(), "seconds": seconds}
+        add = self._item.user_properties.append
+        add(("claim", self.claim.sentence))
+        add(("verdict", finding.outcome.value))
+        add(("why", finding.why))
+        for effect in finding.effects:
+            interval = effect.interval
+            figures = f"{interval.estimate:.6g} [{interval.low:.6g}, {interval.high:.6g}]"
+            add((effect.label, f"{figures} {effect.unit} (n = {interval.n})"))

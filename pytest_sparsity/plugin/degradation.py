@@ -1,0 +1,133 @@
+"""The ``degradation`` fixture: measure how much a sparse model loses, and assert limits."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.plugin.state import MEASURED
+from pytest_sparsity.reporting.live import cell_line
+from pytest_sparsity.spon.library import MissingVectors
+from pytest_sparsity.sweep.budgets import Budget, is_minimum
+from pytest_sparsity.sweep.cell import OFF, Cell, Configuration
+from pytest_sparsity.sweep.comparison import Comparison, evaluation_of
+from pytest_sparsity.sweep.record import Record
+from pytest_sparsity.sweep.session import SweepSession
+from pytest_sparsity.sweep.verdict import Outcome, Verdict, judge
+
+
+class Degradation:
+    """Measures a configuration against the dense model.
+
+    Everything is measured once and stored: tests that ask for the same cell share its
+    record, also across processes and runs.
+
+    Attributes:
+        configuration: the one under test.
+    """
+
+    def __init__(
+        self, session: SweepSession, configuration: Configuration, item: pytest.Item
+    ) -> None:
+        self._session = session
+        self._item = item
+        self.configuration = configuration
+
+    def record(self, evaluation: str) -> Record:
+        """What ``evaluation`` measured, for example ``perplexity:austen``."""
+        return self._session.record(Cell(self.configuration, evaluation))
+
+    def measure(self, evaluation: str) -> list[Comparison]:
+        """Every metric of ``evaluation``, with paired intervals."""
+        return self._session.compare(Cell(self.configuration, evaluation))
+
+    def assert_within(self, metric: str, limit: float) -> Verdict | None:
+        """Assert that the damage in ``metric`` is at most ``limit``.
+
+        Fails the test if the whole interval is beyond the limit; skips it if the data do
+        not decide or trained vectors are missing.  Returns None where there is nothing to
+        limit: for the dense model, and for the recovery without spontaneous neurons.
+
+        Args:
+            metric: ``perplexity:CORPUS`` (relative increase), ``kl:CORPUS`` (nats per
+                token), ``agreement:CORPUS`` (share lost), ``accuracy:TASK`` (drop as a
+                share) and the other metrics of :class:`~.sweep.metric.Comparison`, or
+                ``recovery:CORPUS``, whose limit is the smallest share accepted.
+            limit: the budget.
+
+        Raises:
+            SparsityError: there is no such metric.
+        """
+        __tracebackhide__ = True
+        configuration, evaluation = self.configuration, evaluation_of(metric)
+        if configuration.is_reference or (is_minimum(metric) and configuration.spon == OFF):
+            return None
+        try:
+            comparisons = self.measure(evaluation)
+        except MissingVectors as missing:
+            pytest.skip(str(missing))
+        found = {comparison.metric: comparison for comparison in comparisons}
+        if metric not in found:
+            raise SparsityError(
+                f"metric {metric!r} is not measured for {self.configuration.id}; it has "
+                f"{', '.join(found)}"
+            )
+        budget = Budget(self.configuration, metric, limit, is_minimum(metric), "this test")
+        verdict = judge(found[metric], budget)
+        self._add_properties([verdict])
+        conclude([verdict])
+        return verdict
+
+    def check(self, evaluation: str) -> list[Verdict]:
+        """Hold every metric of ``evaluation`` against the thresholds in force.
+
+        Fails the test if a metric is beyond its budget; skips it, with the reason, if the
+        data do not decide, if there is no budget, or if trained vectors are missing.
+        """
+        __tracebackhide__ = True
+        cell = Cell(self.configuration, evaluation)
+        started = time.monotonic()
+        try:
+            reused = self._session.known(cell) is not None
+            verdicts = self._session.judge(cell)
+        except MissingVectors as missing:
+            pytest.skip(str(missing))
+        self._tell(verdicts, time.monotonic() - started, reused)
+        conclude(verdicts)
+        return verdicts
+
+    def _tell(self, verdicts: list[Verdict], seconds: float, reused: bool) -> None:
+        """Leave what was measured for the live display and as JUnit properties."""
+        self._add_properties(verdicts)
+        self._item.stash[MEASURED] = {
+            "line": cell_line(verdicts, seconds, reused),
+            "reused": reused,
+        }
+
+    def _add_properties(self, verdicts: list[Verdict]) -> None:
+        add = self._item.user_properties.append
+        for verdict in verdicts:
+            comparison = verdict.comparison
+            add((comparison.metric, comparison.value.estimate))
+            if (change := comparison.change) is not None:
+                interval = f"{change.estimate:.6g} [{change.low:.6g}, {change.high:.6g}]"
+                add((f"{comparison.metric} change", interval))
+            add((f"{comparison.metric} verdict", verdict.outcome.value))
+
+
+def conclude(verdicts: list[Verdict]) -> None:
+    """Turn verdicts into pytest's outcome: fail, skip with the reason, or pass."""
+    __tracebackhide__ = True
+    by_outcome = {
+        outcome: [v.message for v in verdicts if v.outcome is outcome] for outcome in Outcome
+    }
+    if failed := by_outcome[Outcome.FAIL]:
+        pytest.fail("\n".join(failed), pytrace=False)
+    if undecided := by_outcome[Outcome.INCONCLUSIVE]:
+        pytest.skip("inconclusive: " + "; ".join(undecided))
+    if refused := by_outcome[Outcome.REFUSED]:
+        pytest.skip("no evidence: " + "; ".join(refused))
+    if len(by_outcome[Outcome.NO_BUDGET]) == len(verdicts):
+        pytest.skip("measured, but there is no budget: " + by_outcome[Outcome.NO_BUDGET][0])

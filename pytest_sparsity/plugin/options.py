@@ -1,0 +1,66 @@
+"""The options as pytest has them: declared in every session, so that little is imported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_sparsity.settings.options import OPTIONS, Option
+
+if TYPE_CHECKING:
+    from pytest_sparsity.settings.settings import Settings
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option, in one group, and its ini key."""
+    group = parser.getgroup("sparsity", "sparse language models and kernels (pytest-sparsity)")
+    for option in OPTIONS:
+        flag = f"--sparsity-{option.name}"
+        text = option.help
+        if option.name in ("levels", "tasks", "examples"):
+            text += " (default: the profile's)"
+        elif option.default is not None:
+            text += f" (default: {option.default})"
+        text = text.replace("%", "%%")
+        if option.flag:
+            group.addoption(flag, dest=option.dest, action="store_true", default=None, help=text)
+        else:
+            group.addoption(
+                flag,
+                dest=option.dest,
+                action="append" if option.repeatable else "store",
+                default=None,
+                metavar=option.metavar,
+                help=text,
+            )
+        if option.ini:
+            kind = "bool" if option.flag else "linelist" if option.repeatable else "string"
+            parser.addini(option.dest, f"default of {flag}", type=kind, default=None)  # type: ignore[arg-type]
+
+
+def given(config: pytest.Config, option: Option) -> Any:
+    """The option's value on the command line, else of its ini key; None if there is neither."""
+    value = config.getoption(option.dest)
+    if value is None and option.ini:
+        value = config.getini(option.dest)
+        return None if value in ("", []) else value
+    return value
+
+
+def any_given(config: pytest.Config) -> bool:
+    """Whether this session says anything to this plugin."""
+    return any(given(config, option) is not None for option in OPTIONS)
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Read and check all options; what needs heavy imports is checked by the sweep.
+
+    Raises:
+        SparsityError: an option has a value it cannot have.
+    """
+    from pytest_sparsity.settings.settings import checked
+
+    found = {option.name: given(config, option) for option in OPTIONS}
+    told = {name: value for name, value in found.items() if value is not None}
+    return checked(told, config.invocation_params.dir)

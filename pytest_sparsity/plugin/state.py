@@ -1,0 +1,127 @@
+"""What one pytest session of this plugin holds, kept in ``config.stash``."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_sparsity.core.errors import SparsityWarning
+
+if TYPE_CHECKING:
+    from pytest_sparsity.core.progress import Progress
+    from pytest_sparsity.settings.settings import Settings
+    from pytest_sparsity.sweep.session import SweepSession
+
+
+class State:
+    """Settings, and the sweep made from them, when something first needs them."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    @cached_property
+    def settings(self) -> Settings:
+        """All options, checked.
+
+        Raises:
+            SparsityError: an option has a value it cannot have.
+        """
+        from pytest_sparsity.plugin.options import read_settings
+
+        return read_settings(self.config)
+
+    @cached_property
+    def session(self) -> SweepSession:
+        """The sweep; its first use imports torch.
+
+        Raises:
+            SparsityError: a setting cannot be met.
+        """
+        from pytest_sparsity.sweep.session import SweepSession
+
+        given = self.config.hook.pytest_sparsity_methods(config=self.config)
+        methods = [method for methods in given for method in methods]
+        with warnings.catch_warnings():
+            if is_worker(self.config):  # the controlling process shows them, once
+                warnings.simplefilter("ignore", SparsityWarning)
+            session = SweepSession(self.settings, self.progress, methods)
+        if "claims" in self.settings.suites:
+            from pytest_sparsity.claims.catalog import configurations
+            from pytest_sparsity.models.prepare import short_name
+
+            models = map(short_name, self.settings.models)
+            session.bench.expect(configurations(self.settings, models))
+        return session
+
+    @property
+    def progress(self) -> Progress:
+        """Progress on the terminal; silent in xdist's workers and with ``-q``."""
+        from pytest_sparsity.core.progress import on_stream, silent
+
+        if is_worker(self.config) or self.config.get_verbosity() < 0:
+            return silent
+        return on_stream(_Uncaptured(self.config))
+
+
+class _Uncaptured:
+    """Standard error that is seen although pytest captures output."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._capture = config.pluginmanager.getplugin("capturemanager")
+
+    def write(self, text: str, /) -> int:
+        import contextlib
+        import sys
+
+        capture = self._capture
+        aside = capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
+        with aside:
+            written = sys.stderr.write(text)
+            sys.stderr.flush()
+        return written
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def isatty(self) -> bool:
+        import sys
+
+        return bool(sys.__stderr__ and sys.__stderr__.isatty())
+
+
+STATE = pytest.StashKey[State]()
+
+#: How a session ends that was not cut short: what it measured may be stored.
+FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+
+#: On an item: what its test measured, as plain data for the live display.
+MEASURED = pytest.StashKey[dict[str, Any]]()
+
+#: On an item: the outcomes of its kernel checks, as plain data.
+CHECKED = pytest.StashKey[list[dict[str, Any]]]()
+
+#: On an item: what the gate decided, as plain data: ``kind`` (accuracy or speed), ``id``,
+#: ``decision``, ``reason``, ``figures`` and, where it is known, ``source`` ("FILE:LINE").
+GATED = pytest.StashKey[list[dict[str, Any]]]()
+
+#: On an item: the finding about a claim, as plain data: ``finding`` and ``seconds``.
+FOUND = pytest.StashKey[dict[str, Any]]()
+
+#: On an item: what it timed, call by call, as plain data: ``measured`` (the candidate
+#: first, see ``benchmarking.gate.result``), ``store`` (whether it belongs into the baseline) and
+#: ``registered`` (ids of all kernels).
+TIMED = pytest.StashKey[list[dict[str, Any]]]()
+
+
+def state_of(config: pytest.Config) -> State:
+    """The state of this session."""
+    return config.stash[STATE]
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is a worker of pytest-xdist."""
+    worker: Any = getattr(config, "workerinput", None)
+    return worker is not None

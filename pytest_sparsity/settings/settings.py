@@ -1,0 +1,287 @@
+"""Every --sparsity-* option and ini key, read and checked, in one frozen :class:`Settings`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.settings import parsing as values
+from pytest_sparsity.settings.options import DTYPES, GATE, KINDS, OPTIONS, SPON, SUITES
+
+TRAIN = ("never", "missing", "all")
+DATA = ("vendored", "full")
+QUICK_TASKS = (
+    "basic_logical_reasoning",
+    "basic_pattern",
+    "basic_common_knowledge",
+    "arc_easy",
+    "lambada",
+    "sva",
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much data a profile measures, and how much it may draw before a verdict stands.
+
+    Attributes:
+        documents: documents per corpus at first.
+        items: items per task at first.
+        draws: how often the first amount may be drawn in all; a verdict that is still
+            inconclusive after the last draw stands.
+        window: tokens per document.
+        prompts: prompts continued greedily.
+        new_tokens: tokens per continuation.
+        calibration: calibration documents.
+        examples: cases that hypothesis draws per kernel and check.
+    """
+
+    documents: int
+    items: int
+    draws: int
+    window: int = 256
+    prompts: int = 8
+    new_tokens: int = 32
+    calibration: int = 32
+    examples: int = 100
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named amount of work: the default grid and the sizes.
+
+    Attributes:
+        levels: of the default grid.
+        tasks: of the default grid.
+        sizes: how much data.
+        claims: the same where claims alone are judged, if it is another amount: they need
+            several times as many configurations, and never draw more.
+    """
+
+    levels: tuple[float, ...]
+    tasks: tuple[str, ...]
+    sizes: Sizes
+    claims: Sizes | None = None
+
+
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile(
+        (0.5,), ("basic_common_knowledge", "sva"), Sizes(12, 24, 2, prompts=4, examples=10)
+    ),
+    "quick": Profile(
+        (0.25, 0.4, 0.5), QUICK_TASKS, Sizes(32, 100, 3), claims=Sizes(24, 100, draws=1)
+    ),
+    "full": Profile(
+        (0.25, 0.4, 0.5, 0.6), QUICK_TASKS, Sizes(96, 300, 1, prompts=32, examples=1000)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for; every part of the package reads its options from here."""
+
+    sweep: bool
+    suites: tuple[str, ...]
+    profile: str
+    models: tuple[str, ...]
+    weights: tuple[str, ...]
+    methods: tuple[str, ...]
+    levels: tuple[float, ...]
+    predictors: str | None
+    spon: tuple[str, ...]
+    tasks: tuple[str, ...]
+    corpora: tuple[str, ...]
+    calibration: str
+    prefill: str
+    dtype: str
+    target: str
+    data: str
+    train: str
+    spon_sites: tuple[str, ...]
+    spon_layers: tuple[int, int] | None
+    thresholds: Path | None
+    gate: str
+    baseline: Path | None
+    against: str | None
+    tolerance: float | None
+    update: bool
+    update_new_only: bool
+    history: Path | None
+    strict: bool
+    report: Path
+    cache: Path | None
+    resume: bool
+    seed: int
+    examples: int
+
+    @property
+    def sizes(self) -> Sizes:
+        """The amounts of data of the chosen profile; claims alone may have their own."""
+        profile = PROFILES[self.profile]
+        return (profile.claims if self.suites == ("claims",) else None) or profile.sizes
+
+    @property
+    def updating(self) -> bool:
+        """Whether what is measured is written to thresholds or baseline, or both."""
+        return self.update or self.update_new_only
+
+    @property
+    def overrides(self) -> Path | None:
+        """The thresholds file whose budgets are in force: not one that is about to be written."""
+        kept = self.update_new_only and self.thresholds is not None and self.thresholds.exists()
+        return self.thresholds if kept or not self.updating else None
+
+
+def default_settings() -> Settings:
+    """The settings of a run without any option or ini key."""
+    return checked({}, Path.cwd())
+
+
+def checked(given: Mapping[str, Any], base: Path) -> Settings:
+    """Settings of the options that were given, by name, with the defaults of the others.
+
+    What needs heavy imports is checked by the sweep.
+
+    Args:
+        given: text, or a list of texts for an option that is repeatable, or whether a flag is set.
+        base: folder that relative paths start from.
+
+    Raises:
+        SparsityError: an option has a value it cannot have.
+    """
+    raw = {o.name: [o.default] if o.repeatable else o.default for o in OPTIONS} | dict(given)
+    profile = values.one_of("profile", raw["profile"], tuple(PROFILES))
+    defaults = PROFILES[profile]
+
+    def path(name: str) -> Path | None:
+        return base / Path(raw[name]).expanduser() if raw[name] else None
+
+    tasks = raw["tasks"]
+    report = path("report")
+    if report is None:
+        raise values.bad("report", raw["report"], "name a folder")
+    gate = values.one_of("gate", raw["gate"], GATE)
+    _check_gate(raw, gate)
+    return Settings(
+        sweep=bool(raw["sweep"]),
+        suites=values.choices("suite", raw["suite"], SUITES),
+        profile=profile,
+        models=values.models(raw["model"]),
+        weights=values.weights(raw["weights"]),
+        methods=tuple(m for m in values.names("methods", raw["methods"]) if m != "dense"),
+        levels=defaults.levels if raw["levels"] is None else values.levels(raw["levels"]),
+        predictors=str(found) if (found := path("predictors")) else None,
+        spon=values.choices("spon", raw["spon"], SPON),
+        tasks=(
+            defaults.tasks
+            if tasks is None
+            else ()
+            if tasks == "none"
+            else values.names("tasks", tasks)
+        ),
+        corpora=values.names("corpora", raw["corpora"]),
+        calibration=raw["calibration"],
+        prefill=raw["prefill"],
+        dtype=values.one_of("dtype", raw["dtype"], DTYPES),
+        target=raw["target"],
+        data=values.one_of("data", raw["data"], DATA),
+        train=values.one_of("train", raw["train"], TRAIN),
+        spon_sites=values.choices("spon-sites", raw["spon-sites"], KINDS),
+        spon_layers=values.layers(raw["spon-layers"]),
+        thresholds=path("thresholds"),
+        gate=gate,
+        baseline=path("baseline"),
+        against=raw["against"],
+        tolerance=values.tolerance(raw["tolerance"]),
+        update=bool(raw["update"]),
+        update_new_only=bool(raw["update-new-only"]),
+        history=path("history"),
+        strict=bool(raw["strict"]),
+        report=report,
+        cache=path("cache"),
+        resume=bool(raw["resume"]),
+        seed=values.whole("seed", raw["seed"], 0),
+        examples=(
+            defaults.sizes.examples
+            if raw["examples"] is None
+            else values.whole("examples", raw["examples"], 1)
+        ),
+    )
+
+
+#: Fields that do not decide what is measured.
+_NOT_MEASURED = frozenset(
+    {
+        *("sweep", "resume", "report", "cache", "thresholds", "update", "update_new_only"),
+        *("gate", "baseline", "against", "tolerance", "history", "strict"),
+    }
+)
+
+
+def to_json(settings: Settings) -> dict[str, Any]:
+    """What :func:`resumed` needs, as plain JSON: everything but where and how to report."""
+    plain = {
+        name: getattr(settings, name)
+        for name in Settings.__dataclass_fields__
+        if name not in _NOT_MEASURED
+    }
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items()}
+
+
+def resumed(settings: Settings, saved: Mapping[str, Any]) -> Settings:
+    """``settings`` with everything that decides what is measured taken from ``saved``.
+
+    Raises:
+        SparsityError: ``saved`` is not what :func:`to_json` made.
+    """
+    if set(saved) != set(to_json(settings)):
+        raise SparsityError(
+            f"--sparsity-resume: {settings.report / 'settings.json'} is of another version; "
+            "start anew with the options of the first run"
+        )
+    taken: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()
+    }
+    return replace(settings, sweep=True, **taken)
+
+
+def _check_gate(raw: Mapping[str, Any], gate: str) -> None:
+    against, baseline = raw["against"], raw["baseline"]
+    updating = [name for name in ("update", "update-new-only") if raw[name]]
+    if against is not None and (not against.strip() or against.startswith("-")):
+        raise values.bad("against", against, "name a git revision, or a kernel as op/name")
+    if gate != "off" and not (against or baseline):
+        fix = (
+            "there is nothing to compare with; name a stored run with --sparsity-baseline, or a "
+            "revision or kernel with --sparsity-against"
+        )
+        raise values.bad("gate", gate, fix)
+    if against and gate == "off":
+        fix = "add --sparsity-gate=fail (or warn), or nothing is compared"
+        raise values.bad("against", against, fix)
+    if updating and not (raw["thresholds"] or baseline):
+        raise SparsityError(
+            f"--sparsity-{updating[0]}: say where to: --sparsity-thresholds FILE for budgets, "
+            "--sparsity-baseline DIR for times and records, or both"
+        )
+    if len(updating) == 2:
+        raise SparsityError("--sparsity-update and --sparsity-update-new-only: give one of them")
+    if updating and against and baseline:
+        raise SparsityError(
+            f"--sparsity-{updating[0]}: times of a run with --sparsity-against are not stored in "
+            "--sparsity-baseline; leave out one of the two"
+        )
+    if updating and not baseline and not (raw["sweep"] or raw["resume"]):
+        raise SparsityError(
+            f"--sparsity-{updating[0]}: only a sweep measures budgets for --sparsity-thresholds; "
+            "add --sparsity-sweep"
+        )
+    if raw["update"] and baseline and gate != "off":
+        raise SparsityError(
+            "--sparsity-update: it would replace what --sparsity-gate compares with; leave out "
+            "one of the two, or use --sparsity-update-new-only"
+        )

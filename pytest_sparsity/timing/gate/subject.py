@@ -1,0 +1,121 @@
+"""What the gate times a kernel on: operands like those of decoding, and whether it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.trial import Trial, same_bits
+from pytest_sparsity.core.files import sha256_text
+from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.performance.receipts import sources_hash
+from pytest_sparsity.reference.operands import arguments, tensors
+from pytest_sparsity.targets import HardwareTarget
+from pytest_sparsity.timing.gate.companions import weight_bytes
+
+#: Channels and outputs: tens of MB of weights, milliseconds of work; and for the smoke profile.
+_SHAPES: Mapping[str, tuple[int, int]] = {"cpu": (2048, 4096), "cuda": (4096, 14336)}
+_SMALL = (256, 512)
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "sparse_quantized_linear": {"bits": 4, "group": 64},
+    "hot_cold_mlp": {"gate": True, "activation": "silu"},
+}
+#: What a round of the copies reads is so many times the caches: least recently used is evicted.
+_CACHES = 3
+#: Where the system does not tell; and what the copies may take.
+_LEAST_CACHE, _MOST_BYTES, _MOST_COPIES = 16 << 20, 512 << 20, 64
+_OURS = "pytest_sparsity.kernels."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kernel at the shape at which it is gated."""
+
+    kernel: Kernel
+    case: Case
+
+    @classmethod
+    def of(cls, kernel: Kernel, device: str, small: bool, seed: int) -> Subject:
+        """One row, half of the channels active, bfloat16 if the kernel takes it.
+
+        Args:
+            kernel: as registered.
+            device: ``"cpu"`` or ``"cuda"``.
+            small: as in the smoke profile, where times mean little.
+            seed: of the operands.
+        """
+        k, n = _SHAPES[device]
+        if small:
+            k, n = _SMALL
+        dtype = "bfloat16" if "bfloat16" in kernel.dtypes else kernel.dtypes[0]
+        options: dict[str, Any] = dict(_OPTIONS.get(kernel.op, {}))
+        if kernel.op in ("sparse_swiglu", "hot_cold_mlp"):  # n neurons, and as many outputs as x
+            options["hidden"], n = n, k
+        if kernel.op == "hot_cold_mlp":
+            options["hot"] = options["hidden"] // 4
+        if kernel.op == "sparse_qkv":
+            options["sizes"] = (n // 2, n // 4, n // 4)
+        return cls(kernel, Case(1, k, n, dtype, seed=seed).with_options(**options))
+
+    @cached_property
+    def inputs(self) -> Any:
+        """The operands, on the CPU."""
+        return Trial(self.kernel, self.case).inputs()
+
+    @property
+    def operands(self) -> dict[str, Any]:
+        """The operands by keyword."""
+        return arguments(self.inputs)
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that a call must read."""
+        return weight_bytes(self.kernel, self.inputs)
+
+    def copies(self, target: HardwareTarget) -> int:
+        """Copies of the operands to be used in turn, so that a call finds none in a cache.
+
+        What a call reads of one copy is the weights of active channels, so it is these that must
+        fill the caches, not the operands.  A GPU's cache is flushed instead.
+        """
+        if target.kind != "cpu":
+            return 1
+        size = sum(t.untyped_storage().nbytes() for t in tensors(self.inputs).values())
+        caches = max(target.cache_bytes, _LEAST_CACHE)
+        wanted = -(-_CACHES * caches // max(self.weight_bytes, 1))
+        return max(2, min(wanted, _MOST_BYTES // max(size, 1), _MOST_COPIES))
+
+    def fault(self, output: Any, right: Any = None) -> str | None:
+        """What is wrong with a result; None if it is right.
+
+        Args:
+            output: the result, on the CPU.
+            right: a result that is known to be; equal to the last bit needs no other proof.
+        """
+        if not isinstance(output, torch.Tensor):
+            return f"returned {type(output).__name__}, not a tensor"
+        if right is not None and output.dtype == right.dtype and same_bits(output, right):
+            return None
+        try:
+            Trial(self.kernel, self.case).verify(self.inputs, output)
+        except Finding as finding:
+            return str(finding)
+        return None
+
+
+def source_of(kernel: Kernel, file: str) -> str:
+    """Hash of a kernel's source: of the file, or of all files of a bundled backend."""
+    if kernel.module.startswith(_OURS):
+        folder = Path(file).parent
+        return sources_hash(folder.name, folder.parent)
+    try:
+        return sha256_text(Path(file).read_text(encoding="utf-8"))[:16]
+    except (OSError, UnicodeDecodeError):  # made by exec, or moved away since
+        return ""
