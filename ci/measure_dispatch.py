@@ -22,10 +22,10 @@ from scipy.optimize import nnls
 from torch.nn import functional
 
 from pytest_sparsity.core.files import atomic_write
+from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.kernels.dispatch import DENSE, obstacle
 from pytest_sparsity.kernels.registry import Kernel, registered
 from pytest_sparsity.kernels.unchecked import unchecked
-from pytest_sparsity.sweep.bench import versions
 from pytest_sparsity.targets import resolve_target
 from pytest_sparsity.timing.cold import QUANTILE, describe_noise, time_cold
 

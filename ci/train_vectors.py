@@ -21,11 +21,10 @@ from dataclasses import replace
 
 import torch
 
-from pytest_sparsity.compression.names import CASTS
+from pytest_sparsity.compression.names import CASTS, chosen
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import on_stream
 from pytest_sparsity.evaluation import standard
-from pytest_sparsity.settings.parsing import weights as parse_weights
 from pytest_sparsity.settings.settings import default_settings
 from pytest_sparsity.spon.library import SHIPPED, file_name, text_hash
 from pytest_sparsity.spon.training import Recipe, train
@@ -56,7 +55,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     levels = tuple(float(level) for level in given.levels.split(","))
-    compressions = parse_weights(given.weights)
+    compressions = chosen(given.weights)
     if casts := [name for name in compressions if name in CASTS]:
         parser.error(f"the vectors of loaded weights serve {casts[0]}, too; leave it out")
 

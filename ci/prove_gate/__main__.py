@@ -21,7 +21,7 @@ import speed
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.core.progress import on_stream
-from pytest_sparsity.sweep.bench import versions
+from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.targets import host_target
 
 PAGE = Path(__file__).parents[2] / "docs" / "gate.md"

@@ -32,6 +32,7 @@ from accuracy_draws import (
 from accuracy_summary import summary
 from degradations import changed, size_for
 
+from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.evaluation.perplexity import Window, score_documents, windows
 from pytest_sparsity.models import load_model
@@ -41,7 +42,6 @@ from pytest_sparsity.sweep.cell import TRAINED, Cell, Configuration
 from pytest_sparsity.sweep.measuring import measure
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.regression import judge_change
-from pytest_sparsity.timing.gate.rules import Decision
 
 __all__ = ["Study", "Variant", "prove", "rows", "summary"]
 

@@ -20,9 +20,9 @@ from typing import Any
 from neighbour import noisy
 from rivals import alarms
 
+from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.settings.settings import Settings, default_settings
-from pytest_sparsity.sweep.bench import versions
 from pytest_sparsity.targets import resolve_target
 from pytest_sparsity.timing.gate import baseline, rules
 from pytest_sparsity.timing.gate.against import Revision

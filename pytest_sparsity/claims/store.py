@@ -14,8 +14,8 @@ from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import append_line
+from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.settings.settings import to_json
-from pytest_sparsity.sweep.bench import versions
 
 FILE = "findings.jsonl"
 SCHEMA = 1

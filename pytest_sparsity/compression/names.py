@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.settings.parsing import names
 
 LOADED = "loaded"
 #: Outputs that share a scale in four bits, if the name does not say.
@@ -90,3 +91,17 @@ def canonical(name: str) -> str:
         SparsityError: there is no such compression.
     """
     return LOADED if name == LOADED else parse(name).name
+
+
+def chosen(text: str) -> tuple[str, ...]:
+    """The compressions of ``--sparsity-weights`` by their one name, each once, as ordered.
+
+    Raises:
+        SparsityError: there is no such compression, or an entry is empty.
+    """
+    try:
+        return tuple(dict.fromkeys(canonical(part) for part in names("weights", text)))
+    except SparsityError as error:
+        if str(error).startswith("--sparsity-weights"):
+            raise
+        raise SparsityError(f"--sparsity-weights {text!r}: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ from pathlib import Path
 
 import torch
 
+from pytest_sparsity.core.memory import resident_bytes
 from pytest_sparsity.evaluation.perplexity import Window, dense_states, score_documents
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.models import LanguageModel, load_model
-
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,6 @@ class Footprint:
     before: int
     loaded: int
     peak: int
-
-
-def can_measure() -> bool:
-    """Whether the system tells a process's largest memory since it was started (Linux)."""
-    return _STATUS.exists()
 
 
 def weight_bytes(model: LanguageModel) -> int:
@@ -60,7 +53,7 @@ def scoring_footprint(
 
     Raises:
         SparsityError: the model cannot be had any more.
-        FileNotFoundError: the system is not Linux; see :func:`can_measure`.
+        FileNotFoundError: the system is not Linux; see ``core.memory.can_measure``.
     """
     # Token lists, because tensors would be passed through shared memory.
     texts = [(document.id, document.tokens.tolist()) for document in documents]
@@ -83,36 +76,13 @@ def _score(
     # transformers imports much only when a model is made.
     tiny = load_model("tiny-random", dtype=dtype, device=device, cache=cache)
     score_documents(tiny, [Window("", torch.zeros(2, dtype=torch.int64))])
-    before = _resident("VmRSS")
+    before = resident_bytes("VmRSS")
 
     model = load_model(source, dtype=dtype, device=device, cache=cache)
-    loaded = _resident("VmHWM")
+    loaded = resident_bytes("VmHWM")
     score_documents(model, documents)
     reference = dense_states(model, documents)
     with sparsify(model, plan) as attached:
         attached.counting = True
         score_documents(model, documents, reference)
-    return Footprint(before, loaded, _resident("VmHWM"))
-
-
-def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
-    if can_measure():
-        return _resident("VmHWM")
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _resident(field: str) -> int:
-    """A field of /proc/self/status in bytes.
-
-    VmHWM rather than getrusage: the latter's maximum is inherited from the process that
-    started this one.
-    """
-    for line in _STATUS.read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == field:
-            return int(value.split()[0]) * 1024
-    raise ValueError(f"{_STATUS} has no {field}")
+    return Footprint(before, loaded, resident_bytes("VmHWM"))

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.files import atomic_write, sha256_text
-
-_KERNELS = Path(__file__).parents[1] / "kernels"
-_SOURCES = {".py", ".cpp", ".cu", ".cuh", ".h"}
+from pytest_sparsity.core.files import atomic_write
+from pytest_sparsity.kernels.sources import KERNELS, sources_hash
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def read(path: Path) -> Receipt:
         ) from error
 
 
-def stale(found: Receipt, kernels: Path = _KERNELS) -> str | None:
+def stale(found: Receipt, kernels: Path = KERNELS) -> str | None:
     """Why the figures are not of today's kernels; None if they are."""
     changed = [
         backend for backend, hash in found.sources.items() if sources_hash(backend, kernels) != hash
@@ -91,11 +89,3 @@ def stale(found: Receipt, kernels: Path = _KERNELS) -> str | None:
         f"{found.name} on {found.device} was measured on {found.when}, and kernels/"
         f"{', kernels/'.join(sorted(changed))} changed since; measure again: {found.command}"
     )
-
-
-def sources_hash(backend: str, kernels: Path = _KERNELS) -> str:
-    """Hash over the names and contents of a backend's sources; of nothing if it has none."""
-    folder = kernels / backend
-    files = sorted(file for file in folder.rglob("*") if file.suffix in _SOURCES)
-    named = [f"{file.relative_to(folder).as_posix()}:{file.read_text('utf-8')}" for file in files]
-    return sha256_text(*named)[:16]

@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 
+from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityWarning
 from pytest_sparsity.plugin.state import GATED
 from pytest_sparsity.settings.settings import Settings
@@ -15,7 +16,6 @@ from pytest_sparsity.sweep.baseline import read_records
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.regression import Judgement, judge_change
 from pytest_sparsity.sweep.session import SweepSession
-from pytest_sparsity.timing.gate.rules import Decision
 
 
 class AccuracyGate:

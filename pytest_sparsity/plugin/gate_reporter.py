@@ -181,8 +181,8 @@ class Gatekeeper:
     def _append_history(self, path: Path, when: str, measured: list[Measured]) -> None:
         """One line for this machine, and one for each other device that kernels were timed on."""
         from pytest_sparsity.core.git import revision_of
+        from pytest_sparsity.core.provenance import versions
         from pytest_sparsity.history.entries import Entry, append
-        from pytest_sparsity.sweep.bench import versions
         from pytest_sparsity.targets import resolve_target
 
         revision = revision_of(self._config.rootpath)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,8 +60,10 @@ def read_settings(config: pytest.Config) -> Settings:
     Raises:
         SparsityError: an option has a value it cannot have.
     """
+    from pytest_sparsity.compression.names import chosen
     from pytest_sparsity.settings.settings import checked
 
     found = {option.name: given(config, option) for option in OPTIONS}
     told = {name: value for name, value in found.items() if value is not None}
-    return checked(told, config.invocation_params.dir)
+    settings = checked(told, config.invocation_params.dir)
+    return replace(settings, weights=chosen(",".join(settings.weights)))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.plugin.speed_gate import Timing
@@ -18,7 +19,7 @@ from pytest_sparsity.timing.cold import FLUSHED_BYTES
 from pytest_sparsity.timing.gate import rules
 from pytest_sparsity.timing.gate.processes import THREADS
 from pytest_sparsity.timing.gate.result import Measured
-from pytest_sparsity.timing.gate.rules import Decision, Ruling, block_minimum_ratio
+from pytest_sparsity.timing.gate.rules import Ruling, block_minimum_ratio
 from pytest_sparsity.timing.gate.timing import Rounds, measure
 from pytest_sparsity.timing.gate.worker import Calls, Replays, allocations
 

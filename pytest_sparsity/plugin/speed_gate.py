@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
+from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.core.files import default_cache, locked
+from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.core.signals import interrupt_on_sigterm
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.plugin.state import GATED, TIMED
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.sweep.bench import versions
 from pytest_sparsity.targets import HardwareTarget
 from pytest_sparsity.timing.gate import baseline
 from pytest_sparsity.timing.gate.against import Revision, names_kernel
@@ -27,7 +28,7 @@ from pytest_sparsity.timing.gate.judge import Judged
 from pytest_sparsity.timing.gate.judge import SpeedGate as Judge
 from pytest_sparsity.timing.gate.processes import Processes
 from pytest_sparsity.timing.gate.result import Measured
-from pytest_sparsity.timing.gate.rules import Decision, Ruling
+from pytest_sparsity.timing.gate.rules import Ruling
 
 
 class Timing:

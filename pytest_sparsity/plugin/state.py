@@ -111,7 +111,7 @@ GATED = pytest.StashKey[list[dict[str, Any]]]()
 FOUND = pytest.StashKey[dict[str, Any]]()
 
 #: On an item: what it timed, call by call, as plain data: ``measured`` (the candidate
-#: first, see ``benchmarking.gate.result``), ``store`` (whether it belongs into the baseline) and
+#: first, see ``timing.gate.result``), ``store`` (whether it belongs into the baseline) and
 #: ``registered`` (ids of all kernels).
 TIMED = pytest.StashKey[list[dict[str, Any]]]()
 

@@ -210,8 +210,8 @@ class Controller:
 
     def _log_checks(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
         if self._checks is None:
+            from pytest_sparsity.core.provenance import versions
             from pytest_sparsity.reporting.kernels import KernelLog
-            from pytest_sparsity.sweep.bench import versions
             from pytest_sparsity.targets import host_target
 
             origin = {
@@ -294,8 +294,8 @@ class Controller:
         return grid.cells(self._state.settings, self._state.session.bench.load_all())
 
     def _write_summary(self) -> tuple[list[Verdict], dict[Cell, Skipped]]:
+        from pytest_sparsity.core.provenance import versions
         from pytest_sparsity.reporting.summary import Origin, write_summary
-        from pytest_sparsity.sweep.bench import versions
 
         session, settings = self._state.session, self._state.settings
         cells = self._cells()

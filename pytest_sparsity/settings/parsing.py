@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 
-from pytest_sparsity.compression.names import canonical
 from pytest_sparsity.core.errors import SparsityError
 
 
@@ -38,14 +37,6 @@ def choices(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
 def levels(text: str) -> tuple[float, ...]:
     """Levels, ascending."""
     return tuple(sorted({parse_level(part) for part in names("levels", text)}))
-
-
-def weights(text: str) -> tuple[str, ...]:
-    """Weight compressions by their one name, each once, in the order given."""
-    try:
-        return tuple(dict.fromkeys(canonical(part) for part in names("weights", text)))
-    except SparsityError as error:
-        raise SparsityError(f"--sparsity-weights {text!r}: {error}") from error
 
 
 def parse_level(text: str | float, where: str = "--sparsity-levels") -> float:

@@ -171,7 +171,7 @@ def checked(given: Mapping[str, Any], base: Path) -> Settings:
         suites=values.choices("suite", raw["suite"], SUITES),
         profile=profile,
         models=values.models(raw["model"]),
-        weights=values.weights(raw["weights"]),
+        weights=values.names("weights", raw["weights"]),
         methods=tuple(m for m in values.names("methods", raw["methods"]) if m != "dense"),
         levels=defaults.levels if raw["levels"] is None else values.levels(raw["levels"]),
         predictors=str(found) if (found := path("predictors")) else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache, cached_property, lru_cache
@@ -21,6 +20,7 @@ from pytest_sparsity.compression.names import CASTS, LOADED
 from pytest_sparsity.core.errors import SparsityError, blaming
 from pytest_sparsity.core.files import default_cache
 from pytest_sparsity.core.progress import Progress, silent
+from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.evaluation.asked import asked_task
 from pytest_sparsity.evaluation.corpora import Corpus, assert_disjoint, corpus
 from pytest_sparsity.evaluation.generation import continue_greedily
@@ -439,15 +439,3 @@ class Bench:
         if cell.kind == DIVERGENCE:  # the prose that reasoning is compared with
             data["corpus"] = self.evaluation_corpus(self.settings.corpora[0]).hash
         return data
-
-
-@cache
-def versions() -> dict[str, str | None]:
-    """Versions of this package and of those that numbers depend on; None if not installed."""
-    found: dict[str, str | None] = {}
-    for name in ("pytest-sparsity", "torch", "transformers", "triton"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found

@@ -8,11 +8,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pytest_sparsity.compression.names import LOADED
+from pytest_sparsity.core.memory import peak_bytes
 from pytest_sparsity.evaluation.generation import continue_greedily, describe_paths
 from pytest_sparsity.evaluation.perplexity import score_documents
 from pytest_sparsity.methods.attach import Attached, weighted_sparsity
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.performance.footprint import peak_bytes
 from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell
 from pytest_sparsity.sweep.record import Record

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.stats import Interval, mcnemar, paired_mean, paired_proportion
 from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, Cell
 from pytest_sparsity.sweep.comparison import perplexity_change
 from pytest_sparsity.sweep.record import Record, is_right
-from pytest_sparsity.timing.gate.rules import Decision
 
 #: Relative increase of perplexity that is no regression: above what another rounding does to a
 #: dense model, and half of the smallest loss that is worth a failing test, 1 %.  Measured on

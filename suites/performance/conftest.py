@@ -21,7 +21,7 @@ def performance_file(
     sparsity_settings: Settings, sparsity_session: SweepSession
 ) -> Callable[[str, str, Mapping[str, Any]], None]:
     """Adds what a test measured to performance.json in the report folder, at once."""
-    from pytest_sparsity.sweep.bench import versions
+    from pytest_sparsity.core.provenance import versions
 
     target = sparsity_session.bench.target
     models: dict[str, dict[str, Mapping[str, Any]]] = {}

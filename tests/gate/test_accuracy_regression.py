@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.record import Record
@@ -18,7 +19,6 @@ from pytest_sparsity.sweep.regression import (
     decide,
     judge_change,
 )
-from pytest_sparsity.timing.gate.rules import Decision
 
 SPARSE = Configuration("m", "teal", 0.5)
 KEY: dict[str, Any] = {

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.dispatch import obstacle
@@ -17,7 +18,7 @@ from pytest_sparsity.timing.gate.against import NotThere, Revision, names_kernel
 from pytest_sparsity.timing.gate.companions import Difference, differences
 from pytest_sparsity.timing.gate.processes import Place, Processes
 from pytest_sparsity.timing.gate.result import Measured
-from pytest_sparsity.timing.gate.rules import Decision, Ruling, not_comparable
+from pytest_sparsity.timing.gate.rules import Ruling, not_comparable
 from pytest_sparsity.timing.gate.sides import (
     GLANCE,
     STARE,

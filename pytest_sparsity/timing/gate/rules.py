@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
+from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.timing.gate.result import best
 
@@ -43,21 +43,6 @@ NOISIEST = 2.0
 _BLOCK = 5
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
-
-
-class Decision(str, Enum):
-    """What the times say."""
-
-    REGRESSED = "regressed"
-    IMPROVED = "improved"
-    OK = "ok"
-    INCONCLUSIVE = "inconclusive"
-    NOT_COMPARABLE = "not comparable"
-
-    @property
-    def decided(self) -> bool:
-        """Whether anything is known now."""
-        return self not in (Decision.INCONCLUSIVE, Decision.NOT_COMPARABLE)
 
 
 @dataclass(frozen=True)

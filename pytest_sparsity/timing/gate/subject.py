@@ -15,7 +15,7 @@ from pytest_sparsity.checking.finding import Finding
 from pytest_sparsity.checking.trial import Trial, same_bits
 from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.kernels.registry import Kernel
-from pytest_sparsity.performance.receipts import sources_hash
+from pytest_sparsity.kernels.sources import sources_hash
 from pytest_sparsity.reference.operands import arguments, tensors
 from pytest_sparsity.targets import HardwareTarget
 from pytest_sparsity.timing.gate.companions import weight_bytes
