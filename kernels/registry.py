@@ -70,7 +70,8 @@ class Kernel:
         skips: weights of skipped channels are not read.
         unavailable: says why it cannot run here, or None if it can.
         module: name of the module that registered it.
-        file: the file of that module.
+        file: where it was registered.
+        line: of that file.
     """
 
     op: str
@@ -86,6 +87,7 @@ class Kernel:
     unavailable: Callable[[], str | None]
     module: str
     file: str
+    line: int = 0
 
     @property
     def id(self) -> str:
@@ -132,19 +134,31 @@ def sparse_kernel(
             registered under this op and name.
     """
     if op not in OPS:
+        load_entry_points("pytest_sparsity.ops")
+    if op not in OPS:
         raise SparsityError(
-            f"@sparse_kernel(op={op!r}): there is no such op; use one of {', '.join(OPS)}"
+            f"@sparse_kernel(op={op!r}): there is no such op; use one of {', '.join(OPS)}, or "
+            "define it with @sparse_op before"
         )
     dtypes = tuple(dtypes)
     for given in dtypes:
-        _check_one_of("dtypes", given, DTYPES)
-    _check_one_of("accumulate", accumulate, (*DTYPES, "float64", "operand"))
-    _check_one_of("intermediate", intermediate, (*DTYPES, "float64", "operand"))
+        _check_dtype("dtypes", given)
+    for argument, given in (("accumulate", accumulate), ("intermediate", intermediate)):
+        if given != "operand":
+            _check_dtype(argument, given)
     if max_rows < 1:
         raise SparsityError(f"@sparse_kernel(max_rows={max_rows}): give at least 1")
 
     def register(function: F) -> F:
-        source = inspect.unwrap(function)
+        if not callable(function):
+            raise SparsityError(
+                f"@sparse_kernel(op={op!r}): {function!r} cannot be called; register what computes "
+                "the op"
+            )
+        # Of the registration: what is registered may be of another library, or have no source.
+        place = inspect.currentframe()
+        place = place.f_back if place is not None else None
+        assert place is not None  # CPython has frames
         kernel = Kernel(
             op=op,
             name=name or backend,
@@ -157,15 +171,17 @@ def sparse_kernel(
             deterministic=deterministic,
             skips=skips,
             unavailable=unavailable,
-            module=source.__module__,
-            file=source.__code__.co_filename,
+            module=place.f_globals["__name__"],
+            file=place.f_code.co_filename,
+            line=place.f_lineno,
         )
         before = _KERNELS.get(kernel.id)
         # The same file may be imported twice, under two names.
-        if before is not None and _where(before.call) != _where(function):
+        if before is not None and (before.file, before.line) != (kernel.file, kernel.line):
             raise SparsityError(
-                f"@sparse_kernel: {kernel.id} is registered twice, in {before.file} and in "
-                f"{kernel.file}; give one of them another name="
+                f"@sparse_kernel: {kernel.id} is registered twice, in {before.file}, line "
+                f"{before.line}, and in {kernel.file}, line {kernel.line}; give one of them "
+                "another name="
             )
         _KERNELS[kernel.id] = kernel
         return function
@@ -181,15 +197,24 @@ def registered() -> Mapping[str, Kernel]:
     """
     for module in BUNDLED:
         import_module(f"pytest_sparsity.kernels.{module}")
-    for entry in entry_points(group=ENTRY_POINTS):
+    load_entry_points(ENTRY_POINTS)
+    return dict(_KERNELS)
+
+
+def load_entry_points(group: str) -> None:
+    """Import what installed packages name in this group.
+
+    Raises:
+        SparsityError: one cannot be loaded.
+    """
+    for entry in entry_points(group=group):
         try:
             entry.load()
         except Exception as error:
             raise SparsityError(
-                f"entry point {entry.name} = {entry.value} of the group {ENTRY_POINTS} cannot "
+                f"entry point {entry.name} = {entry.value} of the group {group} cannot "
                 f"be loaded: {type(error).__name__}: {error}"
             ) from error
-    return dict(_KERNELS)
 
 
 def kernel(id: str) -> Kernel:
@@ -205,11 +230,9 @@ def kernel(id: str) -> Kernel:
     return _KERNELS[id]
 
 
-def _check_one_of(argument: str, given: str, known: tuple[str, ...]) -> None:
-    if given not in known:
-        raise SparsityError(f"@sparse_kernel({argument}={given!r}): use one of {', '.join(known)}")
-
-
-def _where(function: Callable[..., Any]) -> tuple[str, str]:
-    source = inspect.unwrap(function)
-    return source.__code__.co_filename, source.__qualname__
+def _check_dtype(argument: str, given: str) -> None:
+    if not isinstance(getattr(torch, given, None), torch.dtype):
+        raise SparsityError(
+            f"@sparse_kernel({argument}={given!r}): use the name of a dtype of torch, such as "
+            f"{', '.join(DTYPES)}"
+        )

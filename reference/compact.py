@@ -5,7 +5,6 @@ What a sparse kernel may be given in place of a threshold (``sparse_linear_index
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +34,3 @@ def compact(inputs: CompactInputs) -> Tensor:
     """The list: int32 [count], ascending, exact; empty if no channel is active."""
     keep = operands.active(inputs.x, inputs.threshold).any(0)
     return keep.nonzero().flatten().to(torch.int32)
-
-
-def needed(inputs: CompactInputs) -> Mapping[str, Tensor]:
-    """There are no weights."""
-    return {}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
 
-#: Of an option.
-Value = bool | int | str | tuple[int, ...]
+#: Of an op's own parameter.
+Value = bool | int | float | str | tuple[int, ...]
+
+#: Fields that are sizes; an op has some of them.
+SIZES = ("rows", "k", "n")
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-#: Which channels are active, and what the activations are; see ``operands``.
+#: Which channels are active, and what the activations are; see ``activations``.
 PATTERNS = (
     "random",
     "all",
@@ -46,40 +49,30 @@ LAYOUTS = (
     "strided",
 )
 
-#: Parameters that only some ops have, and what a value of each looks like.
-OPTIONS: dict[str, type] = {
-    "activation": str,
-    "bits": int,
-    "gate": bool,
-    "group": int,
-    "hidden": int,
-    "hot": int,
-    "nm": tuple,
-    "sizes": tuple,
-}
-
 
 @dataclass(frozen=True)
 class Case:
     """Everything that operands follow from; ``str(case)`` is a line that ``parse`` reads.
 
+    What an op makes of it, and which values it takes, is in the op's record.
+
     Attributes:
-        rows: of x.
-        k: channels of x.
-        n: outputs; for ``sparse_qkv`` the sum of ``sizes``.
-        dtype: of x and of float weights.
+        rows: of x; 0 for an op that has none.
+        k: channels of x; 0 likewise.
+        n: outputs; 0 likewise.
+        dtype: of activations and of float weights.
         level: share of the channels that is inactive, 0 to 1, where the pattern leaves it open.
-        pattern: one of ``PATTERNS``.
+        pattern: which channels are active, one of ``PATTERNS`` or of the op's own.
         values: one of ``VALUES``.
         layout: one of ``LAYOUTS``.
         bias: whether there is one.
         seed: of all that is random.
-        options: names and values of ``OPTIONS`` that the op has; others are at their defaults.
+        options: names and values of the op's own parameters; others are at their defaults.
     """
 
-    rows: int
-    k: int
-    n: int
+    rows: int = 0
+    k: int = 0
+    n: int = 0
     dtype: str = "float32"
     level: float = 0.5
     pattern: str = "random"
@@ -91,22 +84,12 @@ class Case:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple(sorted(self.options)))
-        for name, _ in self.options:
-            if name not in OPTIONS:
-                raise SparsityError(f"case: {name}: use one of {', '.join(OPTIONS)}")
-        for name in ("rows", "k", "n"):
-            if getattr(self, name) < 1:
-                raise SparsityError(f"case: {name}={getattr(self, name)}: give at least 1")
+        for name in (*SIZES, "seed"):
+            if getattr(self, name) < 0:
+                raise SparsityError(f"case: {name}={getattr(self, name)}: give at least 0")
         if not 0 <= self.level <= 1:
             raise SparsityError(f"case: level={self.level}: give 0 to 1")
-        if self.seed < 0:
-            raise SparsityError(f"case: seed={self.seed}: give at least 0")
-        for name, known in (
-            ("dtype", DTYPES),
-            ("pattern", PATTERNS),
-            ("values", VALUES),
-            ("layout", LAYOUTS),
-        ):
+        for name, known in (("values", VALUES), ("layout", LAYOUTS)):
             if getattr(self, name) not in known:
                 raise SparsityError(
                     f"case: {name}={getattr(self, name)}: use one of {', '.join(known)}"
@@ -130,43 +113,34 @@ class Case:
         """The case that prints as ``text``; what is not mentioned is at its default.
 
         Raises:
-            SparsityError: a word is not ``name=value``, a name is unknown or given twice, or a
-                value is impossible.
+            SparsityError: a word is not ``name=value``, a name is given twice, or a value is
+                impossible.
         """
         given: dict[str, Any] = {}
         options: dict[str, Value] = {}
         for word in text.split():
             name, equals, value = word.partition("=")
-            if not equals or name not in _TYPES:
-                raise SparsityError(
-                    f"case: {word!r} is not one of {', '.join(f'{known}=' for known in _TYPES)}"
-                )
-            home = options if name in OPTIONS else given
+            if not equals or not name:
+                raise SparsityError(f"case: {word!r} is not of the form name=value")
+            home: dict[str, Any] = given if name in _DEFAULTS else options
             if name in home:
                 raise SparsityError(f"case: {name}= is given twice")
-            home[name] = _value(name, value)
-        missing = [name for name in ("rows", "k", "n") if name not in given]
-        if missing:
-            raise SparsityError(f"case: {', '.join(missing)} must be given, as in 'rows=1 k=5 n=3'")
+            home[name] = _value(name, value) if name in _DEFAULTS else _guessed(value)
         return cls(**given, options=tuple(options.items()))
 
 
-_DEFAULTS = {field.name: field.default for field in fields(Case) if field.default is not MISSING}
+_DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Case) if f.name != "options"}
 #: Shown even at their defaults: what a reader asks first.
-_ALWAYS = ("rows", "k", "n", "dtype", "level", "seed")
-_EXAMPLES: dict[type, str] = {
+_ALWAYS = ("dtype", "level", "seed")
+#: What a value of a type looks like.
+EXAMPLES: dict[type, str] = {
     bool: "yes or no",
     float: "a number",
     int: "an integer",
     tuple: "integers as in 2:4",
+    str: "a word",
 }
-_TYPES: dict[str, type] = {
-    "rows": int,
-    "k": int,
-    "n": int,
-    **{name: type(default) for name, default in _DEFAULTS.items() if name != "options"},
-    **OPTIONS,
-}
+_WORDS = {"yes": True, "no": False}
 
 
 def _text(value: Value | float) -> str:
@@ -178,12 +152,26 @@ def _text(value: Value | float) -> str:
 
 
 def _value(name: str, text: str) -> Any:
-    kind = _TYPES[name]
+    """A value of the type that this field has."""
+    kind = type(_DEFAULTS[name])
     try:
-        if kind is bool:
-            return {"yes": True, "no": False}[text]
-        if kind is tuple:
-            return tuple(int(part) for part in text.split(":"))
-        return kind(text)
+        return _WORDS[text] if kind is bool else kind(text)
     except (KeyError, ValueError):
-        raise SparsityError(f"case: {name}={text}: give {_EXAMPLES[kind]}") from None
+        raise SparsityError(f"case: {name}={text}: give {EXAMPLES[kind]}") from None
+
+
+def _guessed(text: str) -> Value:
+    """A value of an op's own parameter; how it is written tells its type."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if ":" in text:
+        try:
+            return tuple(int(part) for part in text.split(":"))
+        except ValueError:
+            return text
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -5,20 +5,25 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pytest_sparsity.checking import guards, metamorphic, protect, space, static, work
+from pytest_sparsity.checking import guards, metamorphic, protect, static, work
+from pytest_sparsity.checking.activations import SPECIAL
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.edges import edges
+from pytest_sparsity.checking.cases import NOTABLE, edge_cases, sizes
 from pytest_sparsity.checking.finding import Finding
-from pytest_sparsity.checking.space import Space
-from pytest_sparsity.checking.trial import Trial, exactly, same_bits
+from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.relations import Relations
+from pytest_sparsity.checking.space import Space, space
+from pytest_sparsity.checking.trial import Tensors, Trial, exactly, same_bits
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
 from pytest_sparsity.reference.operands import MAX_ROWS
+from pytest_sparsity.reference.ops import as_tuple
 
 #: How often a kernel runs on the same operands.
 _RUNS = 20
@@ -51,30 +56,35 @@ class Check:
 
 
 def _any(kernel: Kernel) -> Space:
-    return space.space(kernel.op, kernel)
+    return space(kernel.op, kernel)
 
 
 def _finite(kernel: Kernel) -> tuple[str, ...]:
     """Patterns without anything but ordinary numbers."""
-    unusual = ("denormal", "infinite", "large", "nan")
-    return tuple(p for p in space.patterns(kernel.op) if p not in unusual)
+    return tuple(p for p in record(kernel.op).patterns if p not in SPECIAL)
 
 
 def _ordinary(kernel: Kernel, **fixed: Any) -> Space:
-    return space.space(kernel.op, kernel, **{"pattern": _finite(kernel), **fixed})
+    """The op's space without special numbers, and with other values of parameters that it has."""
+    own = record(kernel.op).space
+    wanted = {"pattern": _finite(kernel), **fixed}
+    return space(kernel.op, kernel, **{name: v for name, v in wanted.items() if name in own})
+
+
+def _relations(kernel: Kernel) -> Relations:
+    return record(kernel.op).relations
 
 
 # Values, within the bound
 
 
 def _layouts(kernel: Kernel) -> Space:
-    return _ordinary(kernel, layout=space.layouts(kernel.op))
+    return _ordinary(kernel, layout=record(kernel.op).layouts)
 
 
 def _ends_cases(kernel: Kernel) -> Space:
-    ends = [name for name in ("all", "none", "zeros") if name in space.patterns(kernel.op)]
-    fixed = {"hot": (0.0,)} if kernel.op == "hot_cold_mlp" else {}
-    return _ordinary(kernel, pattern=ends, level=(0.0,), **fixed)
+    ends = [name for name in ("all", "none", "zeros") if name in record(kernel.op).patterns]
+    return _ordinary(kernel, pattern=ends, level=(0.0,), **(_relations(kernel).ends or {}))
 
 
 def _ends(trial: Trial) -> float:
@@ -83,7 +93,9 @@ def _ends(trial: Trial) -> float:
     used = trial.verify(inputs, output)
     if trial.case.pattern == "none" and trial.kernel.definition.bound is not None:
         bias = getattr(inputs, "bias", None)
-        expected = torch.zeros_like(output) if bias is None else bias.expand(output.shape)
+        expected = tuple(
+            torch.zeros_like(each) if bias is None else bias.expand(each.shape) for each in output
+        )
         exactly(output, expected, "is not exactly the bias, or zero, without active channels")
     return used
 
@@ -105,7 +117,8 @@ def _batch(trial: Trial) -> float:
     used = trial.verify(inputs, output, f"is off with {trial.case.rows} rows at once")
     if trial.case.rows == 1:
         return used
-    alone = [operands.with_tensors(inputs, {"x": row[None]}) for row in inputs.x]
+    op = trial.kernel.definition
+    alone = [operands.with_tensors(inputs, {op.leading: row[None]}) for row in op.lead(inputs)]
     return max(
         used,
         *(
@@ -130,14 +143,13 @@ def _sums_in_float32(kernel: Kernel) -> tuple[str, ...]:
 
 
 def _exact_sums(kernel: Kernel) -> bool:
-    return kernel.definition.bound is not None and bool(_sums_in_float32(kernel))
+    integers = _relations(kernel).integers is not None
+    return integers and kernel.definition.bound is not None and bool(_sums_in_float32(kernel))
 
 
 def _integers(kernel: Kernel) -> Space:
-    fixed: dict[str, Any] = {"dtype": _sums_in_float32(kernel)}
-    if "activation" in space.options(kernel.op):
-        fixed["activation"] = ("relu", "relu2")
-    return _ordinary(kernel, values=("integer",), **fixed)
+    own = _relations(kernel).integers or {}
+    return _ordinary(kernel, values=("integer",), dtype=_sums_in_float32(kernel), **own)
 
 
 def _scaling_cases(kernel: Kernel) -> Space:
@@ -151,7 +163,7 @@ def _scaling_cases(kernel: Kernel) -> Space:
 
 def _exact(trial: Trial) -> float:
     inputs = trial.inputs()
-    expected = trial.kernel.definition.define(inputs)
+    expected = as_tuple(trial.kernel.definition.define(inputs))
     what = "is not exact, though every sum of these integers is exact in float32,"
     return exactly(trial.guarded(inputs), expected, what)
 
@@ -161,17 +173,16 @@ def _exact(trial: Trial) -> float:
 
 def _repeat_cases(kernel: Kernel) -> Space:
     # Another order of summation shows where there is much to sum.
-    among = [name for name in ("random", "all", "large") if name in space.patterns(kernel.op)]
-    sizes = [size for size in space.NOTABLE if size > 64]
-    fixed = {"n": sizes} if "outputs_q" not in space.options(kernel.op) else {}
-    return space.space(
-        kernel.op, kernel, pattern=among, k=sizes, level=(0.0, 0.5), values=("normal",), **fixed
-    )
+    own = record(kernel.op)
+    among = [name for name in ("random", "all", "large") if name in own.patterns]
+    sizes = [size for size in NOTABLE if size > 64]
+    wide = {name: sizes for name in ("k", "n") if len(set(own.space.get(name, ()))) > 1}
+    return _ordinary(kernel, pattern=among, level=(0.0, 0.5), values=("normal",), **wide)
 
 
 def _repeat(trial: Trial) -> float:
     inputs = trial.inputs()
-    first = trial.call(inputs).clone()
+    first = tuple(each.clone() for each in trial.call(inputs))
     used = trial.verify(inputs, first)
     for run in range(1, _RUNS):
         used = max(used, _again(trial, inputs, first, f"in run {run + 1} of {_RUNS}"))
@@ -185,7 +196,7 @@ def _repeat(trial: Trial) -> float:
     return used
 
 
-def _again(trial: Trial, inputs: Any, first: Tensor, when: str) -> float:
+def _again(trial: Trial, inputs: Any, first: Tensors, when: str) -> float:
     output = trial.call(inputs)
     if trial.kernel.deterministic and not same_bits(output, first):
         exactly(output, first, f"is declared deterministic and gives another result {when}")
@@ -195,29 +206,31 @@ def _again(trial: Trial, inputs: Any, first: Tensor, when: str) -> float:
 
 def _inputs_cases(kernel: Kernel) -> Space:
     # With nothing or all to do, a kernel may take a way of its own.
-    among = [p for p in ("random", "all", "none", "zeros") if p in space.patterns(kernel.op)]
-    rows = (1, min(kernel.max_rows, MAX_ROWS))
-    return space.space(kernel.op, kernel, pattern=among, rows=rows)
+    own = record(kernel.op)
+    among = [p for p in ("random", "all", "none", "zeros") if p in own.patterns]
+    rows = (1, min(kernel.max_rows, max(own.space.get("rows", (1,)))))
+    return _ordinary(kernel, pattern=among or own.patterns, rows=rows)
 
 
 def _inputs(trial: Trial) -> float:
     other = replace(trial, case=replace(trial.case, seed=trial.case.seed + 1))
     first, second, untouched = trial.inputs(), other.inputs(), trial.inputs()
     output = trial.call(first)
-    if not output.is_contiguous():
-        raise Finding(f"returned a tensor that is not contiguous: strides {output.stride()}")
+    for each in output:
+        if not each.is_contiguous():
+            raise Finding(f"returned a tensor that is not contiguous: strides {each.stride()}")
     used = trial.verify(first, output)
     before = operands.tensors(untouched)
     for name, tensor in operands.tensors(first).items():
-        if not same_bits(tensor, before[name]):
+        if not same_bits((tensor,), (before[name],)):
             raise Finding(f"changed its operand {name}")
-        if _share_memory(tensor, output):
+        if any(_share_memory(tensor, each) for each in output):
             raise Finding(f"returned memory of its operand {name}")
-    kept = output.clone()
+    kept = tuple(each.clone() for each in output)
     later = other.call(second)
     if not same_bits(output, kept):
         raise Finding("changed its first result when it was called again")
-    if _share_memory(output, later):
+    if any(_share_memory(one, two) for one, two in product(output, later)):
         raise Finding("returned the same memory twice")
     return max(used, other.verify(second, later, "is off in a second call"))
 
@@ -233,8 +246,9 @@ def _share_memory(left: Tensor, right: Tensor) -> bool:
 
 def _bounds_cases(kernel: Kernel) -> Space:
     # TEAL reads past the end only if the last channel is active.
-    among = [p for p in ("last", "all", "random", "first") if p in space.patterns(kernel.op)]
-    return space.space(kernel.op, kernel, pattern=among)
+    own = record(kernel.op)
+    among = [p for p in ("last", "all", "random", "first") if p in own.patterns]
+    return _ordinary(kernel, pattern=among or own.patterns)
 
 
 def _bounds(trial: Trial) -> float:
@@ -250,20 +264,12 @@ def _bounds(trial: Trial) -> float:
 def _unread_cases(kernel: Kernel) -> Space:
     # Weights of a channel that fill pages can be made inaccessible; two bytes each, or less.
     page = mmap.PAGESIZE // 2
-    often = space.sizes(640, often=page)
-    paged: dict[str, Any] = {"n": often}
-    if "hidden" in space.options(kernel.op):
-        paged = {"k": often, "n": often, "hidden": range(1, 65)}
-    if kernel.op == "sparse_qkv":
-        paged = {f"outputs_{part}": often for part in "qkv"}
-    if kernel.op == "sparse_quantized_linear":
-        paged = {"n": space.sizes(640, often=4 * page)}
-    return _ordinary(kernel, **{"k": space.sizes(192)} | paged)
+    return _ordinary(kernel, **{"k": sizes(192)} | dict(record(kernel.op).paged(page)))
 
 
 def _unread(trial: Trial) -> float:
     inputs = trial.inputs()
-    needed = trial.kernel.definition.needed(inputs)
+    needed = trial.kernel.definition.must_read(inputs)
     output = trial.guarded(inputs)
     used = trial.verify(inputs, output)
     spoiled = [_spoiled(inputs, needed)]
@@ -289,7 +295,7 @@ def _spoiled(inputs: Any, needed: Mapping[str, Tensor]) -> Any:
     return changed
 
 
-_FLOAT = "kernels that sum in float32 or better and return numbers"
+_FLOAT = "kernels that sum in float32 or better, of ops that declare the relation"
 
 CHECKS: Mapping[str, Check] = {
     check.name: check
@@ -298,7 +304,7 @@ CHECKS: Mapping[str, Check] = {
             "edges",
             "right in every case in which published kernels have been wrong",
             Trial.measure,
-            edges,
+            edge_cases,
         ),
         Check(
             "fuzz",
@@ -321,7 +327,11 @@ CHECKS: Mapping[str, Check] = {
             metamorphic.scaling,
             _scaling_cases,
             f"{_FLOAT}, deterministically",
-            lambda kernel: _exact_sums(kernel) and kernel.deterministic,
+            lambda kernel: (
+                _exact_sums(kernel)
+                and kernel.deterministic
+                and _relations(kernel).scaled is not None
+            ),
             cost=2,
         ),
         Check(
@@ -330,7 +340,7 @@ CHECKS: Mapping[str, Check] = {
             metamorphic.permutation,
             _integers,
             _FLOAT,
-            _exact_sums,
+            lambda kernel: _exact_sums(kernel) and _relations(kernel).channels is not None,
             values="integer",
             cost=3,
         ),
@@ -340,7 +350,7 @@ CHECKS: Mapping[str, Check] = {
             metamorphic.splitting,
             _integers,
             _FLOAT,
-            _exact_sums,
+            lambda kernel: _exact_sums(kernel) and _relations(kernel).parts is not None,
             values="integer",
             cost=3,
         ),
@@ -349,6 +359,8 @@ CHECKS: Mapping[str, Check] = {
             "with all channels active it is the dense layer, with none exactly the bias",
             _ends,
             _ends_cases,
+            "kernels of ops whose results without active channels are known",
+            lambda kernel: _relations(kernel).ends is not None,
         ),
         Check(
             "repeat",
@@ -362,12 +374,16 @@ CHECKS: Mapping[str, Check] = {
             "right for every layout of the weights in memory, every pitch and offset",
             Trial.measure,
             _layouts,
+            "kernels of ops whose operands have several layouts",
+            lambda kernel: len(record(kernel.op).layouts) > 1,
         ),
         Check(
             "batch",
             "rows with masks of their own are right together and alone; too many are refused",
             _batch,
             _batch_cases,
+            "kernels of ops whose rows do not see each other",
+            lambda kernel: _relations(kernel).rows,
             cost=4,
         ),
         Check(
@@ -389,8 +405,8 @@ CHECKS: Mapping[str, Check] = {
             "weights of skipped channels are not read",
             _unread,
             _unread_cases,
-            "kernels declared to skip, of ops with weights",
-            lambda kernel: kernel.skips and kernel.definition.bound is not None,
+            "kernels declared to skip, of ops that say what must be read",
+            lambda kernel: kernel.skips and kernel.definition.needed is not None,
             cost=5,
         ),
         Check(

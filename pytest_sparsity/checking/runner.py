@@ -14,7 +14,9 @@ from hypothesis.errors import Flaky
 
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.checks import CHECKS, Check
+from pytest_sparsity.checking.consistency import check_record
 from pytest_sparsity.checking.finding import Element, Finding
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.space import Space
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.core.errors import SparsityError
@@ -93,6 +95,9 @@ def run(
         reason = f"{check} is for {found.condition}"
     if reason is not None:
         return Outcome(kernel.id, check, "skipped", reason)
+    check_record(kernel.op)
+    if case is not None:
+        case = record(kernel.op).checked(case)
     attempts = _Attempts(
         found, on_case, lambda case: Trial(kernel, case, device=device, disposable=disposable)
     )

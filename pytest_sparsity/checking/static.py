@@ -14,24 +14,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
-from pytest_sparsity.reference.compact import CompactInputs
-from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs
-from pytest_sparsity.reference.quantization import QuantizedWeight
-from pytest_sparsity.reference.semi_structured import SemiStructuredWeight
-from pytest_sparsity.reference.semi_structured_linear import SemiStructuredLinearInputs
-from pytest_sparsity.reference.sparse_linear import SparseLinearInputs
-from pytest_sparsity.reference.sparse_linear_indexed import SparseLinearIndexedInputs
-from pytest_sparsity.reference.sparse_qkv import SparseQkvInputs
-from pytest_sparsity.reference.sparse_quantized_linear import SparseQuantizedLinearInputs
-from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
 
 if TYPE_CHECKING:
     from pytest_sparsity.checking.compilation import Compiled
@@ -61,37 +51,23 @@ SEVERAL_ROWS = Limits(registers=255, width=64)
 MAX_SHARED: Mapping[int, int] = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 
 _OURS = "pytest_sparsity.kernels.cuda."
-_HALVES = ("bfloat16", "float16")
-_SHAPES = ((4096, 4096), (4096, 14336))
-#: Of a normal x, half is below.
-_THRESHOLD = 0.675
-_GROUP = 128
 
 
 def cases(kernel: Kernel) -> list[Case]:
-    """Shapes of decoding with large models, in the half-precision dtypes the kernel takes."""
-    return list(_cases(kernel))
-
-
-def _cases(kernel: Kernel) -> Iterator[Case]:
-    if kernel.backend == "cuda":  # its instances are compiled all at once
-        yield Case(1, *_SHAPES[0], dtype=kernel.dtypes[0])
-        return
-    dtypes = [dtype for dtype in _HALVES if dtype in kernel.dtypes] or list(kernel.dtypes)
-    variants: Sequence[Mapping[str, Any]] = ({},)
-    if kernel.op == "sparse_quantized_linear":
-        variants = ({"bits": 8}, {"bits": 4, "group": _GROUP})
-    for variant in variants:
-        for index, (k, n) in enumerate(_SHAPES):
-            dtype = dtypes[index % len(dtypes)]
-            yield Case(1, k, n, dtype=dtype).with_options(**variant)
-        if kernel.max_rows > 1:
-            rows = min(operands.MAX_ROWS, kernel.max_rows)
-            yield Case(rows, *_SHAPES[-1], dtype=dtypes[0]).with_options(**variant)
+    """Those of the op's record; a CUDA kernel's instances are compiled all at once."""
+    listed = record(kernel.op).compiled
+    found = [] if listed is None else list(listed(kernel))
+    return found[:1] if kernel.backend == "cuda" else found
 
 
 def applies(kernel: Kernel) -> bool:
-    """Whether a kernel can be compiled here: Triton's always, CUDA's if it tells its resources."""
+    """Whether a kernel can be compiled here: Triton's, and CUDA's if it tells its resources.
+
+    The op's record must have cases and operands for it.
+    """
+    own = record(kernel.op)
+    if own.compiled is None or own.decoding is None:
+        return False
     if kernel.backend == "triton":
         return True
     return shutil.which("nvcc") is not None and _teller(kernel) is not None
@@ -121,8 +97,12 @@ def measured(trial: Trial) -> list[Compiled]:
     """
     from pytest_sparsity.checking import compilation
 
-    inputs = decoding_operands(trial.kernel.op, trial.case)
+    make = record(trial.kernel.op).decoding
+    assert make is not None  # see applies
+    inputs = make(trial.case)
     tensors = operands.tensors(inputs)
+    leading = trial.kernel.definition.leading
+    limits = ONE_ROW if trial.case.rows == 1 else SEVERAL_ROWS
     found: list[Compiled] = []
     for arch in compilation.ARCHES:
         findings: list[Finding] = []
@@ -130,7 +110,7 @@ def measured(trial: Trial) -> list[Compiled]:
         while True:
             try:
                 launches = compilation.compiled(lambda: trial.call(inputs), tensors, arch, index)
-                _check(launches, tensors, ONE_ROW if trial.case.rows == 1 else SEVERAL_ROWS)
+                _check(launches, tensors, leading, limits)
             except Finding as finding:
                 findings.append(finding)
             else:
@@ -184,7 +164,9 @@ def _told(kernel: Kernel) -> Iterator[str]:
             )
 
 
-def _check(launches: Sequence[Compiled], tensors: Mapping[str, Tensor], limits: Limits) -> None:
+def _check(
+    launches: Sequence[Compiled], tensors: Mapping[str, Tensor], leading: str, limits: Limits
+) -> None:
     if not launches:
         raise Finding("launches no Triton kernel")
     for launch in launches:
@@ -200,7 +182,7 @@ def _check(launches: Sequence[Compiled], tensors: Mapping[str, Tensor], limits: 
             raise Finding(
                 f"uses {launch.shared} bytes of shared memory, more than there are, {where}"
             )
-    for operand in _large(tensors):
+    for operand in _large(tensors, leading):
         widths = [width for launch in launches if (width := launch.widest(operand)) is not None]
         if not widths:
             raise Finding(
@@ -213,87 +195,7 @@ def _check(launches: Sequence[Compiled], tensors: Mapping[str, Tensor], limits: 
             )
 
 
-def _large(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The operands that take the time: at least a quarter of all bytes."""
-    sizes = {name: t.numel() * t.element_size() for name, t in tensors.items() if name != "x"}
+def _large(tensors: Mapping[str, Tensor], leading: str) -> list[str]:
+    """The operands that take the time: at least a quarter of all bytes beside activations."""
+    sizes = {name: t.numel() * t.element_size() for name, t in tensors.items() if name != leading}
     return [name for name, size in sizes.items() if 4 * size >= sum(sizes.values())]
-
-
-def decoding_operands(op: str, case: Case) -> Any:
-    """Operands of a case for a kernel that is not run: weights are memory never touched.
-
-    Weights lie as kernels read them fastest, without gaps, and half of the channels are active.
-    """
-    return _BUILDERS[op](case, _x(case))
-
-
-def _x(case: Case) -> Tensor:
-    generator = torch.Generator().manual_seed(case.seed)
-    return torch.randn(case.rows, case.k, generator=generator).to(getattr(torch, case.dtype))
-
-
-def _neurons(x: Tensor, outputs: int, inputs: int) -> Tensor:
-    """Output-major: what a neuron reads is contiguous."""
-    return x.new_empty(outputs, inputs)
-
-
-def _channels(x: Tensor, outputs: int, inputs: int) -> Tensor:
-    """Input-major: what a channel contributes is contiguous."""
-    return x.new_empty(inputs, outputs).t()
-
-
-def _every(step: int, start: int, stop: int) -> Tensor:
-    return torch.arange(start, stop, step, dtype=torch.int32)
-
-
-def _quantized(case: Case, x: Tensor) -> SparseQuantizedLinearInputs:
-    k, n = case.k, case.n
-    if case.option("bits", 8) == 8:
-        weight = QuantizedWeight(torch.empty(k, n, dtype=torch.int8), x.new_empty(n), 8, n)
-    else:
-        scales = x.new_empty(k, n // case.option("group", _GROUP))
-        weight = QuantizedWeight(torch.empty(k, n // 2, dtype=torch.uint8), scales, 4, n)
-    return SparseQuantizedLinearInputs(x, weight, _THRESHOLD)
-
-
-def _semi_structured(case: Case, x: Tensor) -> SemiStructuredLinearInputs:
-    kept, group = case.option("nm", (2, 4))
-    values = x.new_empty(case.k // group, kept, case.n)
-    indices = torch.empty(case.k // group, kept // 2, case.n, dtype=torch.uint8)
-    return SemiStructuredLinearInputs(
-        x, SemiStructuredWeight(values, indices, kept, group), _THRESHOLD
-    )
-
-
-_BUILDERS: Mapping[str, Callable[[Case, Tensor], Any]] = {
-    "sparse_linear": lambda case, x: SparseLinearInputs(
-        x, _channels(x, case.n, case.k), _THRESHOLD
-    ),
-    "sparse_linear_indexed": lambda case, x: SparseLinearIndexedInputs(
-        x, _channels(x, case.n, case.k), _every(2, 0, case.k)
-    ),
-    # Grouped queries: a quarter as many keys and values.
-    "sparse_qkv": lambda case, x: SparseQkvInputs(
-        x,
-        _channels(x, case.n + 2 * (case.n // 4), case.k),
-        (case.n, case.n // 4, case.n // 4),
-        (_THRESHOLD,) * 3,
-    ),
-    "sparse_swiglu": lambda case, x: SparseSwigluInputs(
-        x,
-        _neurons(x, case.n, case.k),
-        _neurons(x, case.n, case.k),
-        _channels(x, case.k, case.n),
-        0.1,
-    ),
-    "hot_cold_mlp": lambda case, x: HotColdMlpInputs(
-        x,
-        _neurons(x, case.n, case.k),
-        _channels(x, case.k, case.n),
-        case.n // 4,
-        _every(4, case.n // 4, case.n),
-    ),
-    "sparse_quantized_linear": _quantized,
-    "semi_structured_linear": _semi_structured,
-    "compact": lambda case, x: CompactInputs(x, _THRESHOLD),
-}

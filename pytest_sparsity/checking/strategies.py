@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.operands import build
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.space import space
 from pytest_sparsity.kernels.registry import Kernel
 
@@ -36,4 +36,4 @@ def cases(op: str, kernel: Kernel | None = None, **fixed: Any) -> st.SearchStrat
 
 def inputs(op: str, kernel: Kernel | None = None, **fixed: Any) -> st.SearchStrategy[Any]:
     """Operands of ``op`` on the CPU, of the cases that :func:`cases` draws."""
-    return cases(op, kernel, **fixed).map(lambda case: build(op, case))
+    return cases(op, kernel, **fixed).map(record(op).build)

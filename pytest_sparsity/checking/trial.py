@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +12,14 @@ from torch import Tensor
 from pytest_sparsity.checking import guards
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.finding import Finding, compare
-from pytest_sparsity.checking.operands import build
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
+from pytest_sparsity.reference.ops import as_tuple
+
+#: The tensors of a result.
+Tensors = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -42,34 +47,53 @@ class Trial:
             SparsityError: the op cannot have such operands.
         """
         try:
-            return build(self.kernel.op, self.case, self.device)
+            return record(self.kernel.op).build(self.case, self.device)
         except ValueError as error:
             raise SparsityError(f"case {self.case} is none of {self.kernel.op}: {error}") from error
 
-    def call(self, inputs: Any) -> Tensor:
-        """The kernel's result, of the shape, dtype and device it must have.
+    def call(self, inputs: Any) -> Tensors:
+        """The kernel's result: as many tensors as it must have, of the right dtypes and device.
 
         Raises:
             Finding: it is another, or the kernel raised an exception.
         """
+        op = self.kernel.definition
+        leading = op.lead(inputs)
         try:
             output = self.kernel.call(**operands.arguments(inputs))
-            if inputs.x.is_cuda:
+            if leading.is_cuda:
                 torch.cuda.synchronize()  # where errors of the device show
         except (Exception, SystemExit) as error:
             raise Finding(f"raised {type(error).__name__}: {error}") from error
-        if not isinstance(output, Tensor):
-            raise Finding(f"returned {type(output).__name__}, not a tensor")
-        dtype = torch.int32 if self.kernel.definition.bound is None else inputs.x.dtype
-        for name, got, wanted in (
-            ("dtype", output.dtype, dtype),
-            ("device", output.device, inputs.x.device),
-        ):
-            if got != wanted:
-                raise Finding(f"returned a tensor of {name} {got}, not {wanted}")
-        return output
+        found = self.tensors(output)
+        for tensor, declared, dtype in zip(found, op.outputs, op.dtypes(inputs), strict=True):
+            which = f" as {declared.name}" if len(found) > 1 else ""
+            for name, got, wanted in (
+                ("dtype", tensor.dtype, dtype),
+                ("device", tensor.device, leading.device),
+            ):
+                if got != wanted:
+                    raise Finding(f"returned a tensor of {name} {got}{which}, not {wanted}")
+        return found
 
-    def guarded(self, inputs: Any) -> Tensor:
+    def tensors(self, output: Any) -> Tensors:
+        """The tensors of what a kernel returned.
+
+        Raises:
+            Finding: they are no tensors, or not as many as the op has.
+        """
+        count = len(self.kernel.definition.outputs)
+        if count == 1 and not isinstance(output, Tensor):
+            raise Finding(f"returned {type(output).__name__}, not a tensor")
+        if count == 1:
+            return (output,)
+        if not isinstance(output, tuple | list) or not all(isinstance(t, Tensor) for t in output):
+            raise Finding(f"returned {type(output).__name__}, not {count} tensors in a tuple")
+        if len(output) != count:
+            raise Finding(f"returned {len(output)} tensors, not {count}")
+        return tuple(output)
+
+    def guarded(self, inputs: Any) -> Tensors:
         """:meth:`call` with NaN around the operands, in new tensors, and canaries behind them.
 
         Raises:
@@ -84,20 +108,35 @@ class Trial:
             raise Finding(str(overrun)) from overrun
         return output
 
-    def verify(self, inputs: Any, output: Tensor, what: str = "is off") -> float:
-        """The share of the bound that ``output`` takes, at most 1; 0 for exact ops.
+    def verify(self, inputs: Any, output: Tensors, what: str = "is off") -> float:
+        """The share of the bound that ``output`` takes, at most 1; 0 where it must be exact.
 
         Raises:
-            Finding: it is more somewhere, or the shape is wrong.
+            Finding: it is more somewhere, or a shape is wrong.
         """
         op = self.kernel.definition
-        reference = op.define(inputs)
-        if output.shape != reference.shape:
-            raise Finding(f"returned the shape {tuple(output.shape)}, not {tuple(reference.shape)}")
-        if op.bound is None:
-            return exactly(output, reference, what)
-        bound = op.bound(inputs, self.kernel.precision(inputs.x.dtype))
-        return compare(output, reference, bound, what)
+        references = as_tuple(op.define(inputs))
+        for tensor, reference in zip(output, references, strict=True):
+            if tensor.shape != reference.shape:
+                raise Finding(
+                    f"returned the shape {tuple(tensor.shape)}, not {tuple(reference.shape)}"
+                )
+        bounds: Sequence[Tensor | None] = [None] * len(output)
+        if op.bound is not None:
+            precision = self.kernel.precision(op.lead(inputs).dtype)
+            bounds = as_tuple(op.bound(inputs, precision))
+        used = 0.0
+        for tensor, reference, bound, declared in zip(
+            output, references, bounds, op.outputs, strict=True
+        ):
+            told = what if len(output) == 1 else f"{what}, in {declared.name},"
+            if declared.kind == "set":
+                tensor, reference = in_order(tensor), in_order(reference)
+            if declared.kind == "numbers" and bound is not None:
+                used = max(used, compare(tensor, reference, bound, told))
+            else:
+                exactly((tensor,), (reference,), told)
+        return used
 
     def measure(self) -> float:
         """Call guarded and verify."""
@@ -105,19 +144,30 @@ class Trial:
         return self.verify(inputs, self.guarded(inputs))
 
 
-def exactly(output: Tensor, expected: Tensor, what: str) -> float:
+def exactly(output: Tensors, expected: Tensors, what: str) -> float:
     """0, if ``output`` is ``expected``, rounded once; the sign of zero is free, NaN equals NaN.
 
     Raises:
         Finding: it is not.
     """
-    reference = expected.double()
-    return compare(output, reference, torch.zeros_like(reference), what)
+    for tensor, right in zip(output, expected, strict=True):
+        reference = right.double()
+        compare(tensor, reference, torch.zeros_like(reference), what)
+    return 0.0
 
 
-def same_bits(left: Tensor, right: Tensor) -> bool:
-    """Whether two tensors of one dtype are equal bit by bit: NaN equals NaN, 0 is not -0."""
-    return left.shape == right.shape and torch.equal(_bits(left), _bits(right))
+def in_order(chosen: Tensor) -> Tensor:
+    """Sets along the last dimension, ascending: equal ones look alike, whatever their padding."""
+    last = torch.iinfo(chosen.dtype).max
+    return torch.where(chosen < 0, last, chosen).sort(-1).values
+
+
+def same_bits(left: Tensors, right: Tensors) -> bool:
+    """Whether tensors of equal dtypes are equal bit by bit: NaN equals NaN, 0 is not -0."""
+    return len(left) == len(right) and all(
+        a.shape == b.shape and a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
+        for a, b in zip(left, right, strict=True)
+    )
 
 
 def _bits(tensor: Tensor) -> Tensor:

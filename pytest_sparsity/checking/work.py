@@ -6,30 +6,19 @@ the right result in the time of a dense one; here it shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from pytest_sparsity.checking import space
-from pytest_sparsity.checking.case import Case, Value
+from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.cases import edge_cases
 from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
 
 #: How often a kernel may load each weight of a large operand, on average, for one row of x.
 MAX_LOADS = 1.01
-
-LEVELS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
-_PATTERNS = ("all", "none", "one", "first", "last", "alternating", "blocks", "nan")
-_SHAPE, _ODD = (192, 256), (129, 65)
-#: Channels, or neurons, and outputs: enough for several programs to share a result.
-_LARGE = (4096, 1024)
-_OPTIONS: Mapping[str, Sequence[Mapping[str, Value]]] = {
-    "sparse_quantized_linear": ({"bits": 8}, {"bits": 4, "group": 32}),
-    "semi_structured_linear": ({"nm": (2, 4)}, {"nm": (4, 8)}, {"nm": (8, 16)}),
-    "sparse_qkv": ({"sizes": (192, 32, 32)}, {"sizes": (33, 17, 15)}),
-    "hot_cold_mlp": ({"gate": True}, {"gate": False}),
-}
 
 
 @dataclass(frozen=True)
@@ -62,35 +51,9 @@ class Work:
 
 
 def cases(kernel: Kernel) -> list[Case]:
-    """The cases in which work is counted, levels first."""
-    return [space.fitted(case) for case in _cases(kernel)]
-
-
-def _cases(kernel: Kernel) -> Iterator[Case]:
-    options = _OPTIONS.get(kernel.op, ({},))
-    for index, level in enumerate(LEVELS):
-        case = Case(1, *_SHAPE, dtype=kernel.dtypes[index % len(kernel.dtypes)], level=level)
-        yield case.with_options(**options[index % len(options)])
-    for index, pattern in enumerate(_PATTERNS):
-        k = 144 if "nm" in options[0] else _ODD[0]
-        dtype = kernel.dtypes[index % len(kernel.dtypes)]
-        layout = "pitch" if index % 2 else "best"
-        case = Case(1, k, _ODD[1], dtype=dtype, pattern=pattern, layout=layout, seed=index)
-        yield case.with_options(**options[index % len(options)])
-    yield _large(kernel, options[0])
-    if kernel.max_rows > 1:
-        case = Case(min(3, kernel.max_rows), *_SHAPE, dtype=kernel.dtypes[0], level=0.75)
-        yield case.with_options(**options[0])
-
-
-def _large(kernel: Kernel, options: Mapping[str, Value]) -> Case:
-    channels, outputs = _LARGE
-    case = Case(1, channels, outputs, dtype=kernel.dtypes[0], level=0.9).with_options(**options)
-    if kernel.op == "sparse_qkv":
-        return case.with_options(sizes=(outputs // 2, outputs // 4, outputs // 4))
-    if "hidden" in space.options(kernel.op):
-        return replace(case, k=64).with_options(hidden=channels)
-    return case
+    """The cases in which work is counted: the op's own, or its edge cases."""
+    counted = record(kernel.op).counted
+    return edge_cases(kernel) if counted is None else list(counted(kernel))
 
 
 def run(trial: Trial) -> float:
@@ -121,7 +84,7 @@ def measured(trial: Trial) -> Work:
             "atomics: on a GPU they do so at the same time"
         )
     loaded, needed, dense = {}, {}, {}
-    for name, mask in trial.kernel.definition.needed(inputs).items():
+    for name, mask in trial.kernel.definition.must_read(inputs).items():
         size, reads = tensors[name].element_size(), traffic.reads(name)
         spare = int(((reads.counts > 0) & ~mask).sum())
         if spare:
@@ -143,7 +106,7 @@ def measured(trial: Trial) -> Work:
         sum(needed.values()),
         sum(loaded.values()),
         sum(dense.values()),
-        traffic.reads("x").factor,
+        traffic.reads(trial.kernel.definition.leading).factor,
         traffic.atomics,
         len(traffic.launches),
     )

@@ -21,12 +21,14 @@ from pytest_sparsity.kernels.unchecked import fixed
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.positions import DenseRows
 from pytest_sparsity.models import Site
+from pytest_sparsity.reference.ops import op_of
 from pytest_sparsity.reference.precision import round_to
+from pytest_sparsity.reference.sparse_linear import SparseLinearInputs
 
 AUTO, NONE = "auto", "none"
 Mask = Callable[[Tensor], Tensor]
 
-_OP = "sparse_linear"
+_OP = op_of(SparseLinearInputs).name
 #: Kinds of sites that read the same tensor: their weights are joined, and read in one call.
 _INPUT = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate and up", "up": "gate and up"}
 

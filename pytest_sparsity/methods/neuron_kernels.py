@@ -31,12 +31,13 @@ from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.reference.activation import ACTIVATIONS
 from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs, error_bound, hot_cold_mlp
 from pytest_sparsity.reference.operands import DTYPES
+from pytest_sparsity.reference.ops import op_of
 from pytest_sparsity.reference.precision import Precision, output_bound, tolerance_used
 
 #: Told of every step of a layer: its ``down`` site, how many neurons it skipped, and of how many.
 Count = Callable[[str, int, int], None]
 
-_OP = "hot_cold_mlp"
+_OP = op_of(HotColdMlpInputs).name
 #: What a proof looks at: so many rows, each a quarter as large as the one before, so that a
 #: threshold anywhere near zero shows, and so many neurons.
 _ROWS, _NEURONS = 8, 64

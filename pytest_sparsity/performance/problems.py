@@ -15,7 +15,7 @@ from torch.nn import functional
 from pytest_sparsity.reference.activation import activate
 from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs
 from pytest_sparsity.reference.operands import tensors
-from pytest_sparsity.reference.ops import OPS
+from pytest_sparsity.reference.ops import OPS, as_tuple, op_of
 from pytest_sparsity.reference.precision import Precision, tolerance_used
 from pytest_sparsity.reference.quantization import QuantizedWeight
 from pytest_sparsity.reference.sparse_linear import SparseLinearInputs
@@ -54,7 +54,7 @@ class Problem:
         """Bytes of weights that a sparse kernel reads."""
         inputs = self.at[level]
         named = tensors(inputs)
-        masks = OPS[self.op].needed(inputs)
+        masks = OPS[self.op].must_read(inputs)
         return sum(int(mask.sum()) * named[name].element_size() for name, mask in masks.items())
 
 
@@ -83,14 +83,14 @@ class Oracle:
     def __init__(self, problem: Problem, level: float) -> None:
         op, inputs = OPS[problem.op], problem.at[level]
         assert op.bound is not None
-        self._reference = op.define(inputs)
+        (self._reference,) = as_tuple(op.define(inputs))
         self._bounds: dict[Precision, Tensor] = {}
         self._bound = partial(op.bound, inputs)
 
     def tolerance_used(self, output: Tensor, precision: Precision) -> float:
         """Largest error over bound; at most 1 if ``output`` is right."""
         if precision not in self._bounds:
-            self._bounds[precision] = self._bound(precision)
+            (self._bounds[precision],) = as_tuple(self._bound(precision))
         return float(tolerance_used(output, self._reference, self._bounds[precision]).max())
 
 
@@ -103,7 +103,7 @@ def linear_problem(
     channels = normal(k, n) / k**0.5
     weight = channels.t().contiguous()
     return Problem(
-        "sparse_linear",
+        op_of(SparseLinearInputs).name,
         _by_threshold(SparseLinearInputs(x, channels.t(), 0.0), x.float().abs(), levels),
         {name: partial(compute, x, weight) for name, compute in dense.items()},
         {level: 1 / (1 - level) for level in levels},
@@ -135,7 +135,7 @@ def int4_problem(
         multiply = torch.ops.aten._weight_int4pack_mm_for_cpu
         ways["torch int4pack"] = partial(multiply, x, packed, GROUP, scales)
     return Problem(
-        "sparse_quantized_linear",
+        op_of(SparseQuantizedLinearInputs).name,
         _by_threshold(SparseQuantizedLinearInputs(x, weight, 0.0), x.float().abs(), levels),
         ways,
         {level: 1 / (1 - level) for level in levels},
@@ -151,7 +151,7 @@ def swiglu_problem(
     """
     x, gate, up, down, a, ways = _mlp(k, n, dense, device, seed)
     return Problem(
-        "sparse_swiglu",
+        op_of(SparseSwigluInputs).name,
         _by_threshold(SparseSwigluInputs(x, gate, up, down, 0.0), a, levels),
         ways,
         {level: 3 / (3 - 2 * level) for level in levels},
@@ -173,7 +173,7 @@ def predicted_problem(
         return HotColdMlpInputs(x, up, down, 0, kept, "silu", gate)
 
     return Problem(
-        "hot_cold_mlp",
+        op_of(HotColdMlpInputs).name,
         {level: largest(level) for level in (0.0, *levels)},
         ways,
         {level: 1 / (1 - level) for level in levels},

@@ -22,6 +22,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.core.signals import exit_with
 from pytest_sparsity.kernels.dispatch import obstacle
 from pytest_sparsity.kernels.registry import kernel
@@ -33,6 +34,10 @@ from pytest_sparsity.performance.problems import (
     swiglu_problem,
 )
 from pytest_sparsity.reference.operands import arguments
+from pytest_sparsity.reference.ops import op_of
+from pytest_sparsity.reference.sparse_linear import SparseLinearInputs
+from pytest_sparsity.reference.sparse_quantized_linear import SparseQuantizedLinearInputs
+from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
 from pytest_sparsity.targets import host_target
 from pytest_sparsity.targets.bandwidth import reader
 from pytest_sparsity.targets.roofline import Machine, plan
@@ -42,15 +47,19 @@ Shape = tuple[int, int]
 Runs = dict[str, Callable[[], object]]
 
 BACKENDS = ("cpu", "native")
+_LINEAR, _SWIGLU, _QUANTIZED = (
+    op_of(inputs).name
+    for inputs in (SparseLinearInputs, SparseSwigluInputs, SparseQuantizedLinearInputs)
+)
 SHAPES: Mapping[str, tuple[Shape, ...]] = {
-    "sparse_linear": ((1024, 4096), (4096, 4096), (2048, 8192), (4096, 14336)),
-    "sparse_swiglu": ((2048, 8192),),
-    "sparse_quantized_linear": ((4096, 14336),),
+    _LINEAR: ((1024, 4096), (4096, 4096), (2048, 8192), (4096, 14336)),
+    _SWIGLU: ((2048, 8192),),
+    _QUANTIZED: ((4096, 14336),),
 }
 PROBLEMS: Mapping[str, Callable[..., Problem]] = {
-    "sparse_linear": linear_problem,
-    "sparse_swiglu": swiglu_problem,
-    "sparse_quantized_linear": int4_problem,
+    _LINEAR: linear_problem,
+    _SWIGLU: swiglu_problem,
+    _QUANTIZED: int4_problem,
 }
 LEVELS = (0.0, 0.25, 0.5, 0.75, 0.9)
 NEXT_TO_NOTHING = (64, 128)
@@ -173,7 +182,9 @@ def validate(
     for case in cases:
         name, shape, level = case
         here = Machine(name, bandwidth, overhead=took[name])
-        line = plan(name.partition("/")[0], shape, DTYPE, level, 1, here)
+        traffic = record(name.partition("/")[0]).traffic
+        assert traffic is not None  # of all three ops
+        line = plan(traffic, shape, DTYPE, level, 1, here)
         rows.append(Row(name, shape, level, line.seconds, took[str(case)]))
     overheads = {name: took[name] for name in names}
     return Validation(tuple(rows), bandwidth, overheads, describe_noise(seconds))

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 from tabulate import tabulate
 
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.signals import exit_with
 from pytest_sparsity.targets.known import KNOWN, Known, Source
 from pytest_sparsity.targets.machines import machines
 from pytest_sparsity.targets.roofline import Machine, Roofline, plan
-from pytest_sparsity.targets.work import DTYPES, OPS, Format
+from pytest_sparsity.targets.work import DTYPES, Format
 
 _HEAD = ("target", "level", "MB", "floor us", "dense us", "speed-up", "ideal", "break-even")
 
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         description="The floor in time, the ideal speed-up and the break-even level of an op.",
     )
     add = parser.add_argument
-    add("--op", default="sparse_linear", help=", ".join(OPS))
+    add("--op", default="sparse_linear", help="whose record has a traffic model")
     add("--shape", default="4096x14336", help="input channels x outputs, or neurons of an MLP")
     add("--dtype", default="bfloat16", help=", ".join(DTYPES))
     add("--levels", default="0.25,0.5,0.75", help="fractions that are inactive")
@@ -96,8 +97,11 @@ def _machines(name: str, given: argparse.Namespace) -> tuple[Machine, ...]:
 def _planned(
     given: argparse.Namespace, shape: tuple[int, int], level: float, target: Machine, form: Format
 ) -> Roofline:
+    traffic = record(given.op).traffic
+    if traffic is None:
+        raise SparsityError(f"--op {given.op!r}: its record has no traffic model")
     return plan(
-        *(given.op, shape, given.dtype, level, given.rows, target),
+        *(traffic, shape, given.dtype, level, given.rows, target),
         form=form,
         cold=given.cold,
         relative=given.relative,

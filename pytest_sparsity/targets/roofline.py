@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.targets.work import Format, Work, work
+from pytest_sparsity.targets.work import Format, Traffic, Work, work
 
 _STEPS = 60  # halvings of the interval that the break-even level is in
 
@@ -74,7 +74,7 @@ class Roofline:
 
 
 def plan(
-    op: str,
+    traffic: Traffic,
     shape: tuple[int, int],
     dtype: str,
     level: float,
@@ -89,7 +89,7 @@ def plan(
     """The floor of an op, its ideal speed-up and its break-even level on a machine.
 
     Args:
-        op: as in ``reference/``.
+        traffic: what the op moves, as its record has it.
         shape: input channels and outputs, or neurons of an MLP.
         dtype: of activations, and of weights that are not packed.
         level: fraction inactive, from 0 to 1.
@@ -108,7 +108,7 @@ def plan(
     """
     if not relative > 0:
         raise SparsityError(f"relative bandwidth {relative}: it must be more than 0")
-    moved = work(op, *shape, dtype, level, rows, form)
+    moved = work(traffic, *shape, dtype, level, rows, form)
     resident = not cold and target.cache is not None and moved.dense_weights <= target.cache
 
     def seconds(total: float) -> float:
@@ -117,7 +117,7 @@ def plan(
     dense = seconds(moved.dense_total)
 
     def slower(at: float) -> bool:
-        total = work(op, *shape, dtype, at, rows, form).total
+        total = work(traffic, *shape, dtype, at, rows, form).total
         return seconds(total / relative) + extra > dense * (1 + 1e-12)
 
     return Roofline(

@@ -62,18 +62,28 @@ class Work:
         return self.dense_weights + self.activations
 
 
+#: What one call moves: the model of a kind of op.
+Traffic = Callable[["Call"], Work]
+
+
 def union(level: float, rows: int) -> float:
     """Fraction that some of ``rows`` rows with independent masks need: 1 - level ** rows."""
     return 1 - level**rows
 
 
 def work(
-    op: str, k: int, n: int, dtype: str, level: float, rows: int = 1, form: Format | None = None
+    traffic: Traffic,
+    k: int,
+    n: int,
+    dtype: str,
+    level: float,
+    rows: int = 1,
+    form: Format | None = None,
 ) -> Work:
     """What one call of an op moves.
 
     Args:
-        op: of ``OPS``.
+        traffic: what an op of its kind moves, as its record has it.
         k: input channels.
         n: outputs, or neurons of an MLP.
         dtype: of activations, and of weights and scales that are not packed.
@@ -84,8 +94,6 @@ def work(
     Raises:
         SparsityError: an argument is none of these.
     """
-    if op not in OPS:
-        raise SparsityError(f"op {op!r} is none of {', '.join(OPS)}")
     if dtype not in DTYPES:
         raise SparsityError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
     if k < 1 or n < 1:
@@ -94,11 +102,13 @@ def work(
         raise SparsityError(f"level {level}: a level is a fraction from 0 to 1")
     if not 1 <= rows <= 8:
         raise SparsityError(f"rows {rows}: sparse kernels take 1 to 8 rows")
-    return OPS[op](_Call(k, n, DTYPES[dtype], level, rows, form or Format()))
+    return traffic(Call(k, n, DTYPES[dtype], level, rows, form or Format()))
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
+    """One call of an op; ``size`` is the bytes of a number, all else as in :func:`work`."""
+
     k: int
     n: int
     size: int
@@ -108,36 +118,39 @@ class _Call:
 
     @property
     def matrix(self) -> int:
+        """Bytes of a dense weight [N, K]."""
         return self.k * self.n * self.size
 
     def moved(self, inputs: int, outputs: int) -> int:
+        """Bytes of activations that come in and go out."""
         return self.rows * (inputs + outputs) * self.size
 
 
-def _linear(c: _Call) -> Work:
+def linear(c: Call) -> Work:
+    """A layer with a mask per row; n may be the outputs of several layers."""
     needed = union(c.level, c.rows) * c.matrix
     return Work(needed, c.matrix, 0, c.moved(c.k, c.n))
 
 
-def _indexed(c: _Call) -> Work:
+def listed(c: Call) -> Work:
     """One list for all rows."""
     needed = 1 - c.level
     return Work(needed * c.matrix, c.matrix, needed * c.k * _INDEX, c.moved(c.k, c.n))
 
 
-def _swiglu(c: _Call) -> Work:
+def gated(c: Call) -> Work:
     """The gate is read whole: it decides which neurons are active."""
     needed = (1 + 2 * union(c.level, c.rows)) * c.matrix
     return Work(needed, 3 * c.matrix, 0, c.moved(c.k, c.k))
 
 
-def _predicted(c: _Call) -> Work:
+def predicted(c: Call) -> Work:
     """Gated, no neuron hot, one list for all rows; what the prediction costs is not counted."""
     needed = 1 - c.level
     return Work(needed * 3 * c.matrix, 3 * c.matrix, needed * c.n * _INDEX, c.moved(c.k, c.k))
 
 
-def _quantized(c: _Call) -> Work:
+def quantized(c: Call) -> Work:
     """Dense is the same format: a level adds to what quantisation saves already."""
     needed = union(c.level, c.rows)
     if c.form.bits == 8:
@@ -152,22 +165,10 @@ def _quantized(c: _Call) -> Work:
     return Work(needed * packed, packed, 0, c.moved(c.k, c.n))
 
 
-def _semi_structured(c: _Call) -> Work:
+def semi_structured(c: Call) -> Work:
     """Dense are the weights before pruning.  A group is needed if one of its channels is."""
     if not 0 < c.form.kept < c.form.of:
         raise SparsityError(f"{c.form.kept} of {c.form.of} is no semi-structured format; use 2:4")
     slots = c.k / c.form.of * c.form.kept * c.n
     needed = union(c.level, c.rows * c.form.of)
     return Work(needed * slots * (c.size + 0.5), c.matrix, 0, c.moved(c.k, c.n))
-
-
-#: Op, as it is called in ``reference/``, to what it moves.
-OPS: dict[str, Callable[[_Call], Work]] = {
-    "sparse_linear": _linear,
-    "sparse_linear_indexed": _indexed,
-    "sparse_qkv": _linear,  # n: the outputs of all three
-    "sparse_swiglu": _swiglu,
-    "hot_cold_mlp": _predicted,
-    "sparse_quantized_linear": _quantized,
-    "semi_structured_linear": _semi_structured,
-}

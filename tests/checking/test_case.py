@@ -10,7 +10,9 @@ from hypothesis import given, settings
 
 from pytest_sparsity import Case, SparsityError, strategies
 from pytest_sparsity.checking.case import DTYPES
-from pytest_sparsity.checking.space import SIZES, case_of, fitted, sizes, space
+from pytest_sparsity.checking.cases import SIZES, sizes
+from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.space import space
 from pytest_sparsity.kernels.registry import kernel
 from pytest_sparsity.reference.ops import OPS
 
@@ -39,27 +41,53 @@ def test_text() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "case: rows, k, n must be given, as in 'rows=1 k=5 n=3'"),
-        ("rows=1 k=1", "case: n must be given"),
-        ("rows=1 k=1 n=1 colour=red", "case: 'colour=red' is not one of rows=, k=, n=, dtype="),
-        ("rows=1 k=1 n=1 last", "case: 'last' is not one of rows="),
+        ("rows=1 k=1 n=1 last", "case: 'last' is not of the form name=value"),
+        ("rows=1 k=1 n=1 =last", "case: '=last' is not of the form name=value"),
         ("rows=1 rows=2 k=1 n=1", "case: rows= is given twice"),
+        ("bits=4 bits=8", "case: bits= is given twice"),
         ("rows=x k=1 n=1", "case: rows=x: give an integer"),
         ("rows=1 k=1 n=1 level=half", "case: level=half: give a number"),
         ("rows=1 k=1 n=1 bias=1", "case: bias=1: give yes or no"),
-        ("rows=1 k=1 n=1 nm=2/4", "case: nm=2/4: give integers as in 2:4"),
-        ("rows=0 k=1 n=1", "case: rows=0: give at least 1"),
+        ("rows=-1 k=1 n=1", "case: rows=-1: give at least 0"),
         ("rows=1 k=1 n=1 level=1.5", "case: level=1.5: give 0 to 1"),
         ("rows=1 k=1 n=1 level=nan", "case: level=nan: give 0 to 1"),
         ("rows=1 k=1 n=1 seed=-1", "case: seed=-1: give at least 0"),
-        ("rows=1 k=1 n=1 dtype=int8", "case: dtype=int8: use one of float32, bfloat16, float16"),
-        ("rows=1 k=1 n=1 pattern=odd", "case: pattern=odd: use one of random, all"),
+        ("rows=1 k=1 n=1 values=odd", "case: values=odd: use one of normal"),
         ("rows=1 k=1 n=1 layout=odd", "case: layout=odd: use one of best"),
     ],
 )
 def test_mistakes(text: str, message: str) -> None:
     with pytest.raises(SparsityError) as caught:
         Case.parse(text)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("op", "text", "message"),
+    [
+        ("sparse_linear", "", "case: rows=0: give at least 1"),
+        ("sparse_linear", "rows=1 k=1", "case: n=0: give at least 1"),
+        (
+            "sparse_linear",
+            "rows=1 k=1 n=1 colour=red",
+            "case: sparse_linear has no colour=; it has rows, k, n, dtype, pattern",
+        ),
+        ("compact", "rows=1 k=1 n=1 bits=4", "case: compact has no bits=; it has rows"),
+        ("semi_structured_linear", "rows=1 k=4 n=1 nm=2/4", "case: nm=2/4: give integers as in"),
+        ("sparse_quantized_linear", "rows=1 k=4 n=1 bits=x", "case: bits=x: give an integer"),
+        ("hot_cold_mlp", "rows=1 k=4 n=1 gate=1", "case: gate=1: give yes or no"),
+        ("sparse_linear", "rows=1 k=1 n=1 dtype=int8", "case: dtype=int8: sparse_linear has float"),
+        ("sparse_linear", "rows=1 k=1 n=1 pattern=odd", "case: pattern=odd: sparse_linear has ran"),
+        (
+            "hot_cold_mlp",
+            "rows=1 k=1 n=1 pattern=ties",
+            "case: pattern=ties: hot_cold_mlp has random, all",
+        ),
+    ],
+)
+def test_what_an_op_cannot_have(op: str, text: str, message: str) -> None:
+    with pytest.raises(SparsityError) as caught:
+        record(op).checked(Case.parse(text))
     assert str(caught.value).startswith(message)
 
 
@@ -84,11 +112,13 @@ def test_kernels_limit_what_is_drawn() -> None:
 
 
 def test_parameters_fit_each_other() -> None:
-    assert fitted(Case(1, 9, 1).with_options(nm=(4, 8))).k == 16
-    assert fitted(Case(1, 9, 1).with_options(sizes=(5, 2, 3))).n == 10
+    packed, three = record("semi_structured_linear"), record("sparse_qkv")
+    assert packed.fitted(Case(1, 9, 1).with_options(nm=(4, 8))).k == 16
+    assert three.fitted(Case(1, 9, 1).with_options(sizes=(5, 2, 3))).n == 10
     drawn = {"rows": 1, "k": 4, "n": 2, "hidden": 10, "hot": 0.5}
-    assert case_of(drawn).option("hot", None) == 5
-    assert case_of({"rows": 1, "k": 4, "n": 2, "bits": 8, "group": 32}).options == (("bits", 8),)
+    assert record("hot_cold_mlp").case_of(drawn).option("hot", None) == 5
+    eight = {"rows": 1, "k": 4, "n": 2, "bits": 8, "group": 32}
+    assert record("sparse_quantized_linear").case_of(eight).options == (("bits", 8),)
 
 
 def test_sizes() -> None:

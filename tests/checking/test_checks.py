@@ -160,7 +160,7 @@ def test_skipped() -> None:
     assert str(report) == "sparse_linear/absent\n  fuzz        skipped: no such hardware here"
     report = check_kernel("sparse_linear/torch", "unread", processes=False)
     assert report.outcomes[0].message == (
-        "unread is for kernels declared to skip, of ops with weights"
+        "unread is for kernels declared to skip, of ops that say what must be read"
     )
 
 
@@ -178,7 +178,7 @@ def test_a_function_can_be_named() -> None:
         ({"kernel": len}, "len is not a kernel: decorate it with @sparse_kernel"),
         ({"examples": 0}, "examples=0: give at least 1"),
         ({"case": "rows=9 k=1 n=1"}, "none of sparse_linear: x must have 1 to 8 rows, not 9"),
-        ({"case": "rows=1"}, "case: k, n must be given"),
+        ({"case": "rows=1"}, "case: k=0: give at least 1"),
         ({"case": "rows=1 k=1 n=1", "checks": "exact"}, "exact needs values=integer"),
         ({"module": "no/such.py"}, "module='no/such.py': there is no such file"),
     ],

@@ -12,10 +12,15 @@ import torch
 
 from pytest_sparsity import Case
 from pytest_sparsity.checking.case import DTYPES, PATTERNS
-from pytest_sparsity.checking.operands import build
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.reference import operands
 from pytest_sparsity.reference.ops import OPS
 from pytest_sparsity.reference.precision import Precision
+
+
+def build(op: str, case: Case) -> Any:
+    return record(op).build(case)
+
 
 Draw = Callable[..., list[Case]]
 

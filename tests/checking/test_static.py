@@ -9,7 +9,7 @@ import pytest
 
 from pytest_sparsity.checking import static, work
 from pytest_sparsity.checking.finding import Finding
-from pytest_sparsity.checking.operands import build
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
@@ -49,11 +49,13 @@ def kernel(op: str, backend: str = "triton", module: str = "somebody", **changes
 @pytest.mark.parametrize("op", OPS)
 def test_decoding_operands_of_every_op(op: str) -> None:
     for case in static.cases(kernel(op)):
-        inputs = static.decoding_operands(op, case)
+        make = record(op).decoding
+        assert make is not None
+        inputs = make(case)
         assert isinstance(inputs, OPS[op].inputs)
         assert inputs.x.shape == (case.rows, 4096)
         tensors = operands.tensors(inputs)
-        assert static._large(tensors) == LARGE[op]
+        assert static._large(tensors, "x") == LARGE[op]
         for name in LARGE[op]:
             assert 1 in tensors[name].stride()
 
@@ -65,7 +67,7 @@ def test_work_has_every_level_of_every_op(op: str) -> None:
     assert {case.rows for case in cases} == {1}
     assert {case.rows for case in work.cases(kernel(op))} == {1, 3}
     for case in cases:
-        assert isinstance(build(op, case), OPS[op].inputs)
+        assert isinstance(record(op).build(case), OPS[op].inputs)
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import sys
 
-from pytest_sparsity.checking import compilation, static
+from pytest_sparsity.checking import compilation
 from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.reference import operands
@@ -24,7 +25,9 @@ CASES = (
 
 
 def report(kernel: registry.Kernel, case: Case) -> None:
-    inputs = static.decoding_operands(kernel.op, case)
+    make = record(kernel.op).decoding
+    assert make is not None
+    inputs = make(case)
     trial, tensors = Trial(kernel, case), operands.tensors(inputs)
     for launch in compilation.compiled(lambda: trial.call(inputs), tensors, 90):
         widest = {name: launch.widest(name) for name in tensors}

@@ -12,7 +12,7 @@ import sys
 from pytest_sparsity.checking import interpreter
 from pytest_sparsity.checking.case import Case, Value
 from pytest_sparsity.checking.finding import Finding
-from pytest_sparsity.checking.space import fitted, patterns
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.triton import configurations, launching
@@ -58,8 +58,10 @@ OPTIONS: dict[str, tuple[dict[str, Value], ...]] = {
 
 def cases(op: str) -> list[Case]:
     options = OPTIONS.get(op, ({},))
-    known = [case for case in CASES if case.pattern in patterns(op)]
-    return [fitted(case.with_options(**options[i % len(options)])) for i, case in enumerate(known)]
+    own = record(op)
+    known = [case for case in CASES if case.pattern in own.patterns]
+    chosen = [options[index % len(options)] for index in range(len(known))]
+    return [own.fitted(c.with_options(**o)) for c, o in zip(known, chosen, strict=True)]
 
 
 def result(kernel: registry.Kernel, case: Case) -> float | str:

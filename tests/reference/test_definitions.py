@@ -163,7 +163,7 @@ def test_what_is_not_needed_does_not_matter(example: str, dtype: torch.dtype) ->
     op = OPS[example.split()[0]]
     for seed in range(3):
         inputs = examples(seed, dtype)[example]
-        changed = poisoned(inputs, op.needed(inputs))
+        changed = poisoned(inputs, op.must_read(inputs))
         assert torch.equal(op.define(changed), op.define(inputs))
         if op.bound is None:
             continue
@@ -215,7 +215,7 @@ KEEP = [True, False, True, False]
 
 def needed(name: str, *arguments: Any) -> dict[str, Any]:
     inputs = OPS[name].inputs(*arguments)
-    return {key: mask.tolist() for key, mask in OPS[name].needed(inputs).items()}
+    return {key: mask.tolist() for key, mask in OPS[name].must_read(inputs).items()}
 
 
 def test_needed_of_linear_layers() -> None:

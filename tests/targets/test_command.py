@@ -106,7 +106,7 @@ def test_known_targets_are_listed_with_sources(capsys: pytest.CaptureFixture[str
         (["--relative=inf"], "--relative inf: a fraction above 0"),
         (["--overhead-us=inf"], "--overhead-us inf: at least 0"),
         (["--target=nope"], "a100-80gb, a100-40gb, h100-sxm"),
-        (["--op=nope"], "op 'nope' is none of sparse_linear"),
+        (["--op=nope"], "there is no op 'nope'; known are sparse_linear"),
         (["--shape=4096"], "--shape '4096' is not of the form 4096x14336"),
         (["--shape=0x4"], "shape 0x4: both sizes must be at least 1"),
         (["--dtype=int8"], "dtype 'int8' is none of"),

@@ -41,7 +41,7 @@ class Difference:
 
 def weight_bytes(kernel: Kernel, inputs: Any) -> int:
     """Bytes of weights that a call must read: those of active channels, or all of them."""
-    masks = OPS[kernel.op].needed(inputs)
+    masks = OPS[kernel.op].must_read(inputs)
     named = tensors(inputs)
     return sum(
         (int(mask.sum()) if kernel.skips else mask.numel()) * named[name].element_size()

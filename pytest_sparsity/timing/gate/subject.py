@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial, same_bits
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.kernels.sources import sources_hash
@@ -23,10 +23,6 @@ from pytest_sparsity.timing.gate.companions import weight_bytes
 #: Channels and outputs: tens of MB of weights, milliseconds of work; and for the smoke profile.
 _SHAPES: Mapping[str, tuple[int, int]] = {"cpu": (2048, 4096), "cuda": (4096, 14336)}
 _SMALL = (256, 512)
-_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "sparse_quantized_linear": {"bits": 4, "group": 64},
-    "hot_cold_mlp": {"gate": True, "activation": "silu"},
-}
 #: What a round of the copies reads is so many times the caches: least recently used is evicted.
 _CACHES = 3
 #: Where the system does not tell; and what the copies may take.
@@ -50,19 +46,22 @@ class Subject:
             device: ``"cpu"`` or ``"cuda"``.
             small: as in the smoke profile, where times mean little.
             seed: of the operands.
+
+        Raises:
+            SparsityError: the op's record does not say at which case it is timed.
         """
         k, n = _SHAPES[device]
         if small:
             k, n = _SMALL
         dtype = "bfloat16" if "bfloat16" in kernel.dtypes else kernel.dtypes[0]
-        options: dict[str, Any] = dict(_OPTIONS.get(kernel.op, {}))
-        if kernel.op in ("sparse_swiglu", "hot_cold_mlp"):  # n neurons, and as many outputs as x
-            options["hidden"], n = n, k
-        if kernel.op == "hot_cold_mlp":
-            options["hot"] = options["hidden"] // 4
-        if kernel.op == "sparse_qkv":
-            options["sizes"] = (n // 2, n // 4, n // 4)
-        return cls(kernel, Case(1, k, n, dtype, seed=seed).with_options(**options))
+        case = Case(1, k, n, dtype, seed=seed)
+        own = record(kernel.op)
+        if own.timed is None:
+            raise SparsityError(
+                f"{kernel.id} cannot be gated: the record of {kernel.op} has no timed case; give "
+                "@sparse_op(timed=...)"
+            )
+        return cls(kernel, own.timed(case))
 
     @cached_property
     def inputs(self) -> Any:
@@ -99,12 +98,12 @@ class Subject:
             output: the result, on the CPU.
             right: a result that is known to be; equal to the last bit needs no other proof.
         """
-        if not isinstance(output, torch.Tensor):
-            return f"returned {type(output).__name__}, not a tensor"
-        if right is not None and output.dtype == right.dtype and same_bits(output, right):
-            return None
+        trial = Trial(self.kernel, self.case)
         try:
-            Trial(self.kernel, self.case).verify(self.inputs, output)
+            found = trial.tensors(output)
+            if right is not None and same_bits(found, trial.tensors(right)):
+                return None
+            trial.verify(self.inputs, found)
         except Finding as finding:
             return str(finding)
         return None

@@ -1,0 +1,1 @@
+"""A linear layer whose weight is block-sparse, in the layout of torch's BSR tensors."""

@@ -1,0 +1,182 @@
+"""Holds the record of an op of others against its own definition, before a kernel is held to it.
+
+A relation that the definition does not fulfil would be an alarm on every right kernel.  So the
+definition itself, in float64 rounded once, and in float32, goes through the checks as a kernel
+does; what it fails is a mistake in the record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.cases import one_at_a_time
+from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.record import OpRecord, record
+from pytest_sparsity.checking.trial import Trial, same_bits
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.reference.operands import tensors
+from pytest_sparsity.reference.ops import Op, as_tuple
+
+#: Cases of every check that the definition goes through.
+_CASES = 12
+
+
+@cache
+def check_record(op: str) -> None:
+    """Hold the record of ``op`` against its definition, once per process.
+
+    Raises:
+        SparsityError: they contradict each other.
+    """
+    own = record(op)
+    if not own.foreign:
+        return
+    rounded = _as_kernel(own, _rounded)
+    cases = one_at_a_time(rounded)
+    for case in cases[:_CASES]:
+        _check_operands(own, case)
+    _check_options(own, cases)
+    for name, kernel in (("definition", rounded), ("float32 run", _as_kernel(own, _in_float32))):
+        for check, case in _checks(kernel):
+            try:
+                check(Trial(kernel, case))
+            except Finding as finding:
+                raise SparsityError(
+                    f"@sparse_op: the record of {op} contradicts itself: its own {name} "
+                    f"{finding}, in the case {case}"
+                ) from finding
+
+
+def _checks(kernel: Kernel) -> Iterator[tuple[Callable[[Trial], float], Case]]:
+    """The checks that apply to the definition, each with some cases."""
+    from pytest_sparsity.checking.checks import CHECKS
+    from pytest_sparsity.checking.space import Space
+
+    for name in ("fuzz", "exact", "scaling", "permutation", "splitting", "ends", "batch", "unread"):
+        check = CHECKS[name]
+        if not check.applies(kernel):
+            continue
+        cases = check.cases(kernel)
+        if isinstance(cases, Space):
+            cases = [_spread(cases, number) for number in range(_CASES)]
+        for case in cases[:_CASES]:
+            yield check.run, case
+
+
+def _spread(space: Any, number: int) -> Case:
+    """A case with values from all over the space: small sizes, and the seed that it has."""
+    lot = torch.Generator().manual_seed(number)
+    drawn = {}
+    for name, among in space.choices.items():
+        few = among[: max(1, len(among) // 4)] if len(among) > 64 else among
+        drawn[name] = few[int(torch.randint(len(few), (1,), generator=lot))]
+    found: Case = space.op.case_of(drawn)
+    return found
+
+
+def _check_operands(own: OpRecord, case: Case) -> None:
+    """Operands follow from the case alone, and masks of weights fit the weights."""
+    try:
+        first, again = own.build(case), own.build(case)
+    except (ValueError, TypeError) as error:
+        raise SparsityError(
+            f"@sparse_op: {own.op.name} cannot have the operands that draw gives for the case "
+            f"{case}: {error}"
+        ) from error
+    before, after = tensors(first), tensors(again)
+    for name, tensor in before.items():
+        if not same_bits((tensor,), (after[name],)):
+            raise SparsityError(
+                f"@sparse_op: draw of {own.op.name} gives another {name} for the same case "
+                f"{case}; take everything random from draw.generator"
+            )
+    for name, mask in own.op.must_read(first).items():
+        if name not in before:
+            raise SparsityError(
+                f"@sparse_op: needed of {own.op.name} tells of {name!r}, which is no tensor of it; "
+                f"it has {', '.join(before)}"
+            )
+        if mask.shape != before[name].shape or mask.dtype != torch.bool:
+            raise SparsityError(
+                f"@sparse_op: needed of {own.op.name} gives {mask.dtype} {tuple(mask.shape)} for "
+                f"{name}, which is {tuple(before[name].shape)}; give bool of its shape"
+            )
+    count = len(as_tuple(own.op.define(first)))
+    if count != len(own.op.outputs):
+        raise SparsityError(
+            f"@sparse_op: the definition of {own.op.name} gives {count} tensors, and outputs "
+            f"names {len(own.op.outputs)}"
+        )
+
+
+def _check_options(own: OpRecord, cases: list[Case]) -> None:
+    """Every parameter changes something."""
+    for name in own.options:
+        values = {case.option(name, None): case for case in cases}
+        looks = [_looks(own, case) for case in values.values()]
+        if len(looks) > 1 and all(_equal(looks[0], look) for look in looks[1:]):
+            raise SparsityError(
+                f"@sparse_op: the space of {own.op.name} has {name!r}, which draw never reads; "
+                "use it, or leave it out"
+            )
+
+
+def _looks(own: OpRecord, case: Case) -> dict[str, Any]:
+    inputs = own.build(case)
+    plain = {f.name: getattr(inputs, f.name) for f in dataclasses.fields(inputs)}
+    return tensors(inputs) | {n: v for n, v in plain.items() if isinstance(v, int | float | str)}
+
+
+def _equal(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    return set(one) == set(two) and all(
+        same_bits((value,), (two[name],)) if isinstance(value, Tensor) else value == two[name]
+        for name, value in one.items()
+    )
+
+
+def _as_kernel(own: OpRecord, compute: Callable[[Op, Any], tuple[Tensor, ...]]) -> Kernel:
+    """The definition as a kernel of its op."""
+    op = own.op
+
+    def call(**operands: Any) -> Any:
+        found = compute(op, op.inputs(**operands))
+        return found[0] if len(found) == 1 else found
+
+    return Kernel(
+        op=op.name,
+        name="definition",
+        backend="definition",
+        call=call,
+        dtypes=tuple(dict.fromkeys(own.space["dtype"])),
+        max_rows=max(own.space.get("rows", (1,))),
+        accumulate="float32",
+        intermediate="float32",
+        deterministic=True,
+        skips=True,
+        unavailable=lambda: None,
+        module=op.module,
+        file="",
+    )
+
+
+def _rounded(op: Op, inputs: Any) -> tuple[Tensor, ...]:
+    """The definition's result, rounded once."""
+    found = as_tuple(op.define(inputs))
+    return tuple(t.to(d) for t, d in zip(found, op.dtypes(inputs), strict=True))
+
+
+def _in_float32(op: Op, inputs: Any) -> tuple[Tensor, ...]:
+    """The definition computed in float32, rounded once."""
+    from pytest_sparsity.reference.stochastic import narrowed
+
+    with narrowed(torch.float32):
+        found = as_tuple(op.define(inputs))
+    return tuple(t.to(d) for t, d in zip(found, op.dtypes(inputs), strict=True))

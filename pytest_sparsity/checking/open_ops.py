@@ -1,0 +1,210 @@
+"""``@sparse_op``: an op of others, with everything that is not given at a default."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from pytest_sparsity.checking.case import DTYPES, Case, Value
+from pytest_sparsity.checking.draw import Draw
+from pytest_sparsity.checking.record import Cases, OpRecord, add_record
+from pytest_sparsity.checking.relations import Relations
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.reference import ops
+from pytest_sparsity.reference.operands import arguments
+from pytest_sparsity.reference.ops import Op, Output
+from pytest_sparsity.reference.precision import Precision
+from pytest_sparsity.reference.stochastic import computed_bound
+from pytest_sparsity.targets.work import Traffic
+
+F = TypeVar("F", bound=Callable[..., Any])
+Values = Mapping[str, Value]
+#: Where a space does not say: what every case has.
+_ALWAYS: Mapping[str, Sequence[Any]] = {"dtype": DTYPES, "seed": range(2**16)}
+
+
+def sparse_op(
+    *,
+    draw: Callable[[Draw], Mapping[str, Any]],
+    space: Mapping[str, Sequence[Any]],
+    name: str | None = None,
+    check: Callable[..., None] | None = None,
+    bound: Callable[..., Any] | None = None,
+    needed: Callable[..., Mapping[str, Tensor]] | None = None,
+    outputs: Sequence[Output] = (Output(),),
+    leading: str | None = None,
+    relations: Relations | None = None,
+    fitted: Callable[[Case], Case] = lambda case: case,
+    edges: Iterable[Values] | None = None,
+    compiled: Iterable[Values] | None = None,
+    timed: Values | None = None,
+    traffic: Traffic | None = None,
+) -> Callable[[F], F]:
+    """Make the decorated function the definition of an op, and return it unchanged.
+
+    The definition is plain torch code on the operands that kernels take, by the same names; all
+    floating-point tensors among them come as float64.  It gives a tensor, or several in a tuple.
+    Weights that need not be read may be NaN: choose by ``torch.where`` or by index, and do not
+    multiply by zero.  What depends on computed values (a threshold on them, the largest ones) is
+    decided by ``decisions.above`` and ``decisions.largest``.
+
+    Args:
+        draw: the operands of a case, by name; everything random comes from the draw.
+        space: values of the fields of ``Case`` that the op has (rows, k, n, dtype, pattern, ...)
+            and of its own parameters, the simplest first.
+        name: of the op; that of the function by default.
+        check: called with the operands; raises ValueError or TypeError on those that the op is
+            not defined for.
+        bound: called with the operands and ``precision``; the largest error of a right kernel,
+            float64 of the result's shape, or one for each tensor.  By default it is computed
+            from the definition (``reference.stochastic``).
+        needed: called with the operands; per weight tensor a bool tensor of its shape: what a
+            sparse kernel reads.  By default kernels may read everything.
+        outputs: the tensors of the result.
+        leading: the operand whose dtype and device the result has, and whose rows are tokens;
+            the first one by default.
+        relations: between results; none by default.
+        fitted: the case that the op can have, from one that it nearly can.
+        edges: values of parameters in which kernels go wrong, the others at their simplest; by
+            default every value of every parameter.
+        compiled: values of parameters for which Triton kernels are compiled; none by default.
+        timed: values of parameters at which the speed gate times; by default it does not.
+        traffic: the bytes that a call moves, for rooflines.
+
+    Raises:
+        SparsityError: there is such an op already, or the definition's parameters, the space or
+            an argument do not go together.
+    """
+
+    def register(define: F) -> F:
+        own: str = name or str(getattr(define, "__name__", ""))
+        if not own.isidentifier():
+            raise SparsityError(f"@sparse_op(name={own!r}): give a name that is an identifier")
+        inputs = _inputs(own, define, check)
+        first = leading or next(iter(inspect.signature(define).parameters))
+        if first not in {field.name for field in dataclasses.fields(inputs)}:
+            raise SparsityError(f"@sparse_op(leading={first!r}): {own} has no such operand")
+        op = Op(
+            name=own,
+            inputs=inputs,
+            define=lambda given: define(**wide(arguments(given))),
+            bound=_bound(define, bound, outputs),
+            needed=None if needed is None else lambda given: needed(**arguments(given)),
+            outputs=tuple(outputs),
+            leading=first,
+            module=define.__module__,
+        )
+        spaced = _spaced(own, space)
+        made = OpRecord(
+            op=op,
+            draw=lambda drawn: inputs(**draw(drawn)),
+            space=spaced,
+            fitted=fitted,
+            relations=relations or Relations(),
+            traffic=traffic,
+            foreign=True,
+        )
+        made = dataclasses.replace(
+            made,
+            edges=_listed(made, "edges", edges),
+            compiled=_listed(made, "compiled", compiled),
+            decoding=None if compiled is None else made.build,
+            timed=None if timed is None else _timed(_case(made, "timed", timed)),
+        )
+        ops.add(op)
+        add_record(made)
+        return define
+
+    return register
+
+
+def wide(operands: Mapping[str, Any]) -> dict[str, Any]:
+    """Operands with floating-point tensors as float64, those of packed operands too."""
+
+    def widened(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.double() if value.is_floating_point() else value
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.replace(value, **wide(arguments(value)))
+        return value
+
+    return {name: widened(value) for name, value in operands.items()}
+
+
+def _inputs(name: str, define: Callable[..., Any], check: Callable[..., None] | None) -> type[Any]:
+    """A dataclass of the operands that a definition takes, checked when it is made."""
+    fields: list[Any] = []
+    for each in inspect.signature(define).parameters.values():
+        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
+            raise SparsityError(
+                f"@sparse_op: the definition of {name} has the parameter {str(each)!r}; name all "
+                "operands, since kernels are called with them by keyword"
+            )
+        given = each.default is not each.empty
+        fields.append(
+            (each.name, Any, dataclasses.field(default=each.default)) if given else (each.name, Any)
+        )
+    if not fields:
+        raise SparsityError(f"@sparse_op: the definition of {name} takes no operands")
+    body = {} if check is None else {"__post_init__": lambda self: check(**arguments(self))}
+    title = "".join(word.capitalize() for word in name.split("_"))
+    return dataclasses.make_dataclass(
+        f"{title}Inputs", fields, frozen=True, eq=False, namespace=body
+    )
+
+
+def _bound(
+    define: Callable[..., Any], given: Callable[..., Any] | None, outputs: Sequence[Output]
+) -> Callable[[Any, Precision], Any] | None:
+    if all(output.kind != "numbers" for output in outputs):
+        return None
+    if given is not None:
+        return lambda inputs, precision: given(**arguments(inputs), precision=precision)
+    return lambda inputs, precision: computed_bound(define, wide(arguments(inputs)), precision)
+
+
+def _spaced(op: str, space: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+    for name, values in space.items():
+        if isinstance(values, str) or not hasattr(values, "__getitem__") or not len(values):
+            raise SparsityError(
+                f"@sparse_op: the space of {op} has {name}={values!r}; give a sequence of values, "
+                "the simplest first"
+            )
+    for dtype in space.get("dtype", ()):
+        if not isinstance(getattr(torch, str(dtype), None), torch.dtype):
+            raise SparsityError(f"@sparse_op: the space of {op} has dtype={dtype!r}; torch has not")
+    return {**{n: v for n, v in _ALWAYS.items() if n not in space}, **space}
+
+
+def _listed(own: OpRecord, argument: str, given: Iterable[Values] | None) -> Cases | None:
+    """The cases with these values, of dtypes and numbers of rows that a kernel takes."""
+    if given is None:
+        return None
+    cases = [_case(own, argument, values) for values in given]
+
+    def taken(kernel: Kernel) -> list[Case]:
+        return [c for c in cases if c.dtype in kernel.dtypes and c.rows <= kernel.max_rows]
+
+    return taken
+
+
+def _case(own: OpRecord, argument: str, values: Values) -> Case:
+    """The simplest case with these values."""
+    for name in values:
+        if name not in own.space:
+            raise SparsityError(
+                f"@sparse_op({argument}=...): {own.op.name} has no {name!r}; its space has "
+                f"{', '.join(own.space)}"
+            )
+    return own.case_of({name: among[0] for name, among in own.space.items()} | dict(values))
+
+
+def _timed(at: Case) -> Callable[[Case], Case]:
+    """That case, of the dtype and seed of another."""
+    return lambda case: dataclasses.replace(at, dtype=case.dtype, seed=case.seed)

@@ -1,0 +1,177 @@
+"""The record of an op: everything that is known of it beside its definition."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_sparsity.checking.case import EXAMPLES, SIZES, Case, Value
+from pytest_sparsity.checking.draw import Draw, on_device
+from pytest_sparsity.checking.relations import Relations
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.kernels.registry import Kernel, load_entry_points
+from pytest_sparsity.reference.ops import Op
+from pytest_sparsity.targets.work import Traffic
+
+#: The cases of a check that goes through a list.
+Cases = Callable[[Kernel], Iterable[Case]]
+Space = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class OpRecord:
+    """One op, as the checks, the gate and the rooflines know it.
+
+    All that is not given is at a default under which a check either works for any op or does
+    not apply.
+
+    Attributes:
+        op: the definition, its bound, and what must be read.
+        draw: operands of a case.
+        space: the values that fields of :class:`Case` and the op's own parameters may take, the
+            simplest first; one that is there several times is drawn that much more often.
+        settled: from the drawn values of the op's own parameters to those of a case.
+        fitted: a case that the op can have, from one that it nearly can.
+        edges: cases in which kernels have been wrong, run every time.
+        counted: cases in which it is counted what a kernel loads.
+        compiled: cases for which kernels are compiled.
+        decoding: operands of a compiled case, weights being memory that is never touched.
+        paged: sizes at which skipped weights fill pages of so many elements.
+        timed: the case of the speed gate, from one with k, n, dtype and seed.
+        traffic: the bytes that a call moves; None if no roofline is known.
+        relations: between results.
+        foreign: it is of others, and held against its own definition before a kernel is.
+    """
+
+    op: Op
+    draw: Callable[[Draw], Any]
+    space: Space
+    settled: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    fitted: Callable[[Case], Case] = lambda case: case
+    edges: Cases | None = None
+    counted: Cases | None = None
+    compiled: Cases | None = None
+    decoding: Callable[[Case], Any] | None = None
+    paged: Callable[[int], Space] = lambda page: {}
+    timed: Callable[[Case], Case] | None = None
+    traffic: Traffic | None = None
+    relations: Relations = field(default_factory=Relations)
+    foreign: bool = False
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The patterns that mean something for the op, the simplest first."""
+        return tuple(dict.fromkeys(self.space.get("pattern", ("random",))))
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """The layouts that its operands can have, the simplest first."""
+        return tuple(dict.fromkeys(self.space.get("layout", ("best",))))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of its own parameters, as they are drawn."""
+        return tuple(name for name in self.space if name not in _FIELDS)
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether its operands may have a bias."""
+        return True in self.space.get("bias", ())
+
+    def build(self, case: Case, device: str = "cpu") -> Any:
+        """The operands of ``case``, on ``device``.
+
+        Raises:
+            ValueError, TypeError: the op cannot have such operands.
+        """
+        return on_device(self.draw(Draw(case)), device)
+
+    def case_of(self, drawn: Mapping[str, Any]) -> Case:
+        """The case with these values of fields and of the op's own parameters."""
+        of_all = {name: value for name, value in drawn.items() if name in _FIELDS}
+        own = {name: value for name, value in drawn.items() if name not in _FIELDS}
+        return self.fitted(Case(**of_all, options=tuple(self.settled(own).items())))
+
+    def checked(self, case: Case) -> Case:
+        """``case``, if the op can have it; values of its own parameters get the right type.
+
+        Raises:
+            SparsityError: the case has what the op has not, or lacks a size, or a value is of
+                another kind.
+        """
+        for name in SIZES:
+            if name in self.space and getattr(case, name) < 1:
+                raise SparsityError(f"case: {name}={getattr(case, name)}: give at least 1")
+        for name in ("dtype", "pattern"):
+            self._check_known(name, getattr(case, name))
+        kinds = {name: type(value) for name, value in self._settled_examples().items()}
+        own: dict[str, Value] = {}
+        for name, value in case.options:
+            if name not in kinds:
+                has = ", ".join([*(n for n in self.space if n in _FIELDS), *kinds])
+                raise SparsityError(f"case: {self.op.name} has no {name}=; it has {has}")
+            own[name] = _as(kinds[name], name, value)
+        return dataclasses.replace(case, options=tuple(own.items()))
+
+    def _check_known(self, name: str, value: str) -> None:
+        known = tuple(dict.fromkeys(self.space.get(name, ())))
+        if known and value not in known:
+            raise SparsityError(
+                f"case: {name}={value}: {self.op.name} has {', '.join(map(str, known))}"
+            )
+
+    def _settled_examples(self) -> dict[str, Value]:
+        """A value of each of its own parameters, as they are in a case."""
+        drawn = {name: self.space[name][-1] for name in self.options}
+        return self.settled(drawn) if drawn else {}
+
+
+_FIELDS = {field.name for field in dataclasses.fields(Case)} - {"options"}
+#: The group by which installed packages name the modules of their ops.
+ENTRY_POINTS = "pytest_sparsity.ops"
+_RECORDS: dict[str, OpRecord] = {}
+
+
+def _as(kind: type, name: str, value: Value) -> Value:
+    """``value`` as ``kind``, which its text may stand for."""
+    if isinstance(value, kind) and (kind is bool) == isinstance(value, bool):
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if kind is tuple and isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    raise SparsityError(f"case: {name}={value}: give {EXAMPLES[kind]}")
+
+
+def records() -> Mapping[str, OpRecord]:
+    """The records of all ops, by name: ours, those of entry points, those of conftests.
+
+    Raises:
+        SparsityError: an entry point of the group ``pytest_sparsity.ops`` cannot be loaded.
+    """
+    import pytest_sparsity.checking.ops.table  # noqa: F401 - it adds ours
+
+    load_entry_points(ENTRY_POINTS)
+    return dict(_RECORDS)
+
+
+def record(op: str) -> OpRecord:
+    """The record of the op of this name.
+
+    Raises:
+        SparsityError: there is none.
+    """
+    known = records()
+    if op not in known:
+        raise SparsityError(f"there is no op {op!r}; known are {', '.join(known)}")
+    return known[op]
+
+
+def add_record(new: OpRecord) -> OpRecord:
+    """Make a record known, and return it."""
+    _RECORDS[new.op.name] = new
+    return new

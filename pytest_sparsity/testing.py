@@ -1,0 +1,41 @@
+"""For authors of sparse kernels and ops: what they register, and what they are held to."""
+
+from __future__ import annotations
+
+from pytest_sparsity.checking import strategies
+from pytest_sparsity.checking.api import KernelFailure, Report, check_kernel
+from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.cases import sizes
+from pytest_sparsity.checking.draw import Draw
+from pytest_sparsity.checking.open_ops import sparse_op
+from pytest_sparsity.checking.record import OpRecord
+from pytest_sparsity.checking.relations import Axis, Parts, Relations
+from pytest_sparsity.checking.runner import Outcome
+from pytest_sparsity.kernels.registry import Kernel, sparse_kernel
+from pytest_sparsity.reference.decisions import above, largest
+from pytest_sparsity.reference.ops import Output
+from pytest_sparsity.reference.precision import Precision
+from pytest_sparsity.reference.stochastic import computed_bound
+
+__all__ = [
+    "Axis",
+    "Case",
+    "Draw",
+    "Kernel",
+    "KernelFailure",
+    "OpRecord",
+    "Outcome",
+    "Output",
+    "Parts",
+    "Precision",
+    "Relations",
+    "Report",
+    "above",
+    "check_kernel",
+    "computed_bound",
+    "largest",
+    "sizes",
+    "sparse_kernel",
+    "sparse_op",
+    "strategies",
+]

@@ -1,0 +1,66 @@
+"""Decisions inside a definition: which values are above a threshold, which are the largest.
+
+A kernel computes what it decides by with rounding, so a value on the edge may fall to either side,
+and nothing else may.  A definition that decides by these functions lets the bound that is computed
+from it (``stochastic``) know.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+#: From the values decided by, the decision, and how many were made before: what counts.
+Ruling = Callable[[Tensor, Tensor, int], Tensor]
+
+
+class _Ruled(threading.local):
+    ruling: Ruling | None = None
+    made: int = 0
+
+
+_RULED = _Ruled()
+
+
+def above(values: Tensor, threshold: Tensor | float) -> Tensor:
+    """Whether ``values`` exceed ``threshold``: bool of their shape; NaN does."""
+    return _decided(values - threshold, ~(values <= threshold))
+
+
+def largest(values: Tensor, count: int) -> Tensor:
+    """The ``count`` largest along the last dimension: bool of ``values``' shape, the first of ties.
+
+    ``count`` is from 0 to the size of that dimension.
+    """
+    order = values.argsort(stable=True, dim=-1, descending=True)
+    chosen = torch.zeros_like(values, dtype=torch.bool).scatter(-1, order[..., :count], True)
+    if not 0 < count < values.shape[-1]:
+        return chosen
+    ranked = values.gather(-1, order)
+    # As far from the edge as from what would be chosen in its place, or from what it would be
+    # chosen for.
+    last, next_one = ranked[..., count - 1, None], ranked[..., count, None]
+    return _decided(torch.where(chosen, values - next_one, values - last), chosen)
+
+
+@contextmanager
+def ruled(ruling: Ruling) -> Iterator[None]:
+    """Inside, in this thread, decisions are what ``ruling`` makes of them."""
+    before = _RULED.ruling, _RULED.made
+    _RULED.ruling, _RULED.made = ruling, 0
+    try:
+        yield
+    finally:
+        _RULED.ruling, _RULED.made = before
+
+
+def _decided(margin: Tensor, decision: Tensor) -> Tensor:
+    """``decision``, or what is ruled; ``margin`` is how far each is from the edge."""
+    if _RULED.ruling is None:
+        return decision
+    _RULED.made += 1
+    return _RULED.ruling(margin, decision, _RULED.made - 1)

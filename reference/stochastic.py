@@ -1,0 +1,291 @@
+"""The bound of an op whose author gives none: computed from its definition.
+
+The definition is run in float64 several times, and after each operation its result is moved by
+what a kernel's rounding may cost there: Monte-Carlo arithmetic (Parker 1997, "Monte Carlo
+Arithmetic", UCLA CSD-970002), but for one thing.  A sum is moved as a whole, by what rounding may
+cost in any order of its terms: 4 sqrt(n) u sum |terms| + n/2 u |sum|, as the bounds derived by hand
+have it (``products.summed``).  Signs are drawn at random, so that errors of many values add up like
+the root of the sum of their squares; and two runs move all values the same way, since errors of
+equal values are equal.  The bound is twice the root mean square of what the random runs give, or
+the largest difference of any run where that is more, and the rounding of the result.
+
+Decisions (``decisions``) are held at the definition's own; where one could fall to the other side
+within its error, what that would change is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pytest_sparsity.reference.decisions import ruled
+from pytest_sparsity.reference.precision import Precision, output_bound
+
+#: Runs with random signs, and what their root mean square is taken times.
+_RUNS, _FACTOR = 8, 2.0
+#: As in ``precision.sum_bound``.
+_SLACK = 4.0
+#: Units in the last place that functions of a mathematical library may be off.
+_FUNCTION_ULPS = 4.0
+#: Decisions that are tried the other way one by one; if there are more, several at a time.
+_FLIPS = 64
+
+_aten = torch.ops.aten
+#: Results that are some of the operands' values, or their negatives: nothing is rounded.
+_EXACT = frozenset(
+    f"aten::{name}"
+    for name in (
+        "_reshape_alias", "_to_copy", "_unsafe_view", "abs", "alias", "amax", "amin", "arange",
+        "argsort", "as_strided", "bernoulli", "bitwise_and", "bitwise_not", "bitwise_or", "cat",
+        "clamp", "clamp_max", "clamp_min", "clone", "constant_pad_nd", "copy", "copy_", "detach",
+        "diagonal", "empty", "empty_like", "eq", "expand", "fill", "fill_", "flip", "full",
+        "full_like", "gather", "ge", "gt", "index", "index_put", "index_put_", "index_select",
+        "isfinite", "isinf", "isnan", "le", "lift_fresh", "logical_and", "logical_not",
+        "logical_or", "lt", "masked_fill", "masked_fill_", "masked_select", "max", "maximum",
+        "median", "min", "minimum", "narrow", "ne", "neg", "new_empty", "new_full", "new_ones",
+        "new_zeros", "nonzero", "ones", "ones_like", "permute", "relu", "repeat", "roll", "round",
+        "scalar_tensor", "scatter", "select", "sign", "slice", "slice_scatter", "sort", "split",
+        "split_with_sizes", "squeeze", "stack", "t", "threshold", "topk", "transpose", "tril",
+        "triu", "unbind", "unfold", "unsqueeze", "view", "where", "zero_", "zeros", "zeros_like",
+    )
+)  # fmt: skip
+#: Results of one rounding.
+_ROUNDED = frozenset(
+    f"aten::{name}"
+    for name in ("add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "sqrt",
+                 "reciprocal", "addcmul", "square")
+)  # fmt: skip
+_ARITHMETIC = {"sum", "mean", "mm", "bmm", "mv", "dot", "addmm", "baddbmm", "cumsum", "nansum"}
+
+
+def computed_bound(
+    define: Callable[..., Any], operands: Mapping[str, Any], precision: Precision, seed: int = 0
+) -> tuple[Tensor, ...]:
+    """How far each element of a right kernel's result may be from the definition's, float64.
+
+    Args:
+        define: called with ``operands``; gives a tensor, or several.
+        operands: floating-point tensors as float64.
+        precision: in which dtypes the kernel works.
+        seed: of the signs.
+    """
+    held: list[Tensor] = []
+    margins: list[Tensor] = []
+
+    def note(margin: Tensor, decision: Tensor, number: int) -> Tensor:
+        held.append(decision)
+        margins.append(margin)
+        return decision
+
+    with ruled(note):
+        references = _tensors(define(**operands))
+    moved = [torch.zeros_like(margin) for margin in margins]
+
+    def hold(margin: Tensor, decision: Tensor, number: int) -> Tensor:
+        away = (margin - margins[number]).abs().nan_to_num(nan=torch.inf)
+        torch.maximum(moved[number], away, out=moved[number])
+        return held[number]
+
+    squares = [torch.zeros_like(r, dtype=torch.float64) for r in references]
+    most = [torch.zeros_like(r, dtype=torch.float64) for r in references]
+    for run in range(_RUNS + 2):
+        signs = _Same(1.0 if run % 2 else -1.0) if run >= _RUNS else _Random(seed * 1009 + run)
+        with ruled(hold), _Moved(precision, signs):
+            found = _tensors(define(**operands))
+        for place, (reference, result) in enumerate(zip(references, found, strict=True)):
+            away = _between(result, reference)
+            torch.maximum(most[place], away, out=most[place])
+            if run < _RUNS:
+                squares[place] += away**2
+    bounds = [
+        torch.maximum(_FACTOR * (square / _RUNS).sqrt(), largest)
+        for square, largest in zip(squares, most, strict=True)
+    ]
+    for place, change in enumerate(_flipped(define, operands, references, held, margins, moved)):
+        bounds[place] = bounds[place] + change
+    return tuple(
+        _with_output(reference, bound, precision.output)
+        for reference, bound in zip(references, bounds, strict=True)
+    )
+
+
+def _flipped(
+    define: Callable[..., Any],
+    operands: Mapping[str, Any],
+    references: Sequence[Tensor],
+    held: Sequence[Tensor],
+    margins: Sequence[Tensor],
+    moved: Sequence[Tensor],
+) -> list[Tensor]:
+    """What the decisions that are within their error of the edge may change, in sum."""
+    changes = [torch.zeros_like(r, dtype=torch.float64) for r in references]
+    near = [
+        (number, place)
+        for number, margin in enumerate(margins)
+        # Twice: the runs show what errors are like, not the largest of them.
+        for place in (margin.abs() <= 2 * moved[number]).flatten().nonzero().flatten().tolist()
+        if bool(moved[number].flatten()[place] > 0)
+    ]
+    step = max(1, -(-len(near) // _FLIPS))
+    for start in range(0, len(near), step):
+        others = near[start : start + step]
+
+        def flip(
+            margin: Tensor, decision: Tensor, number: int, others: Any = tuple(others)
+        ) -> Tensor:
+            turned = held[number].clone().flatten()
+            for which, place in others:
+                if which == number:
+                    turned[place] = ~turned[place]
+            return turned.view(decision.shape)
+
+        with ruled(flip):
+            found = _tensors(define(**operands))
+        for place, (reference, result) in enumerate(zip(references, found, strict=True)):
+            changes[place] += _between(result, reference)
+    return changes
+
+
+def _between(result: Tensor, reference: Tensor) -> Tensor:
+    """|result - reference|; 0 where both are the same infinity or NaN."""
+    if result.shape != reference.shape:
+        return torch.full(reference.shape, torch.inf, dtype=torch.float64)
+    away = (result.double() - reference.double()).abs()
+    same = (result == reference) | (result.isnan() & reference.isnan())
+    return torch.where(same, 0.0, away.nan_to_num(nan=torch.inf))
+
+
+def _with_output(reference: Tensor, bound: Tensor, output: torch.dtype) -> Tensor:
+    total = bound + output_bound(reference.double().abs() + bound, output)
+    return total.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def _tensors(result: Any) -> tuple[Tensor, ...]:
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
+class _Random:
+    """Signs by lot."""
+
+    def __init__(self, seed: int) -> None:
+        self._lot = torch.Generator().manual_seed(seed)
+
+    def __call__(self, value: Tensor) -> Tensor:
+        drawn = torch.randint(0, 2, value.shape, generator=self._lot, dtype=torch.int8)
+        return drawn.to(value.device, value.dtype) * 2 - 1
+
+
+class _Same:
+    """All values away from zero, or all towards it."""
+
+    def __init__(self, direction: float) -> None:
+        self._direction = direction
+
+    def __call__(self, value: Tensor) -> Tensor:
+        return value.sign() * self._direction
+
+
+class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Moves the result of every operation by what rounding may cost there."""
+
+    def __init__(self, precision: Precision, signs: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._unit = torch.finfo(precision.accumulate).eps / 2
+        self._tiny = torch.finfo(precision.accumulate).smallest_normal
+        wider = torch.finfo(precision.intermediate).eps <= torch.finfo(precision.accumulate).eps
+        self._stored = 0.0 if wider else torch.finfo(precision.intermediate).eps / 2
+        self._signs = signs
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name
+        result = func(*args, **kwargs)
+        if name in _EXACT or not isinstance(result, Tensor) or not result.is_floating_point():
+            return result
+        error = self._error(name.partition("::")[2], args, kwargs, result)
+        changed = result + self._signs(result) * error
+        if name.endswith("_"):
+            return result.copy_(changed)
+        return changed
+
+    def _error(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor
+    ) -> Tensor:
+        """What rounding may cost in this operation; 0 where the result is 0 for sure."""
+        if name in _ARITHMETIC:
+            size, count = _terms(name, args, kwargs, result)
+            summed = (
+                _SLACK * count.sqrt() * self._unit * size
+                + count / 2 * self._unit * result.abs()
+                + torch.where(size == 0, 0.0, count * self._tiny)
+            )
+            return summed + self._stored * result.abs()
+        ulps = 1.0 if f"aten::{name}" in _ROUNDED else _FUNCTION_ULPS
+        return (ulps * self._unit + self._stored) * result.abs()
+
+
+def _terms(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The sum of the absolute terms of a reduction, and how many of them are not 0."""
+    if name in ("sum", "mean", "nansum", "cumsum"):
+        values = args[0]
+        over = getattr(_aten, name)
+        rest = args[1:]
+        size = over(values.abs(), *rest, **kwargs)
+        total = _aten.sum if name in ("mean", "nansum") else over
+        count = total((values != 0).to(values.dtype), *rest, **kwargs)
+        return size, count
+    start: Tensor | None = None
+    factors = args
+    if name in ("addmm", "baddbmm"):
+        start, *factors_list = args[:3]
+        factors = tuple(factors_list)
+    left, right = factors[0], factors[1]
+    size = torch.matmul(left.abs(), right.abs())
+    count = torch.matmul((left != 0).to(left.dtype), (right != 0).to(right.dtype)) + 1
+    return (size if start is None else size + start.abs()), count
+
+
+class narrowed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside, results of float64 operations are rounded to another dtype, one by one.
+
+    Args:
+        dtype: which.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._dtype = dtype
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **kwargs or {})
+        exact = func._schema.name in _EXACT or not isinstance(result, Tensor)
+        if exact or result.dtype != torch.float64:
+            return result
+        rounded = result.to(self._dtype).double()
+        return result.copy_(rounded) if func._schema.name.endswith("_") else rounded
