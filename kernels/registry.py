@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.kernels.contract import Contract
 from pytest_sparsity.reference.ops import OPS, Op
 from pytest_sparsity.reference.precision import Precision
 
@@ -72,6 +73,7 @@ class Kernel:
         module: name of the module that registered it.
         file: where it was registered.
         line: of that file.
+        contract: what it takes, where that is less than the op has.
     """
 
     op: str
@@ -88,6 +90,7 @@ class Kernel:
     module: str
     file: str
     line: int = 0
+    contract: Contract = field(default_factory=Contract)
 
     @property
     def id(self) -> str:
@@ -124,6 +127,7 @@ def sparse_kernel(
     deterministic: bool = True,
     skips: bool = True,
     unavailable: Callable[[], str | None] = lambda: None,
+    contract: Contract | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function as a kernel; see :class:`Kernel` for what is declared.
 
@@ -174,6 +178,7 @@ def sparse_kernel(
             module=place.f_globals["__name__"],
             file=place.f_code.co_filename,
             line=place.f_lineno,
+            contract=contract or Contract(),
         )
         before = _KERNELS.get(kernel.id)
         # The same file may be imported twice, under two names.

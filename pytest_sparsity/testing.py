@@ -11,6 +11,7 @@ from pytest_sparsity.checking.open_ops import sparse_op
 from pytest_sparsity.checking.record import OpRecord
 from pytest_sparsity.checking.relations import Axis, Parts, Relations
 from pytest_sparsity.checking.runner import Outcome
+from pytest_sparsity.kernels.contract import Contract
 from pytest_sparsity.kernels.registry import Kernel, sparse_kernel
 from pytest_sparsity.reference.decisions import above, largest
 from pytest_sparsity.reference.ops import Output
@@ -20,6 +21,7 @@ from pytest_sparsity.reference.stochastic import computed_bound
 __all__ = [
     "Axis",
     "Case",
+    "Contract",
     "Draw",
     "Kernel",
     "KernelFailure",

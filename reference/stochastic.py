@@ -262,7 +262,7 @@ def _terms(
 
 
 class narrowed(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside, results of float64 operations are rounded to another dtype, one by one.
+    """Inside, float64 operations are done in another dtype, one by one.
 
     Args:
         dtype: which.
@@ -283,9 +283,17 @@ class narrowed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        result = func(*args, **kwargs or {})
-        exact = func._schema.name in _EXACT or not isinstance(result, Tensor)
-        if exact or result.dtype != torch.float64:
-            return result
-        rounded = result.to(self._dtype).double()
-        return result.copy_(rounded) if func._schema.name.endswith("_") else rounded
+        def converted(value: Any, before: torch.dtype, after: torch.dtype) -> Any:
+            if isinstance(value, Tensor):
+                return value.to(after) if value.dtype == before else value
+            if isinstance(value, list | tuple):
+                return type(value)(converted(each, before, after) for each in value)
+            return value
+
+        kwargs = kwargs or {}
+        if func._schema.name in _EXACT:
+            return func(*args, **kwargs)
+        narrow = converted(args, torch.float64, self._dtype)
+        named = {k: converted(v, torch.float64, self._dtype) for k, v in kwargs.items()}
+        result = converted(func(*narrow, **named), self._dtype, torch.float64)
+        return args[0].copy_(result) if func._schema.name.endswith("_") else result

@@ -16,10 +16,11 @@ from pytest_sparsity.checking.activations import SPECIAL
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.cases import NOTABLE, edge_cases, sizes
 from pytest_sparsity.checking.finding import Finding
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.record import record, values_of
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.checking.space import Space, space
 from pytest_sparsity.checking.trial import Tensors, Trial, exactly, same_bits
+from pytest_sparsity.kernels.contract import REFUSALS
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
 from pytest_sparsity.reference.operands import MAX_ROWS
@@ -110,7 +111,7 @@ def _batch(trial: Trial) -> float:
     try:
         output = trial.guarded(inputs)
     except Finding as finding:
-        refused = isinstance(finding.__cause__, (ValueError, NotImplementedError))
+        refused = isinstance(finding.__cause__, REFUSALS)
         if trial.case.rows > trial.kernel.max_rows and refused:
             return 0.0
         raise
@@ -126,6 +127,19 @@ def _batch(trial: Trial) -> float:
             for row, one in enumerate(alone)
         ),
     )
+
+
+def _contract(trial: Trial) -> float:
+    """Beyond its contract a kernel refuses, or is right; here and everywhere it is right."""
+    inputs = trial.inputs()
+    taken = trial.kernel.contract.holds(values_of(trial.case))
+    try:
+        output = trial.guarded(inputs)
+    except Finding as finding:
+        if not taken and isinstance(finding.__cause__, REFUSALS):
+            return 0.0
+        raise
+    return trial.verify(inputs, output, "is off" if taken else "is off, and does not refuse,")
 
 
 # Values, exactly
@@ -385,6 +399,14 @@ CHECKS: Mapping[str, Check] = {
             "kernels of ops whose rows do not see each other",
             lambda kernel: _relations(kernel).rows,
             cost=4,
+        ),
+        Check(
+            "contract",
+            "operands beyond what the kernel says it takes are refused, or the result is right",
+            _contract,
+            _ordinary,
+            "kernels that declare a contract",
+            lambda kernel: bool(kernel.contract),
         ),
         Check(
             "inputs",

@@ -179,7 +179,7 @@ def _spaced(op: str, space: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequenc
     for dtype in space.get("dtype", ()):
         if not isinstance(getattr(torch, str(dtype), None), torch.dtype):
             raise SparsityError(f"@sparse_op: the space of {op} has dtype={dtype!r}; torch has not")
-    return {**{n: v for n, v in _ALWAYS.items() if n not in space}, **space}
+    return {**space, **{n: v for n, v in _ALWAYS.items() if n not in space}}
 
 
 def _listed(own: OpRecord, argument: str, given: Iterable[Values] | None) -> Cases | None:

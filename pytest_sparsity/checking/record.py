@@ -94,6 +94,12 @@ class OpRecord:
         own = {name: value for name, value in drawn.items() if name not in _FIELDS}
         return self.fitted(Case(**of_all, options=tuple(self.settled(own).items())))
 
+    def taken(self, case: Case, kernel: Kernel) -> Case:
+        """The nearest case that ``kernel`` takes by its contract."""
+        if not kernel.contract:
+            return case
+        return self.fitted(with_values(case, kernel.contract.nearest(values_of(case))))
+
     def checked(self, case: Case) -> Case:
         """``case``, if the op can have it; values of its own parameters get the right type.
 
@@ -126,6 +132,18 @@ class OpRecord:
         """A value of each of its own parameters, as they are in a case."""
         drawn = {name: self.space[name][-1] for name in self.options}
         return self.settled(drawn) if drawn else {}
+
+
+def values_of(case: Case) -> dict[str, Any]:
+    """The values of a case's fields and options by name."""
+    return {name: getattr(case, name) for name in _FIELDS} | dict(case.options)
+
+
+def with_values(case: Case, values: Mapping[str, Any]) -> Case:
+    """A case with these values in place of its own."""
+    own = {name: values[name] for name, _ in case.options}
+    fields = {name: values[name] for name in _FIELDS}
+    return dataclasses.replace(case, **fields, options=tuple(own.items()))
 
 
 _FIELDS = {field.name for field in dataclasses.fields(Case)} - {"options"}

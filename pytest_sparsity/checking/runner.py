@@ -101,11 +101,16 @@ def run(
     attempts = _Attempts(
         found, on_case, lambda case: Trial(kernel, case, device=device, disposable=disposable)
     )
-    cases = found.cases(kernel) if case is None else [case]
+    own, cases = record(kernel.op), found.cases(kernel) if case is None else [case]
+    # What a kernel does not take is for the check of its contract alone.
+    bound = case is None and check != "contract"
     if isinstance(cases, Space):
-        attempts.draw(cases.strategy(), max(1, examples // found.cost), seed)
+        drawn = cases.strategy()
+        drawn = drawn.map(lambda case: own.taken(case, kernel)) if bound else drawn
+        attempts.draw(drawn, max(1, examples // found.cost), seed)
     else:
-        attempts.go_through(_thinned(cases, _LISTED * examples))
+        listed = dict.fromkeys(own.taken(each, kernel) if bound else each for each in cases)
+        attempts.go_through(_thinned(list(listed), _LISTED * examples))
     passed = Outcome(
         kernel.id,
         check,

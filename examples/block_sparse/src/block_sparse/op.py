@@ -72,7 +72,7 @@ def _draw(draw: Draw) -> dict[str, Tensor]:
     timed={"k": 256, "n": 256, "level": 0.75},
 )
 def bsr_linear(x: Tensor, blocks: Tensor, columns: Tensor, starts: Tensor) -> Tensor:
-    """[rows, N] for x [rows, K], blocks [count, b, b], columns int32 [count], starts int32 [N/b + 1]."""
+    """[rows, N] for x [rows, K], blocks [count, b, b], columns [count], starts [N/b + 1]."""
     size = blocks.shape[1]
     y = x.new_zeros(len(x), (len(starts) - 1) * size)
     for row in range(len(starts) - 1):
