@@ -1,5 +1,5 @@
 """The command line ``pytest-sparsity``: one file per subcommand.
 
-Each has ``SUMMARY``, ``add_arguments(parser)`` and ``run(given)``, which returns an exit code.  Heavy
-modules are imported within ``run`` only, so that ``--help`` answers at once.
+Each has ``SUMMARY``, ``add_arguments(parser)`` and ``run(given)``, which returns an exit code.
+Heavy modules are imported within ``run`` only, so that ``--help`` answers at once.
 """

@@ -1,4 +1,4 @@
-"""``pytest-sparsity gate``: a sweep and what it is compared with, as an exit code for a pipeline."""
+"""``pytest-sparsity gate``: a sweep, compared, as an exit code for a pipeline."""
 
 from __future__ import annotations
 

@@ -24,7 +24,10 @@ SUMMARY = "list what runs measured over time, machine by machine, and where it c
 
 def add_arguments(parser: Parser) -> None:
     """The file, and what to show of it."""
-    parser.epilog = f"A change: t-test p < {SIGNIFICANCE}, at least {MAGNITUDE:.0%}, in windows of {WINDOW} runs."
+    parser.epilog = (
+        f"A change: t-test p < {SIGNIFICANCE}, at least {MAGNITUDE:.0%}, in windows of "
+        f"{WINDOW} runs."
+    )
     parser.add_argument("file", type=Path, help="written by pytest --sparsity-history=FILE")
     parser.add_argument("--png", type=Path, metavar="OUT", help="draw the series into this file")
     parser.add_argument("--only", default="", metavar="TEXT", help="series whose name holds TEXT")
@@ -38,7 +41,11 @@ def run(given: argparse.Namespace) -> ExitCode:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SparsityWarning)
-        series = all_series(read(given.file), given.only)
+        try:
+            entries = read(given.file)
+        except SparsityError as error:
+            raise SparsityError(str(error).replace("--sparsity-history", "FILE", 1)) from error
+        series = all_series(entries, given.only)
     for warning in caught:
         print(f"WARNING: {warning.message}", file=sys.stderr)
     if not series:
@@ -65,13 +72,15 @@ def _listing(series: Sequence[Series], changed_only: bool) -> Iterator[str]:
 
 
 def _changes(series: Series) -> Iterator[str]:
+    from pytest_sparsity.reporting.numbers import figure
+
     for change in series.changes:
         run = series.runs[change.index]
         commit = f", {run.revision[:12]}" if run.revision else ""
         yield (
             f"    {run.when}{commit}: {_value(series, change.before)} -> "
             f"{_value(series, change.after)} "
-            f"({numbers.figure(100 * change.magnitude, sign='+')} %, p = {change.p_value:.1g}), "
+            f"({figure(100 * change.magnitude, sign='+')} %, p = {change.p_value:.1g}), "
             f"{'worse' if series.worse(change) else 'better'}"
         )
 

@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 from pytest_sparsity.cli import findings, gate, history, targets, train
 from pytest_sparsity.cli import list as list_command
-from pytest_sparsity.cli.parser import Parser, command_lines
+from pytest_sparsity.cli.parser import Parser, command_lines, sentence
 from pytest_sparsity.core.errors import NotWritten, SparsityError
 from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.core.signals import exit_with, interrupt_on_sigterm
@@ -100,7 +100,7 @@ def _parser() -> Parser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
-        own = commands.add_parser(name, help=module.SUMMARY, description=f"{module.SUMMARY}.")
+        own = commands.add_parser(name, help=module.SUMMARY, description=sentence(module.SUMMARY))
         own.set_defaults(run=module.run)
         module.add_arguments(own)
     return parser

@@ -16,8 +16,7 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises what others would print before they exit."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", _Formatter)
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, **{"formatter_class": _Formatter, **kwargs, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         """Refuse the words.
@@ -35,6 +34,11 @@ class _Formatter(argparse.HelpFormatter):
         if "\n" in text:
             return "\n".join(indent + line for line in text.splitlines())
         return super()._fill_text(text, width, indent)
+
+
+def sentence(summary: str) -> str:
+    """A summary as a description."""
+    return f"{summary[0].upper()}{summary[1:]}."
 
 
 def command_lines(table: Mapping[str, str]) -> str:

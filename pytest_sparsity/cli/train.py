@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pytest_sparsity.cli import train_predictors, train_vectors
-from pytest_sparsity.cli.parser import Parser, own_options
+from pytest_sparsity.cli.parser import Parser, own_options, sentence
 from pytest_sparsity.core.exit_codes import ExitCode
 
 SUMMARY = "train what sweeps and engines take: spontaneous vectors, or predictors of neurons"
@@ -16,11 +16,12 @@ def add_arguments(parser: Parser) -> None:
     """What to train."""
     kinds = parser.add_subparsers(dest="kind", metavar="WHAT", required=True)
     for name, module in _KINDS.items():
-        own = kinds.add_parser(name, help=module.SUMMARY, description=f"{module.SUMMARY}.")
+        own = kinds.add_parser(name, help=module.SUMMARY, description=sentence(module.SUMMARY))
         module.add_arguments(own)
 
 
 def run(given: argparse.Namespace) -> ExitCode:
     """Train it."""
     with own_options("model", "weights", "dtype", "cache"):
-        return _KINDS[given.kind].run(given)
+        _KINDS[given.kind].run(given)
+    return ExitCode.OK

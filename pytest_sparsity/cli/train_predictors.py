@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pytest_sparsity.cli.parser import Parser, writing
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.core.files import check_writable
 from pytest_sparsity.core.progress import on_stream
 from pytest_sparsity.settings.options import DTYPES
@@ -37,7 +36,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="as of --sparsity-cache")
 
 
-def run(given: argparse.Namespace) -> ExitCode:
+def run(given: argparse.Namespace) -> None:
     """Train and write."""
     if given.out is None and given.gguf is None:
         raise SparsityError(
@@ -51,7 +50,6 @@ def run(given: argparse.Namespace) -> ExitCode:
             with writing(option, folder):
                 check_writable(folder)
     _train(given, level)
-    return ExitCode.OK
 
 
 def _train(given: argparse.Namespace, level: float | None) -> None:

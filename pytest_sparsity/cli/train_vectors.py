@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.cli.parser import Parser, writing
 from pytest_sparsity.compression.names import CASTS, chosen
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.core.files import check_writable
 from pytest_sparsity.core.progress import on_stream
 from pytest_sparsity.settings.parsing import parse_level
@@ -52,7 +51,7 @@ def add_arguments(parser: Parser) -> None:
     )
 
 
-def run(given: argparse.Namespace) -> ExitCode:
+def run(given: argparse.Namespace) -> None:
     """Train and write."""
     levels = sorted({parse_level(text, "--levels") for text in given.levels.split(",")})
     compressions = chosen(given.weights)
@@ -67,7 +66,6 @@ def run(given: argparse.Namespace) -> ExitCode:
         with writing("--out", given.out):
             check_writable(given.out)
     _train(given, levels, compressions)
-    return ExitCode.OK
 
 
 def training_text(bench: Bench, name: str) -> dict[str, torch.Tensor]:

@@ -9,11 +9,20 @@ from typing import get_args
 from pytest_sparsity.cli.kinds.kind import Item, Kind
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.corpora import CORPORA, Split, corpus
+from pytest_sparsity.settings.settings import default_settings
 
 
 def _items() -> list[Item]:
+    default = default_settings()
+    serves = {"calibration": default.calibration.split("+"), "evaluation": default.corpora}
     return [
-        {"name": name, "licence": licence, "download_bytes": 0, "splits": _splits(name)}
+        {
+            "name": name,
+            "licence": licence,
+            "download_bytes": 0,
+            "splits": _splits(name),
+            "default_for": [split for split, names in serves.items() if name in names],
+        }
         for name, licence in CORPORA.items()
     ]
 
@@ -29,12 +38,16 @@ def _splits(name: str) -> Item:
 
 
 def _documents(item: Item, split: str) -> str:
-    return str(item["splits"][split]["documents"]) if split in item["splits"] else "none"
+    if split not in item["splits"]:
+        return "none"
+    count = item["splits"][split]["documents"]
+    return f"{count} *" if split in item["default_for"] else str(count)
 
 
 def _notes(items: Sequence[Item]) -> list[str]:
     return [
-        "Numbers are documents; those of a split are in no other. All are in the package.",
+        "Numbers are documents; those of a split are in no other. All are in the package; * is "
+        "used by default.",
         "--sparsity-corpora and --sparsity-calibration also take your own .txt and .jsonl files, "
         "the second a mixture (austen+jargon), too.",
     ]

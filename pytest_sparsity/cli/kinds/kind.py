@@ -41,5 +41,5 @@ def yes(value: bool) -> str:
 
 
 def first_sentence(text: str | None) -> str:
-    """The first line of a docstring, without marks of code."""
-    return (text or "").strip().partition("\n")[0].replace("``", "")
+    """The first line of a docstring."""
+    return (text or "").strip().partition("\n")[0].replace("``", "`")

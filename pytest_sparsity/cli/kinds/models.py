@@ -41,7 +41,7 @@ def _source(item: Item) -> str:
     if not item["packages"]:
         return str(item["source"])
     more = len(item["packages"]) - 1
-    return item["packages"][0] + (f" and {more} more" if more else "")
+    return f"{item['packages'][0]} and {more} more" if more else str(item["packages"][0])
 
 
 def _notes(items: Sequence[Item]) -> list[str]:
