@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "run a sweep and compare it, with an exit code that a pipeline can act on"
 SUITES = ("kernels", "accuracy", "performance")
-_ABOUT = """examples:
+_ABOUT = f"""examples:
   pytest-sparsity gate --against origin/main                 # side by side with a revision
   pytest-sparsity gate --baseline stored-run                 # with a stored run
   pytest-sparsity gate --baseline stored-run --update        # store one
@@ -35,8 +35,9 @@ Kernels are timed side by side with those of the revision, in this run.  For acc
 is swept first, in a worktree of its own, and its records are the stored run.  The report folder
 holds gate.json, summary.md, junit.xml and benchmark.json.  What stands behind -- goes to pytest.
 
-exit codes: 0 no regression, 1 regression or failing test, 5 nothing was compared, 6 undecided (with
---strict); the others as in pytest-sparsity --help."""
+exit codes: {ExitCode.OK} no regression, {ExitCode.FAILED} regression or failing test,
+{ExitCode.NOTHING} nothing was compared, {ExitCode.UNDECIDED} undecided (with --strict); the others as
+in pytest-sparsity --help."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -120,6 +121,8 @@ def conclusion(status: int, counts: dict[str, int] | None, *, strict: bool) -> t
         return ExitCode.FAILED, f"{counts['regressed']} regressed"
     if status == ExitCode.FAILED:
         return ExitCode.FAILED, "tests failed"
+    if status == ExitCode.WARNINGS:
+        return ExitCode.WARNINGS, "too many warnings"
     if status == ExitCode.NOT_WRITTEN:
         return ExitCode.NOT_WRITTEN, "what was measured could not be written, see above"
     if status not in (ExitCode.OK, ExitCode.NOTHING):

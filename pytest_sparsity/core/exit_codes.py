@@ -8,8 +8,8 @@ from enum import IntEnum
 class ExitCode(IntEnum):
     """How a run of pytest with this plugin, or of ``pytest-sparsity``, ended.
 
-    Codes 0 to 5 are those of :class:`pytest.ExitCode` and mean what they mean there; pytest is not
-    imported for them.
+    Codes 0 to 6 are those of :class:`pytest.ExitCode` and mean what they mean there; pytest is not
+    imported for them.  Ours begin at 10, since pytest has added some.
     """
 
     meaning: str
@@ -43,6 +43,7 @@ class ExitCode(IntEnum):
         "no sparse cell was measured, no kernel checked, nothing compared by the gate or nothing "
         "stored",
     )
-    UNDECIDED = (6, "the data do not decide (`pytest-sparsity gate --strict`)")
-    NOT_WRITTEN = (7, "a result, summary, baseline or history could not be written")
+    WARNINGS = (6, "more warnings than pytest's `--max-warnings` allows")
+    UNDECIDED = (10, "the data do not decide (`pytest-sparsity gate --strict`)")
+    NOT_WRITTEN = (11, "a result, summary, baseline or history could not be written")
     BROKEN_PIPE = (141, "the reader of the output left, as `head` does")

@@ -58,7 +58,7 @@ def test_a_folder_that_cannot_be_written(
     store.keep(made.report, made.finding(QUESTION[0]), store.origin(made.evidence()))
     docs = tmp_path / "docs"
     docs.write_text("a file")
-    assert main(["findings", str(made.report), f"--docs={docs}"]) == 7
+    assert main(["findings", str(made.report), f"--docs={docs}"]) == 11
     error = capsys.readouterr().err
     assert error.startswith(f"ERROR: --docs {docs} cannot be written (")
     assert error.count("\n") == 1

@@ -19,8 +19,8 @@ from pytest_sparsity.cli.gate import conclusion
         (0, {"ok": 3}, False, 0),
         (0, {"ok": 3, "improved": 1}, True, 0),
         (0, {"ok": 3, "inconclusive": 1, "not comparable": 2}, False, 0),
-        (0, {"ok": 3, "inconclusive": 1}, True, 6),
-        (0, {"ok": 3, "not comparable": 1}, True, 6),
+        (0, {"ok": 3, "inconclusive": 1}, True, 10),
+        (0, {"ok": 3, "not comparable": 1}, True, 10),
         (0, {"inconclusive": 1}, False, 0),
         (1, {"ok": 3, "regressed": 1}, False, 1),
         (1, {"regressed": 1, "inconclusive": 1}, True, 1),
@@ -42,8 +42,9 @@ from pytest_sparsity.cli.gate import conclusion
         (2, None, False, 2),
         (4, None, False, 4),
         (5, None, False, 5),
-        (7, {"ok": 1}, False, 7),
-        (7, {"regressed": 1}, False, 1),
+        (6, {"ok": 1}, False, 6),
+        (11, {"ok": 1}, False, 11),
+        (11, {"regressed": 1}, False, 1),
     ],
 )
 def test_exit_code(status, counts, strict, code):

@@ -52,5 +52,5 @@ def test_what_cannot_be_written_is_told_before_the_training(
     refused: Callable[..., str], tmp_path: Path, option: str
 ) -> None:
     (tmp_path / "file").touch()
-    found = refused(*WORDS, f"{option}={tmp_path / 'file' / 'below' / 'x.gguf'}", code=7)
+    found = refused(*WORDS, f"{option}={tmp_path / 'file' / 'below' / 'x.gguf'}", code=11)
     assert found.startswith(f"ERROR: {option} {tmp_path / 'file'}")

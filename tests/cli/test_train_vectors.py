@@ -77,7 +77,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_training(
     monkeypatch.setattr(standard, "fetch", lambda *_: pytest.fail("it began"))
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "below"
-    found = refused(*MODEL, "--out", str(out), code=7)
+    found = refused(*MODEL, "--out", str(out), code=11)
     assert found.startswith(f"ERROR: --out {out} cannot be written (")
 
 

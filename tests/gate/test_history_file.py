@@ -173,7 +173,7 @@ def test_listing_refuses(tmp_path, history, capsys):
 
 def test_a_picture_that_cannot_be_written(tmp_path, history, capsys):
     place = history / "picture.png"
-    assert main(["history", str(history), "--png", str(place)]) == 7
+    assert main(["history", str(history), "--png", str(place)]) == 11
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"ERROR: --png {place} cannot be written (")
     assert error.endswith("name another place")
