@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.cli.parser import Parser
-from pytest_sparsity.core.errors import SparsityError, blaming
+from pytest_sparsity.cli.parser import Parser, writing
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.core.files import check_writable
 from pytest_sparsity.core.git import commit_of, repository_of
@@ -36,8 +36,8 @@ is swept first, in a worktree of its own, and its records are the stored run.  T
 holds gate.json, summary.md, junit.xml and benchmark.json.  What stands behind -- goes to pytest.
 
 exit codes: {ExitCode.OK} no regression, {ExitCode.FAILED} regression or failing test,
-{ExitCode.NOTHING} nothing was compared, {ExitCode.UNDECIDED} undecided (with --strict); the others as
-in pytest-sparsity --help."""
+{ExitCode.NOTHING} nothing was compared, {ExitCode.UNDECIDED} undecided (with --strict); the others
+as in pytest-sparsity --help."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -72,7 +72,7 @@ def run(given: argparse.Namespace) -> ExitCode:
 def _gate(options: argparse.Namespace, stack: contextlib.ExitStack) -> ExitCode:
     report = Path(options.report).absolute()
     decisions = report / "gate.json"
-    with blaming("--report"):
+    with writing("--report", report):
         check_writable(report)
     if options.baseline and Path(options.baseline).resolve() == report.resolve():
         raise SparsityError(f"{report} cannot be both --baseline and --report")

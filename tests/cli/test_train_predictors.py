@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,14 +17,17 @@ WORDS = ("train", "predictors", "--model", "tiny-random")
 
 @pytest.mark.slow
 def test_both_formats(
-    tmp_path: Path, sparsity_cache: Path, capsys: pytest.CaptureFixture[str]
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    config = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
     out, gguf = tmp_path / "out", tmp_path / "tiny.powerinfer.gguf"
-    where = (f"--out={out}", f"--gguf={gguf}", f"--cache={sparsity_cache}")
-    assert main([*WORDS, *where, "--level", "0.5"]) == 0
+    where = (f"--out={out}", f"--gguf={gguf}", f"--cache={tmp_path / 'cache'}")
+    words = ("train", "predictors", "--model", str(model_folder))
+    assert main([*words, *where, "--level", "0.5"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{out}: predictors of 3 layers, and activation/",
-        f"{gguf}: tiny-random with predictors of 3 layers",
+        f"{gguf}: saved with predictors of 3 layers",
     ]
     found = read_given(out)
     assert found.kinds == {"powerinfer", "frequencies"}

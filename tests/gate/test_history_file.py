@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 
 from pytest_sparsity.cli.main import main
-from pytest_sparsity.core.errors import SparsityError, SparsityWarning
+from pytest_sparsity.core.errors import NotWritten, SparsityError, SparsityWarning
+from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.core.git import revision_of
 from pytest_sparsity.history.entries import Entry, append, read
 from pytest_sparsity.history.series import all_series
@@ -240,6 +241,19 @@ def test_a_run_tells_of_a_last_line_that_is_left_out(history, pytester):
     assert result.ret == 0
     result.stdout.fnmatch_lines(["WARNING: *history.jsonl: the last line is incomplete and left *"])
     assert history.read_bytes() == before  # nothing was measured
+
+
+def test_a_history_that_cannot_be_written_has_a_code_of_its_own(finished, monkeypatch):
+    """It could be when the run began."""
+
+    def full(path, entry):
+        raise NotWritten(f"cannot write {path}: no space")
+
+    monkeypatch.setattr("pytest_sparsity.history.entries.append", full)
+    path = finished.pytester.path / "h.jsonl"
+    result = finished.here("--sparsity-sweep", "-k", "within_budget", f"--sparsity-history={path}")
+    assert result.ret == ExitCode.NOT_WRITTEN
+    result.stdout.fnmatch_lines(["ERROR: cannot write *h.jsonl: no space"])
 
 
 @pytest.mark.parametrize(
