@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 from tabulate import tabulate
-from train_vectors import training_text
 
 from pytest_sparsity.claims.finding import Effect
 from pytest_sparsity.claims.losses import Losses
 from pytest_sparsity.claims.page.trial_tables import trial_row
 from pytest_sparsity.claims.page.trials import Trial, keep_trial, read_trials
 from pytest_sparsity.claims.perplexity_claim import spon, teal
+from pytest_sparsity.cli.train_vectors import training_text
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import on_stream
 from pytest_sparsity.core.stats import Vector, paired_ratio

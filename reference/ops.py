@@ -66,6 +66,7 @@ class Op:
         outputs: the tensors of the result.
         leading: name of the operand whose dtype and device the result has.
         module: that defines it, of ops of others.
+        about: what it computes, in a sentence, of ops of others.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Op:
     outputs: tuple[Output, ...] = (Output(),)
     leading: str = "x"
     module: str = ""
+    about: str = ""
 
     def lead(self, inputs: Any) -> Tensor:
         """The operand whose dtype and device the result has."""

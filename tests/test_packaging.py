@@ -175,3 +175,14 @@ def test_installed_plugin_serves_tests_outside_the_repository(
     (tmp_path / "test_tiny.py").write_text(textwrap.dedent(TINY_TEST))
     output = run(installed, "-m", "pytest", *options, cwd=tmp_path)
     assert "2 passed" in output
+
+
+@pytest.mark.slow
+def test_installed_command_line_outside_the_repository(installed: Path, tmp_path: Path) -> None:
+    script = installed.parent / "pytest-sparsity"
+    assert "exit codes" in run(script, "--help", cwd=tmp_path)
+    assert run(script, "list", "models", cwd=tmp_path) == run(
+        installed, "-m", "pytest_sparsity", "list", "models", cwd=tmp_path
+    )
+    assert "sparse_linear/torch" in run(script, "list", "kernels", cwd=tmp_path)
+    assert "NVIDIA H200" in run(script, "targets", "--target=h200", cwd=tmp_path)

@@ -99,6 +99,7 @@ def sparse_op(
             outputs=tuple(outputs),
             leading=first,
             module=define.__module__,
+            about=(inspect.getdoc(define) or "").partition("\n")[0],
         )
         spaced = _spaced(own, space)
         made = OpRecord(

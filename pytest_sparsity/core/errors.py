@@ -15,6 +15,10 @@ class SparsityError(Exception):
     """
 
 
+class NotWritten(SparsityError):
+    """A result that cannot be written where it should go."""
+
+
 @contextlib.contextmanager
 def blaming(option: str) -> Iterator[None]:
     """Put ``option`` in front of the sentence of whatever goes wrong inside."""

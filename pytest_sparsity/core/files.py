@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.errors import NotWritten
 
 
 def sha256_file(path: Path) -> str:
@@ -34,7 +34,7 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     """Write ``content`` to ``path`` so that a reader sees the old file or the new one, whole.
 
     Raises:
-        SparsityError: the folder cannot be written or the disk is full; the old file is kept.
+        NotWritten: the folder cannot be written or the disk is full; the old file is kept.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = None
@@ -61,7 +61,7 @@ def append_line(path: Path, line: str) -> None:
     readers must ignore it.
 
     Raises:
-        SparsityError: it cannot be written; what was there before is kept.
+        NotWritten: it cannot be written; what was there before is kept.
     """
     with locked(path.parent / ".locks" / f"{path.stem}.lock"):
         try:
@@ -82,9 +82,9 @@ def append_line(path: Path, line: str) -> None:
             raise cannot_write(path, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> SparsityError:
+def cannot_write(path: Path, error: OSError) -> NotWritten:
     """The sentence a user reads when ``path`` cannot be written."""
-    return SparsityError(
+    return NotWritten(
         f"cannot write {path}: {error.strerror or error}; free some space, fix its permissions, "
         "or choose another place with --sparsity-report or --sparsity-cache"
     )
@@ -94,7 +94,7 @@ def check_writable(folder: Path) -> None:
     """Make ``folder`` if it is missing, and prove that a file can be put there.
 
     Raises:
-        SparsityError: it cannot.
+        NotWritten: it cannot.
     """
     probe = folder / f".probe-{os.getpid()}"
     try:
@@ -114,7 +114,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file ``path`` (created if missing) so that one process at a time goes on.
 
     Raises:
-        SparsityError: the lock file cannot be created.
+        NotWritten: the lock file cannot be created.
         InUse: another process holds it, and ``wait`` is False.
     """
     from filelock import FileLock, Timeout

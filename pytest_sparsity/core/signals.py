@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
+from pytest_sparsity.core.exit_codes import ExitCode
+
 
 def interrupt_on_sigterm() -> Callable[[], None]:
     """Raise KeyboardInterrupt on SIGTERM from now on; call what is returned to undo it.
@@ -29,7 +31,7 @@ def interrupt_on_sigterm() -> Callable[[], None]:
 
 
 def exit_with(main: Callable[[], int]) -> NoReturn:
-    """Run a command and exit with its status; quietly with 1 if its reader leaves (``| head``)."""
+    """Run a command and exit with its status; quietly if its reader leaves (``| head``)."""
     try:
         try:
             status = main()
@@ -38,5 +40,5 @@ def exit_with(main: Callable[[], int]) -> NoReturn:
     except BrokenPipeError:
         # The interpreter flushes what is left once more: into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
+        status = ExitCode.BROKEN_PIPE
     sys.exit(status)

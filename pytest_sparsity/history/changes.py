@@ -24,16 +24,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from pytest_sparsity.history import MAGNITUDE, SIGNIFICANCE, WINDOW
+
 Vector = npt.NDArray[np.float64]
 
-#: A change is reported below this p-value.  Of a hundred series of a hundred nights that do not
-#: change, none is reported at 1 % of noise from night to night, one at 3 % and three at 5 %.
-SIGNIFICANCE = 0.001
-#: ... and if it is at least this large, relative to the level before.
-MAGNITUDE = 0.05
-#: Runs that are looked at together: a month of nights.  In a longer window later changes hide
-#: earlier ones.
-WINDOW = 30
 #: Runs on either side of a change, at least: one slow night is a slow night.
 SIDE = 3
 _WEAK = 10 * SIGNIFICANCE  # what the first pass keeps, as in Hunter

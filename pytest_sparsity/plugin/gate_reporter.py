@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.plugin.state import FINISHED, State
 from pytest_sparsity.plugin.terminal import say, showing_warnings
 
@@ -113,7 +114,7 @@ class Gatekeeper:
                 self._write(session)
         except SparsityError as error:
             say(self._config, f"\nERROR: {error}", red=True)
-            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+            session.exitstatus = ExitCode.NOT_WRITTEN
             return
         if session.exitstatus == pytest.ExitCode.OK and (idle := self._idle()):
             if self._settings.gate == "warn":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.core.errors import SparsityError, blaming
+from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.plugin.state import FINISHED
 from pytest_sparsity.plugin.terminal import say
 
@@ -105,7 +106,7 @@ class SpeedController:
                 self._unwritten = str(error)
         if self._unwritten:
             say(self._config, f"\nERROR: {self._unwritten}", red=True)
-            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+            session.exitstatus = ExitCode.NOT_WRITTEN
         return result
 
     def _write_baseline(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.plugin.state import State
 from pytest_sparsity.plugin.terminal import say, showing_warnings
 from pytest_sparsity.settings.settings import Settings, resumed, to_json
@@ -237,7 +238,7 @@ class Controller:
                 self._results = self._write_summary()
         except SparsityError as error:
             self._complain(str(error))
-            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+            session.exitstatus = ExitCode.NOT_WRITTEN
             return
         # A user's own tests, and the performance suite, may rightly measure no cell.
         measured = any(v.comparison.change is not None for v in self._results[0])

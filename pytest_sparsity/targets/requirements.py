@@ -14,7 +14,7 @@ from pytest_sparsity.targets.resolve import is_target
 FORMS = (
     "auto, cpu, cuda, cuda:INDEX, cuda>=90 for compute capability 9.0, cuda:memory>=40GB, "
     "cpu:memory>=16GB, cpu:avx512_bf16 or another instruction set, h100 or another that "
-    "python -m pytest_sparsity.targets --list names"
+    "pytest-sparsity list targets names"
 )
 _CAPABILITY = re.compile(r"cuda>=(\d+)\.?(\d)")
 _MEMORY = re.compile(r"(cpu|cuda):memory>=(\d+(?:\.\d+)?)(GB|GiB)")

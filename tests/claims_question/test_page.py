@@ -104,7 +104,7 @@ def test_the_page_of_one_run(run: Make) -> None:
     for task in ("basic_logical_reasoning", "sva", "gsm8k", "chain_sums"):
         assert len(rows(data.replace("\\", ""), task)) == 1
     assert "--sparsity-suite=claims --sparsity-model=m --sparsity-profile=quick" in text
-    assert "python ci/findings.py findings-m\n" in text
+    assert "pytest-sparsity findings findings-m\n" in text
     assert "All backbones together" not in question
     for made in (text, question):
         assert made.endswith("|\n")

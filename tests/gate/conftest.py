@@ -1,4 +1,4 @@
-"""A library with a kernel of its own, whose speed is gated by pytest or by ci/gate."""
+"""A library with a kernel of its own, whose speed is gated by pytest or by pytest-sparsity gate."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ def test_speed(speed_gate, kernel):
     speed_gate(kernel)
 """
 ARGUMENTS = ("--sparsity-profile=smoke", "-p", "no:cacheprovider", "-rs")
-SCRIPT = Path(__file__).parents[2] / "ci" / "gate"
 
 
 class Project:
@@ -83,13 +82,14 @@ class Project:
         """Start it in a process of its own."""
         return self._start("-mpytest", *ARGUMENTS, self._cache, *options)
 
-    def start_script(
+    def start_gate(
         self, *words: str, suite: str = "performance", kernel: str = "/mine"
     ) -> subprocess.Popen[str]:
-        """Start ci/gate, which runs the bundled gate."""
+        """Start pytest-sparsity gate, which runs the bundled gate."""
         chosen = ("--sparsity-tolerance=0.9", "-k", f"test_speed and {kernel}")
         return self._start(
-            str(SCRIPT), *words, f"--suites={suite}", "--", *ARGUMENTS, self._cache, *chosen
+            *("-m", "pytest_sparsity", "gate", *words, f"--suites={suite}"),
+            *("--", *ARGUMENTS, self._cache, *chosen),
         )
 
     def _start(self, *command: str) -> subprocess.Popen[str]:

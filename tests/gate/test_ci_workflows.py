@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pytest_sparsity.cli.main import COMMANDS
+
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTION = ROOT / "ci" / "action" / "action.yml"
@@ -141,8 +143,10 @@ def test_script_paths_exist():
     text = "\n".join(step.get("run", "") for path in EVERYTHING for step in steps(path))
     assert ".ci/run" in text
     assert (ROOT / ".ci" / "run").exists()
-    assert '"$ACTION/../gate"' in text
-    assert (ACTION.parent / ".." / "gate").exists()
+    for command in set(re.findall(r"\bpytest-sparsity ([a-z]+)", text)):
+        assert command in COMMANDS
+    assert "pytest-sparsity gate" in text
+    assert "ci/gate" not in text
     for name in set(re.findall(r"ci/constraints\S*", text)):
         assert (ROOT / name).exists()
 
@@ -152,7 +156,9 @@ def test_options_exist():
     from pytest_sparsity.settings.options import OPTIONS
 
     known = {option.name for option in OPTIONS}
-    texts = [path.read_text() for path in EVERYTHING] + [(ROOT / "ci" / "gate").read_text()]
+    texts = [path.read_text() for path in EVERYTHING] + [
+        (ROOT / "pytest_sparsity" / "cli" / "gate.py").read_text()
+    ]
     for text in texts:
         found = set(re.findall(r"--sparsity-([a-z]+(?:-[a-z]+)*)", text))
         assert found <= known, found - known

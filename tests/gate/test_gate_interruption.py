@@ -59,19 +59,19 @@ def test_after_a_kill_the_next_run_cleans_up(project: Any, git: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_script_ends_what_it_started(
+def test_the_command_ends_what_it_started(
     project: Any, git: Any, tmp_path: Path, number: int
 ) -> None:
-    run = project.start_script("--against=main")
+    run = project.start_gate("--against=main")
     output = project.signalled(run, number)
-    assert run.returncode == 130, output
-    assert "ci/gate: interrupted (exit status 130)" in output
+    assert run.returncode == 2, output
+    assert "pytest-sparsity: interrupted (exit code 2)" in output
     assert "Traceback" not in output
     assert_nothing_left(project, git, tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_script_removes_its_own_worktree(
+def test_the_command_removes_its_own_worktree(
     project: Any, git: Any, tmp_path: Path, number: int
 ) -> None:
     """The sweep of the base lies in a worktree, which is interrupted here."""
@@ -80,8 +80,8 @@ def test_the_script_removes_its_own_worktree(
     )
     git("commit", "-qam", "two")
     project.write(10)
-    run = project.start_script("--against=main", suite="accuracy")
+    run = project.start_gate("--against=main", suite="accuracy")
     output = project.signalled(run, number)
-    assert run.returncode == 130, output
+    assert run.returncode == 2, output
     assert "Traceback" not in output
     assert_nothing_left(project, git, tmp_path)

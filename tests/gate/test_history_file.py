@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_sparsity.core.errors import SparsityError, SparsityWarning
+from pytest_sparsity.cli.main import main
+from pytest_sparsity.core.errors import NotWritten, SparsityError, SparsityWarning
+from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.core.git import revision_of
-from pytest_sparsity.history.__main__ import main
 from pytest_sparsity.history.entries import Entry, append, read
 from pytest_sparsity.history.series import all_series
 
@@ -152,36 +153,44 @@ def test_a_less_likely_answer_is_worse():
 
 
 def test_listing(history, capsys):
-    assert main([str(history), "--only", "seconds"]) == 0
+    assert main(["history", str(history), "--only", "seconds"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "A processor (cpu-1), full profile: 1 series, 1 changed"
     assert lines[1] == "  seconds a/cpu: 20 runs, last 1.251 ms"
     assert lines[2].startswith("    2026-01-13T02:00:00, 0123456789ab: 1.001 ms -> 1.251 ms (+2")
     assert lines[2].endswith("worse")
     assert lines[3].startswith("Another (cpu-2)")
-    assert main([str(history), "--changed"]) == 0
+    assert main(["history", str(history), "--changed"]) == 0
     assert "kl:austen" not in capsys.readouterr().out
 
 
 def test_listing_refuses(tmp_path, history, capsys):
-    assert main([str(tmp_path / "none")]) == 2
-    assert main([str(history), "--only", "zzz"]) == 2
+    assert main(["history", str(tmp_path / "none")]) == 4
+    assert main(["history", str(history), "--only", "zzz"]) == 4
     errors = capsys.readouterr().err.splitlines()
-    assert errors[0].startswith("ERROR: --sparsity-history")
+    assert errors[0].startswith(f"ERROR: FILE {tmp_path}")
     assert errors[1].startswith("ERROR: --only 'zzz': no series of")
+
+
+def test_a_picture_that_cannot_be_written(tmp_path, history, capsys):
+    place = history / "picture.png"
+    assert main(["history", str(history), "--png", str(place)]) == 11
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"ERROR: --png {place} cannot be written (")
+    assert error.endswith("name another place")
 
 
 def test_picture(history, tmp_path):
     first, second = tmp_path / "a.png", tmp_path / "b.png"
     for path in (first, second):
-        assert main([str(history), "--png", str(path)]) == 0
+        assert main(["history", str(history), "--png", str(path)]) == 0
     assert first.read_bytes().startswith(b"\x89PNG")
     assert first.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.slow
 def test_as_a_module(history):
-    command = [sys.executable, "-m", "pytest_sparsity.history", str(history)]
+    command = [sys.executable, "-m", "pytest_sparsity", "history", str(history)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "1 changed" in done.stdout
 
@@ -232,6 +241,19 @@ def test_a_run_tells_of_a_last_line_that_is_left_out(history, pytester):
     assert result.ret == 0
     result.stdout.fnmatch_lines(["WARNING: *history.jsonl: the last line is incomplete and left *"])
     assert history.read_bytes() == before  # nothing was measured
+
+
+def test_a_history_that_cannot_be_written_has_a_code_of_its_own(finished, monkeypatch):
+    """It could be when the run began."""
+
+    def full(path, entry):
+        raise NotWritten(f"cannot write {path}: no space")
+
+    monkeypatch.setattr("pytest_sparsity.history.entries.append", full)
+    path = finished.pytester.path / "h.jsonl"
+    result = finished.here("--sparsity-sweep", "-k", "within_budget", f"--sparsity-history={path}")
+    assert result.ret == ExitCode.NOT_WRITTEN
+    result.stdout.fnmatch_lines(["ERROR: cannot write *h.jsonl: no space"])
 
 
 @pytest.mark.parametrize(

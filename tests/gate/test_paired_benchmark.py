@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from pytest_sparsity.core.exit_codes import ExitCode
+
 #: The clock is that of the thread, which stands while other processes run.
 TIMING = """
 import time
@@ -191,7 +193,7 @@ def test_times_that_cannot_be_written(run: Any, pytester: pytest.Pytester) -> No
     report = pytester.mkdir("sparsity-report")
     result = run(source)
     result.assert_outcomes(passed=1)
-    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    assert result.ret == ExitCode.NOT_WRITTEN
     result.stdout.fnmatch_lines(["ERROR: *speed.json is truncated, or no JSON *; restore it, or *"])
     assert "INTERNALERROR" not in result.stdout.str()
     again = run(source)

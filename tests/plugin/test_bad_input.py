@@ -219,7 +219,7 @@ def test_full_disk_keeps_the_records(finished):
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     output = result.stdout.str() + result.stderr.str()
     assert result.ret == 1
-    assert f"SparsityError: cannot write {path}: File too large" in output
+    assert f"NotWritten: cannot write {path}: File too large" in output
     assert "Traceback" not in output
     assert "INTERNALERROR" not in output
     assert path.read_bytes() == b"".join(lines[:5])

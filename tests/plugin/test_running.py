@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from pytest_sparsity.core.exit_codes import ExitCode
+
 SWEEP = "--sparsity-sweep"
 BUDGETS = (SWEEP, "-k", "within_budget")
 
@@ -187,6 +189,14 @@ def test_update_file_that_cannot_be_written_is_refused_before_work(finished, ass
     (finished.pytester.path / "file").touch()
     result = finished.here(*BUDGETS, "--sparsity-update", "--sparsity-thresholds=file/below.toml")
     assert_refused(result, "--sparsity-update", "cannot write", "file")
+
+
+def test_a_summary_that_cannot_be_written_has_a_code_of_its_own(finished):
+    (finished.report / "summary.md").unlink()
+    (finished.report / "summary.md").mkdir()
+    result = finished.here(*BUDGETS)
+    assert result.ret == ExitCode.NOT_WRITTEN
+    result.stdout.fnmatch_lines(["ERROR: cannot write *summary.md: *"])
 
 
 def test_missing_trained_vectors_are_a_skip_with_the_fix(finished):

@@ -21,7 +21,7 @@ _SPENT = {"calibration": "calibration", "method": "method", "spontaneous neurons
 def origin_section(runs: Sequence[Run]) -> str:
     """Machine, versions, settings and data of every run, and the commands."""
     folders = " ".join(_folder(run) for run in runs)
-    commands = "\n".join([*map(_command, runs), f"python ci/findings.py {folders}"])
+    commands = "\n".join([*map(_command, runs), f"pytest-sparsity findings {folders}"])
     return (
         f"## How this was measured\n\n{table([_run(run) for run in runs])}\n\n"
         "Sizes are documents per corpus, tokens per document, items per task, greedy prompts and "

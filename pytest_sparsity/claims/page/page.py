@@ -26,7 +26,8 @@ interval: supported, refuted, inconclusive, or cannot be tested here. A refuted 
 about these models and this implementation; it says nothing of other sizes. What activation
 sparsity does to reasoning is on [a page of its own](question.md).
 
-Written by `python ci/findings.py`; it is made again from the findings of a run, and not edited."""
+Written by `pytest-sparsity findings`; it is made again from the findings of a run, and not \
+edited."""
 
 _QUESTION = """\
 # What activation sparsity does to reasoning
@@ -37,7 +38,8 @@ before anything was measured, and an answer from the whole interval: yes, no, th
 decide, or cannot be tested here. [powerinfer.md](powerinfer.md) has what PowerInfer's and Deja Vu's
 rules cost on text, and [findings.md](findings.md) twelve claims about spontaneous neurons.
 
-Written by `python ci/findings.py`; it is made again from the findings of a run, and not edited."""
+Written by `pytest-sparsity findings`; it is made again from the findings of a run, and not \
+edited."""
 
 _LIMITS = """\
 ### What these models can and cannot show

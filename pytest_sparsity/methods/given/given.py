@@ -28,7 +28,8 @@ _KNOWN = (
 
 #: What a method may take, to what it is, for sentences: predictors by their rule, and the other
 #: fields of :class:`Given`.
-_DESCRIBED = {
+#: What can be given, by kind, for a sentence.
+DESCRIBED = {
     POWERINFER: "PowerInfer's predictors",
     DEJA_VU: "Deja Vu's predictors",
     "hot": "a GPU index",
@@ -85,7 +86,7 @@ class Given:
     @property
     def described(self) -> str:
         """What was found, for a sentence."""
-        return " and ".join(text for name, text in _DESCRIBED.items() if name in self.kinds)
+        return " and ".join(text for name, text in DESCRIBED.items() if name in self.kinds)
 
 
 def read_given(path: Path) -> Given:
@@ -124,7 +125,7 @@ def check_given(given: Given, model: LanguageModel) -> None:
         if count != layers:
             raise _other_model(
                 given,
-                f"has {_DESCRIBED[name]} for {count} layers, and {model.name} has {layers}",
+                f"has {DESCRIBED[name]} for {count} layers, and {model.name} has {layers}",
             )
     predictors = given.predictors.layers if given.predictors else {}
     if not {f"{layer}.{kind}" for layer in predictors for kind in ("up", "down")} <= widths.keys():

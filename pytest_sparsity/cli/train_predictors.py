@@ -1,27 +1,25 @@
-"""Trains PowerInfer's predictors for a model and writes them in its own formats."""
+"""``pytest-sparsity train predictors``: PowerInfer's predictors of a model, in its own formats."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_sparsity.cli.parser import Parser, writing
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import check_writable
 from pytest_sparsity.core.progress import on_stream
-from pytest_sparsity.core.signals import exit_with
+from pytest_sparsity.settings.options import DTYPES
 from pytest_sparsity.settings.parsing import parse_level
 from pytest_sparsity.settings.settings import default_settings
 
+SUMMARY = "train predictors of a model's neurons and write them as PowerInfer reads them"
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status: 0, or 2 where something cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pytest_sparsity.predictors",
-        description="Train predictors of a model's neurons on the calibration text and write them "
-        "as PowerInfer reads them.",
-    )
+
+def add_arguments(parser: Parser) -> None:
+    """The model, and where to write."""
     parser.add_argument("--model", default="smollm2-135m", help="as of --sparsity-model")
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="model_0.pt and so on, config.json, activation/"
@@ -36,16 +34,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dtype", default="auto", help="as of --sparsity-dtype")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="as of --sparsity-cache")
-    given = parser.parse_args(arguments)
-    try:
-        _write(given)
-    except SparsityError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
-def _write(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
+    """Train and write."""
+    if given.out is None and given.gguf is None:
+        raise SparsityError(
+            "nothing to write: name a folder with --out, a file with --gguf, or both"
+        )
+    level = None if given.level is None else parse_level(given.level, "--level")
+    if given.dtype not in DTYPES:
+        raise SparsityError(f"--dtype {given.dtype!r}: use one of {', '.join(DTYPES)}")
+    for option, folder in (("--out", given.out), ("--gguf", given.gguf and given.gguf.parent)):
+        if folder is not None:  # rather than after the training
+            with writing(option, folder):
+                check_writable(folder)
+    _train(given, level)
+
+
+def _train(given: argparse.Namespace, level: float | None) -> None:
     from pytest_sparsity.methods.given.activations import write_activations
     from pytest_sparsity.methods.given.powerinfer import write_predictors
     from pytest_sparsity.methods.neurons.activity import calibrated_counts
@@ -53,11 +60,6 @@ def _write(given: argparse.Namespace) -> None:
     from pytest_sparsity.models.powerinfer_write import write_powerinfer_gguf
     from pytest_sparsity.sweep.bench import Bench
 
-    if given.out is None and given.gguf is None:
-        raise SparsityError(
-            "nothing to write: name a folder with --out, a file with --gguf, or both"
-        )
-    level = None if given.level is None else parse_level(given.level, "--level")
     settings = replace(
         default_settings(), models=(given.model,), dtype=given.dtype, cache=given.cache
     )
@@ -76,7 +78,3 @@ def _write(given: argparse.Namespace) -> None:
     if given.gguf is not None:
         write_powerinfer_gguf(given.gguf, model, layers, threshold)
         print(f"{given.gguf}: {model.name} with predictors of {len(layers)} layers")
-
-
-if __name__ == "__main__":
-    exit_with(main)

@@ -1,32 +1,16 @@
-"""ci/gate: its exit status, for every outcome, and run for real against a revision."""
+"""pytest-sparsity gate: its exit code, for every outcome, and run for real against a revision."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "ci" / "gate"
-
-
-@pytest.fixture(scope="module")
-def gate() -> ModuleType:
-    """The script as a module."""
-    loader = SourceFileLoader("ci_gate", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("ci_gate", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    loader.exec_module(module)
-    sys.dont_write_bytecode = writes
-    return module
+from pytest_sparsity.cli.gate import conclusion
 
 
 @pytest.mark.parametrize(
@@ -35,33 +19,36 @@ def gate() -> ModuleType:
         (0, {"ok": 3}, False, 0),
         (0, {"ok": 3, "improved": 1}, True, 0),
         (0, {"ok": 3, "inconclusive": 1, "not comparable": 2}, False, 0),
-        (0, {"ok": 3, "inconclusive": 1}, True, 4),
-        (0, {"ok": 3, "not comparable": 1}, True, 4),
+        (0, {"ok": 3, "inconclusive": 1}, True, 10),
+        (0, {"ok": 3, "not comparable": 1}, True, 10),
         (0, {"inconclusive": 1}, False, 0),
         (1, {"ok": 3, "regressed": 1}, False, 1),
         (1, {"regressed": 1, "inconclusive": 1}, True, 1),
         (0, {"regressed": 1}, False, 1),
         (1, {"ok": 3}, False, 1),
         (1, {}, False, 1),
-        (0, {}, False, 3),
-        (5, {}, False, 3),
-        (5, {"not comparable": 4}, True, 3),
-        (0, {"not comparable": 4}, False, 3),
+        (0, {}, False, 5),
+        (5, {}, False, 5),
+        (5, {"not comparable": 4}, True, 5),
+        (0, {"not comparable": 4}, False, 5),
         (3, {"ok": 4}, False, 3),
         (-9, {"ok": 4}, False, 3),
         (-9, None, False, 3),
-        (4, {}, False, 2),
-        (2, {"ok": 1}, False, 130),
-        (-15, {"ok": 1}, False, 130),
+        (4, {}, False, 4),
+        (2, {"ok": 1}, False, 2),
+        (-15, {"ok": 1}, False, 2),
         (0, None, True, 0),
         (1, None, False, 1),
-        (2, None, False, 130),
-        (4, None, False, 2),
-        (5, None, False, 3),
+        (2, None, False, 2),
+        (4, None, False, 4),
+        (5, None, False, 5),
+        (6, {"ok": 1}, False, 6),
+        (11, {"ok": 1}, False, 11),
+        (11, {"regressed": 1}, False, 1),
     ],
 )
-def test_exit_status(gate, status, counts, strict, code):
-    found, sentence = gate.conclusion(status, counts, strict=strict)
+def test_exit_code(status, counts, strict, code):
+    found, sentence = conclusion(status, counts, strict=strict)
     assert found == code, sentence
 
 
@@ -75,10 +62,8 @@ def test_exit_status(gate, status, counts, strict, code):
         (["--against=x", "--what"], "unrecognized arguments: --what"),
     ],
 )
-def test_wrong_use(words, message):
-    done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_wrong_use(refused, words, message):
+    assert message in refused("gate", *words)
 
 
 CONFTEST = """
@@ -103,7 +88,7 @@ def pytest_sparsity_methods(config):
 
 
 class Repository:
-    """A git repository with a method of its own, and ci/gate run in it."""
+    """A git repository with a method of its own, and the gate run in it."""
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self.folder = folder
@@ -146,7 +131,10 @@ class Repository:
 
     def gate(self, *words: str, options: tuple[str, ...] = ()) -> tuple[int, str]:
         done = subprocess.run(
-            [sys.executable, SCRIPT, *words, "--suites=accuracy", "--", *self._options, *options],
+            [
+                *(sys.executable, "-m", "pytest_sparsity", "gate", *words, "--suites=accuracy"),
+                *("--", *self._options, *options),
+            ],
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -174,7 +162,7 @@ def test_against_a_revision(repository):
     repository.commit(share=0.2)  # random weights do better the more of them is left out
     code, output = repository.gate("--against=HEAD~1")
     assert code == 1, output
-    assert "exit status 1" in output
+    assert "exit code 1" in output
     assert repository.decisions()["tiny-random-first-0.50-perplexity:austen"] == "regressed"
     assert repository.decisions()["tiny-random-dense-perplexity:austen"] == "ok"
     assert len(repository.git("worktree", "list").splitlines()) == 1, "the base's is left behind"
@@ -190,7 +178,7 @@ def test_against_a_stored_run(repository):
     assert code == 0, output
     assert len((repository.folder / "h.jsonl").read_text().splitlines()) == 1
     code, output = repository.gate(*report, options=("--sparsity-seed=1",))
-    assert code == 3, output
+    assert code == 5, output
     assert "nothing was compared" in output
 
 
@@ -198,8 +186,8 @@ def test_against_a_stored_run(repository):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--against=nothing-of-that-name",), 2, "there is no such revision"),
-        (("--baseline=nowhere",), 2, "nowhere"),
+        (("--against=nothing-of-that-name",), 4, "there is no such revision"),
+        (("--baseline=nowhere",), 4, "nowhere"),
     ],
 )
 def test_nothing_to_compare_with(repository, words, code, message):

@@ -1,16 +1,15 @@
-"""``python -m pytest_sparsity.targets``."""
+"""``pytest-sparsity targets``."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pytest_sparsity.cli.main import main
 from pytest_sparsity.targets import Cache, HardwareTarget, bandwidth, machines
-from pytest_sparsity.targets.__main__ import main
 from pytest_sparsity.targets.known import KNOWN
 
 HOST = HardwareTarget("cpu", "some CPU", (), 4, 64 << 30, False, caches=(Cache(3, 32 << 20, 2),))
@@ -25,7 +24,7 @@ def _host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_plan_for_a_device_that_is_not_here() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest_sparsity.targets", "--target=h200", "--levels=0.5,0.75"],
+        [sys.executable, "-m", "pytest_sparsity", "targets", "--target=h200", "--levels=0.5,0.75"],
         capture_output=True,
         text=True,
         check=True,
@@ -50,11 +49,11 @@ def test_a_plan_for_a_device_that_is_not_here() -> None:
 
 @pytest.mark.usefixtures("_host")
 def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--levels=0.5", "--threads=1"]) == 0
+    assert main(["targets", "--levels=0.5", "--threads=1"]) == 0
     output = capsys.readouterr().out
     assert "some CPU, 1 thread  " in output
     assert "20 GB/s (reading main memory, measured); overhead of a call not known" in output
-    assert main(["--levels=0.5", "--target=cpu", "--overhead-us=8"]) == 0
+    assert main(["targets", "--levels=0.5", "--target=cpu", "--overhead-us=8"]) == 0
     output = capsys.readouterr().out
     assert "some CPU, 4 threads: 80 GB/s (reading main memory, measured); 8 us per call" in output
 
@@ -66,31 +65,34 @@ def test_a_thread_has_the_cache_around_it_and_all_have_all() -> None:
 
 
 def test_a_layer_in_the_cache_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--shape=576x1536", "--target=h200"]) == 0
+    assert main(["targets", "--shape=576x1536", "--target=h200"]) == 0
     output = capsys.readouterr().out
     assert "in cache" in output
     assert "NVIDIA H200: this layer fits into its cache of 60 MiB." in output
-    assert main(["--shape=576x1536", "--target=h200", "--cold"]) == 0
+    assert main(["targets", "--shape=576x1536", "--target=h200", "--cold"]) == 0
     assert "in cache" not in capsys.readouterr().out
 
 
 def test_break_even_of_a_weak_kernel(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--target=mi300x", "--levels=0.5", "--relative=0.5", "--shape=8192x28672"]) == 0
+    assert (
+        main(["targets", "--target=mi300x", "--levels=0.5", "--relative=0.5", "--shape=8192x28672"])
+        == 0
+    )
     assert "50%\n" in capsys.readouterr().out
-    assert main(["--target=h100", "--levels=0.5", "--extra-us=1000"]) == 0
+    assert main(["targets", "--target=h100", "--levels=0.5", "--extra-us=1000"]) == 0
     output = capsys.readouterr().out
     assert "never\n" in output
     assert "100% of the dense one's bandwidth that takes 1000 us besides" in output
 
 
 def test_a_family_is_planned_for_as_a_whole_and_once(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--target=h100", "--target=h100", "--target=h200", "--levels=0.5"]) == 0
+    assert main(["targets", "--target=h100", "--target=h100", "--target=h200", "--levels=0.5"]) == 0
     names = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[3:6]]
     assert names == ["NVIDIA H100 SXM", "NVIDIA H100 PCIe", "NVIDIA H200"]
 
 
 def test_known_targets_are_listed_with_sources(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--list"]) == 0
+    assert main(["list", "targets"]) == 0
     output = capsys.readouterr().out
     for row in KNOWN:
         assert row.key in output
@@ -125,23 +127,9 @@ def test_known_targets_are_listed_with_sources(capsys: pytest.CaptureFixture[str
 def test_mistakes_are_one_sentence(
     capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ) -> None:
-    assert main(["--target=h200", *arguments]) == 2
+    assert main(["targets", "--target=h200", *arguments]) == 4
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("ERROR: ")
     assert complaint in captured.err
     assert captured.err.count("\n") == 1
-
-
-@pytest.mark.parametrize("option", ["--list", "--help"])
-def test_a_reader_that_leaves(option: str) -> None:
-    """``| head -1`` ends quietly; a pipe that is closed at once leaves nothing to chance."""
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    reading, writing = os.pipe()
-    os.close(reading)
-    command = [sys.executable, "-m", "pytest_sparsity.targets", option]
-    with os.fdopen(writing, "wb") as pipe:
-        done = subprocess.run(
-            command, stdout=pipe, stderr=subprocess.PIPE, env=buffered, text=True, check=False
-        )
-    assert (done.returncode, done.stderr) == (1, "")

@@ -1,9 +1,7 @@
-"""ci/findings.py writes the page and its figures, or says in one sentence why it cannot."""
+"""pytest-sparsity findings writes the page and its figures, or says why it cannot."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +9,17 @@ import pytest
 
 from pytest_sparsity.claims import store
 from pytest_sparsity.claims.question import QUESTION
-
-SCRIPT = Path(__file__).parents[2] / "ci" / "findings.py"
-
-
-@pytest.fixture(scope="module")
-def main() -> Callable[[list[str]], int]:
-    spec = importlib.util.spec_from_file_location("findings_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+from pytest_sparsity.cli.main import main
 
 
 def test_the_page_is_written_with_its_figures(
-    main: Any, world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = world()
     evidence = made.evidence()
     for claim in QUESTION:
         store.keep(made.report, made.finding(claim), store.origin(evidence))
-    assert main([str(made.report), "--docs", str(tmp_path / "docs")]) == 0
+    assert main(["findings", str(made.report), "--docs", str(tmp_path / "docs")]) == 0
     assert "question.md and 3 figures" in capsys.readouterr().out
     assert not (tmp_path / "docs" / "findings.md").exists()  # none of the claims was judged
     text = (tmp_path / "docs" / "question.md").read_text()
@@ -43,9 +30,9 @@ def test_the_page_is_written_with_its_figures(
 
 
 def test_a_folder_without_findings_is_one_sentence(
-    main: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(tmp_path), "--docs", str(tmp_path / "docs")]) == 1
+    assert main(["findings", str(tmp_path), "--docs", str(tmp_path / "docs")]) == 4
     error = capsys.readouterr().err
     assert error.startswith("ERROR: cannot read")
     assert error.count("\n") == 1
@@ -53,12 +40,25 @@ def test_a_folder_without_findings_is_one_sentence(
 
 
 def test_trials_that_cannot_be_read(
-    main: Any, world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = world()
     store.keep(made.report, made.finding(QUESTION[0]), store.origin(made.evidence()))
     docs = tmp_path / "docs"
     (docs / "findings").mkdir(parents=True)
     (docs / "findings" / "trials.jsonl").write_text("nonsense\n")
-    assert main([str(made.report), "--docs", str(docs)]) == 1
+    assert main(["findings", str(made.report), "--docs", str(docs)]) == 4
     assert "trials.jsonl line 1 holds no trial" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written(
+    world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = world()
+    store.keep(made.report, made.finding(QUESTION[0]), store.origin(made.evidence()))
+    docs = tmp_path / "docs"
+    docs.write_text("a file")
+    assert main(["findings", str(made.report), f"--docs={docs}"]) == 11
+    error = capsys.readouterr().err
+    assert error.startswith(f"ERROR: --docs {docs} cannot be written (")
+    assert error.count("\n") == 1

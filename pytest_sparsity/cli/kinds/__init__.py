@@ -1,0 +1,1 @@
+"""What ``pytest-sparsity list`` can list, one file per kind."""

@@ -1,1 +1,0 @@
-"""Trains predictors of neurons and writes them as PowerInfer reads them."""
