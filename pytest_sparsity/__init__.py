@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity import _moved
+
 if TYPE_CHECKING:
     from pytest_sparsity.checking import strategies
     from pytest_sparsity.checking.api import KernelFailure, check_kernel
@@ -106,6 +108,8 @@ __all__ = [
     "sparsify",
     "strategies",
 ]
+
+_moved.install()
 
 
 def __getattr__(name: str) -> Any:

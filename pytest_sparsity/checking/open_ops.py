@@ -118,7 +118,12 @@ def sparse_op(
             decoding=None if compiled is None else made.build,
             timed=None if timed is None else _timed(_case(made, "timed", timed)),
         )
-        ops.add(op)
+        try:
+            ops.add(op)
+        except ValueError as error:
+            raise SparsityError(
+                f"@sparse_op(name={own!r}): there is an op of this name, {error}; choose another"
+            ) from None
         add_record(made)
         return define
 

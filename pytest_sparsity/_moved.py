@@ -1,0 +1,111 @@
+"""Modules that were moved: for one release their old names work, with a warning of the new one."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+#: Old name to new one, below this package; a package stands for what is in it.
+MOVED = {
+    "accuracy_gate": "plugin.accuracy_gate",
+    "benchmarking": "timing",
+    "benchmarking.cold": "timing.cold",
+    "benchmarking.device": "timing.device",
+    "benchmarking.gate": "timing.gate",
+    "benchmarking.gate.against": "timing.gate.against",
+    "benchmarking.gate.baseline": "timing.gate.baseline",
+    "benchmarking.gate.companions": "timing.gate.companions",
+    "benchmarking.gate.compiled": "timing.gate.compiled",
+    "benchmarking.gate.processes": "timing.gate.processes",
+    "benchmarking.gate.result": "timing.gate.result",
+    "benchmarking.gate.rules": "timing.gate.rules",
+    "benchmarking.gate.sides": "timing.gate.sides",
+    "benchmarking.gate.speed": "timing.gate.judge",
+    "benchmarking.gate.subject": "timing.gate.subject",
+    "benchmarking.gate.timing": "timing.gate.timing",
+    "benchmarking.gate.worker": "timing.gate.worker",
+    "benchmarking.interleave": "timing.interleave",
+    "benchmarking.memory": "performance.footprint",
+    "benchmarking.problems": "performance.problems",
+    "benchmarking.receipts": "performance.receipts",
+    "benchmarking.validate_roofline": "performance.validate_roofline",
+    "checking.operands": "checking.draw",
+    "claim_check": "plugin.claim_check",
+    "claims.figures": "claims.page.figures",
+    "claims.page_origin": "claims.page.origin",
+    "claims.page_parts": "claims.page.parts",
+    "claims.page_question": "claims.page.question",
+    "claims.page_trials": "claims.page.trial_tables",
+    "claims.runs": "claims.page.runs",
+    "claims.trials": "claims.page.trials",
+    "controller": "plugin.sweep_reporter",
+    "degradation": "plugin.degradation",
+    "errors": "core.errors",
+    "evaluation.decoding": "performance.decoding",
+    "files": "core.files",
+    "fixtures": "plugin.fixtures",
+    "gatekeeper": "plugin.gate_reporter",
+    "hookspec": "plugin.hookspec",
+    "kernel_check": "plugin.kernel_check",
+    "option_table": "settings.options",
+    "option_values": "settings.parsing",
+    "options": "settings.settings",
+    "paired_benchmark": "plugin.paired_benchmark",
+    "parametrize": "plugin.parametrize",
+    "progress": "core.progress",
+    "revision": "core.git",
+    "speed_controller": "plugin.speed_reporter",
+    "speed_gate": "plugin.speed_gate",
+    "state": "plugin.state",
+    "stats": "core.stats",
+    "sweep.sources": "sweep.code_hash",
+    "tensor_file": "core.tensor_file",
+    "terminal": "plugin.terminal",
+    "termination": "core.signals",
+    "worktree": "core.worktree",
+}
+
+
+class _Finder:
+    """Finds a module under its old name."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        package, _, old = name.partition(".")
+        if package != __package__ or old not in MOVED:
+            return None
+        loader: Any = _Loader(f"{package}.{MOVED[old]}")
+        return ModuleSpec(name, loader)
+
+
+class _Loader:
+    """Gives the module under its new name, and says so."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._own: ModuleSpec | None = None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        import warnings
+        from importlib import import_module
+
+        warnings.warn(
+            f"{spec.name} is {self._name} now; the old name goes with the next release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        found = import_module(self._name)
+        self._own = found.__spec__
+        return found
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._own  # which importing it under the old name has replaced
+
+
+def install() -> None:
+    """Find moved modules from now on."""
+    finder: Any = _Finder
+    if finder not in sys.meta_path:
+        sys.meta_path.insert(0, finder)  # first: a moved package has a path of its own
