@@ -218,7 +218,7 @@ class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return result
         error = self._error(name.partition("::")[2], args, kwargs, result)
         changed = result + self._signs(result) * error
-        if name.endswith("_"):
+        if func._schema.is_mutable:
             return result.copy_(changed)
         return changed
 
@@ -296,4 +296,4 @@ class narrowed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         narrow = converted(args, torch.float64, self._dtype)
         named = {k: converted(v, torch.float64, self._dtype) for k, v in kwargs.items()}
         result = converted(func(*narrow, **named), self._dtype, torch.float64)
-        return args[0].copy_(result) if func._schema.name.endswith("_") else result
+        return args[0].copy_(result) if func._schema.is_mutable else result

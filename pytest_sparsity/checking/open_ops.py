@@ -49,7 +49,8 @@ def sparse_op(
     """Make the decorated function the definition of an op, and return it unchanged.
 
     The definition is plain torch code on the operands that kernels take, by the same names; all
-    floating-point tensors among them come as float64.  It gives a tensor, or several in a tuple.
+    floating-point tensors among them come as float64 (dataclasses of packed ones as they are).  It
+    gives a tensor, or several in a tuple.
     Weights that need not be read may be NaN: choose by ``torch.where`` or by index, and do not
     multiply by zero.  What depends on computed values (a threshold on them, the largest ones) is
     decided by ``decisions.above`` and ``decisions.largest``.
@@ -131,16 +132,11 @@ def sparse_op(
 
 
 def wide(operands: Mapping[str, Any]) -> dict[str, Any]:
-    """Operands with floating-point tensors as float64, those of packed operands too."""
-
-    def widened(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.double() if value.is_floating_point() else value
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return dataclasses.replace(value, **wide(arguments(value)))
-        return value
-
-    return {name: widened(value) for name, value in operands.items()}
+    """Operands with floating-point tensors as float64; those inside packed ones stay as stored."""
+    return {
+        name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+        for name, value in operands.items()
+    }
 
 
 def _inputs(name: str, define: Callable[..., Any], check: Callable[..., None] | None) -> type[Any]:
