@@ -1,0 +1,288 @@
+"""For readers of results: what a report folder holds, typed, and strict about versions.
+
+    from pytest_sparsity.results import read_records, read_metrics
+
+Nothing is written, and nothing heavy is imported beside numpy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pytest_sparsity.claims.finding import Effect, Finding
+from pytest_sparsity.claims.finding import Outcome as ClaimOutcome
+from pytest_sparsity.claims.store import stored
+from pytest_sparsity.core.decision import Decision
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.reporting import gate, kernels, summary
+from pytest_sparsity.sweep.cell import Cell, Configuration
+from pytest_sparsity.sweep.record import ForeignRecord, Record
+from pytest_sparsity.sweep.store import FILE as RECORDS
+
+__all__ = [
+    "Cell",
+    "CheckResult",
+    "ClaimOutcome",
+    "Configuration",
+    "Decision",
+    "Effect",
+    "Finding",
+    "Gate",
+    "GateDecision",
+    "Interval",
+    "Metric",
+    "Record",
+    "read_checks",
+    "read_findings",
+    "read_gate",
+    "read_metrics",
+    "read_records",
+]
+
+SUMMARY = "summary.json"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of one configuration, against dense, and its verdict.
+
+    Attributes:
+        configuration: id, as ``smollm2-135m-teal-0.50``.
+        evaluation: what was evaluated, as ``perplexity:austen``.
+        name: of the metric, as ``kl:austen``.
+        value: with its interval; NaN where it has none.
+        change: against dense on the same data; None of the dense model itself.
+        outcome: the verdict, as ``pass``, ``fail`` or ``inconclusive``.
+        p_value: of McNemar's test, where there is one.
+        budget: the most damage, or least value, that passes; None if there is none.
+    """
+
+    configuration: str
+    evaluation: str
+    name: str
+    value: Interval
+    change: Interval | None
+    outcome: str
+    p_value: float | None
+    budget: float | None
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """What the gate decided about one cell or kernel.
+
+    Attributes:
+        kind: ``accuracy`` or ``speed``.
+        id: of the cell's configuration and metric, or of the kernel.
+        decision: what it is.
+        reason: one sentence.
+        figures: behind it, by name.
+        source: ``FILE:LINE`` of a kernel, where it is known.
+    """
+
+    kind: str
+    id: str
+    decision: Decision
+    reason: str
+    figures: Mapping[str, Any]
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a gate decided.
+
+    Attributes:
+        mode: ``fail`` or ``warn``.
+        against: the baseline's folder, the revision or the kernel.
+        decisions: worst first.
+        without_baseline: ids that were measured and have nothing to be compared with.
+    """
+
+    mode: str
+    against: str
+    decisions: tuple[GateDecision, ...]
+    without_baseline: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check of one kernel came to.
+
+    Attributes:
+        kernel: its id.
+        check: name of the check.
+        status: ``passed``, ``failed`` or ``skipped``.
+        message: what is wrong, or why it was skipped.
+        case: the smallest case known to fail, as it prints.
+        examples: cases that were run.
+        tolerance: the largest share of the error bound that a result took.
+    """
+
+    kernel: str
+    check: str
+    status: str
+    message: str
+    case: str | None
+    examples: int
+    tolerance: float
+
+
+def read_records(folder: Path | str) -> tuple[Record, ...]:
+    """The records of a report folder, of each cell and key the one with most data.
+
+    A last line that was cut off by a crash is left out.
+
+    Raises:
+        SparsityError: there are none, or a line is damaged or of another version.
+    """
+    path = Path(folder) / RECORDS
+    found: dict[str, Record] = {}
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            record = Record.from_json(line)
+        except ForeignRecord as error:
+            raise _foreign(path, f"line {number}: {error}") from error
+        except ValueError as error:
+            raise SparsityError(f"{path} line {number} is damaged ({error})") from error
+        known = found.get(record.id)
+        if known is None or len(known.units) <= len(record.units):
+            found[record.id] = record
+    return tuple(found.values())
+
+
+def read_metrics(folder: Path | str) -> tuple[Metric, ...]:
+    """The metrics and verdicts in the summary of a sweep.
+
+    Raises:
+        SparsityError: there is no summary, or it is damaged or of another version.
+    """
+
+    def metric(content: Mapping[str, Any]) -> Metric:
+        budget = content["budget"]
+        change = content["change"]
+        return Metric(
+            configuration=content["configuration"],
+            evaluation=content["evaluation"],
+            name=content["metric"],
+            value=_interval(content["value"]),
+            change=None if change is None else _interval(change),
+            outcome=content["outcome"],
+            p_value=content["p_value"],
+            budget=None if budget is None else budget.get("max", budget.get("min")),
+        )
+
+    path = Path(folder) / SUMMARY
+    return _read(path, summary.SCHEMA, lambda content: tuple(map(metric, content["metrics"])))
+
+
+def read_findings(folder: Path | str) -> tuple[Finding, ...]:
+    """The findings about claims in a report folder, the last one of every claim and model.
+
+    Raises:
+        SparsityError: there are none, or a line is damaged or of another version.
+    """
+    return tuple(each.finding for each in stored(Path(folder)))
+
+
+def read_gate(folder: Path | str) -> Gate:
+    """What the gate decided in the run of a report folder.
+
+    Raises:
+        SparsityError: nothing was gated, or the file is damaged or of another version.
+    """
+
+    def decision(content: Mapping[str, Any]) -> GateDecision:
+        return GateDecision(
+            kind=content["kind"],
+            id=content["id"],
+            decision=Decision(content["decision"]),
+            reason=content["reason"],
+            figures=content["figures"],
+            source=content.get("source"),
+        )
+
+    def read(content: Mapping[str, Any]) -> Gate:
+        return Gate(
+            mode=content["gate"],
+            against=content["against"],
+            decisions=tuple(map(decision, content["decisions"])),
+            without_baseline=tuple(content["without_baseline"]),
+        )
+
+    return _read(Path(folder) / gate.FILE, gate.SCHEMA, read)
+
+
+def read_checks(folder: Path | str) -> tuple[CheckResult, ...]:
+    """What the checks of kernels came to in the run of a report folder.
+
+    Raises:
+        SparsityError: no kernel was checked, or a line is damaged or of another version.
+    """
+    path = Path(folder) / kernels.FILE
+
+    def result(content: Mapping[str, Any]) -> CheckResult:
+        fields = ("kernel", "check", "status", "message", "case", "examples", "tolerance")
+        return CheckResult(**{name: content[name] for name in fields})
+
+    return tuple(
+        _parsed(path, f" line {number}", line, kernels.SCHEMA, result)
+        for number, line in enumerate(_lines(path), 1)
+    )
+
+
+def _read(path: Path, schema: int, read: Callable[[Mapping[str, Any]], T]) -> T:
+    return _parsed(path, "", _text(path), schema, read)
+
+
+def _parsed(
+    path: Path, place: str, text: str, schema: int, read: Callable[[Mapping[str, Any]], T]
+) -> T:
+    """What ``read`` makes of the JSON in ``text``, which must be of this version."""
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+        if content.get("schema") != schema:
+            raise _foreign(path, f"schema {content.get('schema')!r}, not {schema}")
+        return read(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SparsityError(
+            f"{path}{place} is damaged ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a file; what a crash cut off is none."""
+    return _text(path).split("\n")[:-1]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SparsityError(
+            f"cannot read {path}: {error.strerror}; name the report folder of a run that has one"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SparsityError(f"{path} is damaged ({error})") from error
+
+
+def _foreign(path: Path, what: str) -> SparsityError:
+    return SparsityError(
+        f"{path} was written by another version ({what}); read it with that version"
+    )
+
+
+def _interval(content: Mapping[str, Any]) -> Interval:
+    """An interval; JSON has null for what is not finite."""
+    real = ("estimate", "low", "high", "confidence", "detectable")
+    values = {name: math.nan if content[name] is None else content[name] for name in real}
+    return Interval(**values, n=content["n"], note=content["note"])
