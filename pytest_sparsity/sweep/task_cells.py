@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_sparsity.evaluation.answers import score_answers
 from pytest_sparsity.evaluation.choice import score_items
 from pytest_sparsity.evaluation.evidence import refusal
 from pytest_sparsity.evaluation.exact_match import generate_answers
 from pytest_sparsity.evaluation.harness import HarnessTask, score_harness
+from pytest_sparsity.evaluation.items import Item
 from pytest_sparsity.evaluation.probes import make_probes, score_probes
 from pytest_sparsity.evaluation.tasks import Task
+from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.sweep.cell import ANSWER_LIKELIHOOD, DIVERGENCE, EXACT_MATCH, TASK
 from pytest_sparsity.sweep.inputs import CellInputs, DivergenceInputs, TaskInputs
 from pytest_sparsity.sweep.record import is_right
 
 Units = list[dict[str, Any]]
 
+
+class _Scorer(Protocol):
+    def __call__(
+        self, model: LanguageModel, task: Task, items: Sequence[Item], *, share: bool
+    ) -> Units: ...
+
+
 #: By kind of evaluation; divergence needs more than a model and items.
-_SCORERS = {TASK: score_items, EXACT_MATCH: generate_answers, ANSWER_LIKELIHOOD: score_answers}
+_SCORERS: Mapping[str, _Scorer] = {
+    TASK: score_items,
+    EXACT_MATCH: generate_answers,
+    ANSWER_LIKELIHOOD: score_answers,
+}
 
 
 def measure_task(

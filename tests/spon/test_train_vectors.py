@@ -15,8 +15,8 @@ from safetensors import safe_open
 from pytest_sparsity.compression.compress import compress
 from pytest_sparsity.models import load_model
 from pytest_sparsity.settings.settings import default_settings
-from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import Configuration
+from pytest_sparsity.sweep.stores import make_stores
 
 SCRIPT = Path(__file__).parents[2] / "ci" / "train_vectors.py"
 
@@ -74,6 +74,6 @@ def test_vectors_that_may_not_be_shipped_are_found_in_the_cache(
 ) -> None:
     run(script, monkeypatch, "--levels", "0.5", "--steps", "1", "--cache")
     assert not script.SHIPPED.exists()
-    bench = Bench(replace(default_settings(), models=("tiny-random",)))
-    found = bench.vectors(Configuration("tiny-random", "teal", 0.5, spon="trained"))
+    stores = make_stores(replace(default_settings(), models=("tiny-random",)))
+    found = stores.plans.vectors(Configuration("tiny-random", "teal", 0.5, spon="trained"))
     assert found.provenance["text"] == ["austen", "jargon", "wikipedia"]
