@@ -65,20 +65,16 @@ class TaskInputs:
 
 
 @dataclass(frozen=True)
-class DivergenceInputs:
+class DivergenceInputs(TaskInputs):
     """Of a cell of divergence: a task whose chains of thought are compared with prose.
 
     Attributes:
-        task: all items there are.
-        draw: how many of them one draw has.
-        share: whether what texts begin with may be run once for all of them.
+        task: all items there are; never one of lm-eval's.
         prose: documents, of which every item takes one.
         states: the dense model's hidden states; None for the dense model itself.
     """
 
     task: Task
-    draw: int
-    share: bool
     prose: Sequence[Document]
     states: DenseResults[Probe, States] | None
 
@@ -103,5 +99,5 @@ class CellInputs:
     model: LanguageModel
     attached: Attached | None
     dense: LanguageModel
-    evaluation: TextInputs | GenerationInputs | TaskInputs | DivergenceInputs
+    evaluation: TextInputs | GenerationInputs | TaskInputs
     facts: Mapping[str, Any]

@@ -49,9 +49,7 @@ def resolve(stores: Stores, cell: Cell, key: Mapping[str, Any]) -> CellInputs:
     )
 
 
-def _evaluation(
-    stores: Stores, cell: Cell
-) -> TextInputs | GenerationInputs | TaskInputs | DivergenceInputs:
+def _evaluation(stores: Stores, cell: Cell) -> TextInputs | GenerationInputs | TaskInputs:
     texts, dense, sizes = stores.texts, stores.dense, stores.settings.sizes
     model, is_reference = cell.configuration.model, cell.configuration.is_reference
     draw = cell.units(sizes)

@@ -37,7 +37,7 @@ _SCORERS: Mapping[str, _Scorer] = {
 
 def measure_task(
     inputs: CellInputs,
-    evaluation: TaskInputs | DivergenceInputs,
+    evaluation: TaskInputs,
     draws: int,
     have: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
@@ -89,9 +89,7 @@ def task_tokens(kind: str, items: Sequence[Mapping[str, Any]]) -> int:
     return sum(sum(item["tokens"]) for item in items)
 
 
-def _scored(
-    inputs: CellInputs, evaluation: TaskInputs | DivergenceInputs, start: int, stop: int
-) -> Units:
+def _scored(inputs: CellInputs, evaluation: TaskInputs, start: int, stop: int) -> Units:
     """The items of a task from ``start`` to ``stop``."""
     model, task, share = inputs.model, evaluation.task, evaluation.share
     if isinstance(task, HarnessTask):
