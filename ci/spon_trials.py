@@ -42,8 +42,8 @@ from pytest_sparsity.spon.library import text_hash
 from pytest_sparsity.spon.residual import mean_residual
 from pytest_sparsity.spon.training import Recipe, train
 from pytest_sparsity.spon.vectors import SpontaneousVectors
-from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, Configuration
+from pytest_sparsity.sweep.stores import Stores, make_stores
 
 OUT = Path(__file__).parents[1] / "docs" / "findings" / "trials.jsonl"
 ZEROS = "zeros"
@@ -97,19 +97,19 @@ class Judge:
     """Compares vectors with TEAL alone, on text kept apart and on the evaluation corpora.
 
     Args:
-        bench: models and corpora.
+        stores: models and corpora.
         plan: of TEAL, without vectors.
         name: of the model.
         kept: tokens by source that no vectors are trained on.
     """
 
-    def __init__(self, bench: Bench, plan: Plan, name: str, kept: Mapping[str, torch.Tensor]):
-        self._model, self._plan, self._seed = bench.model(name), plan, bench.settings.seed
+    def __init__(self, stores: Stores, plan: Plan, name: str, kept: Mapping[str, torch.Tensor]):
+        self._model, self._plan, self._seed = stores.models.load(name), plan, stores.settings.seed
         self._kept = list(_sequences(kept, self._model.bos))
         self._states = dense_states(self._model, self._kept)
-        documents = bench.settings.sizes.documents
-        corpora = bench.settings.corpora
-        self._texts = {corpus: bench.windows(name, corpus)[:documents] for corpus in corpora}
+        documents = stores.settings.sizes.documents
+        corpora = stores.settings.corpora
+        self._texts = {corpus: stores.texts.windows(name, corpus)[:documents] for corpus in corpora}
         self._dense = self._likelihoods(self._model)
         self._alone, self._alone_divergence = self._measured(plan)
 
@@ -157,12 +157,12 @@ class Judge:
 
 
 def trials(
-    bench: Bench, name: str, level: float, wanted: Sequence[Attempt], known: Sequence[Trial]
+    stores: Stores, name: str, level: float, wanted: Sequence[Attempt], known: Sequence[Trial]
 ) -> Iterator[Trial]:
     """Every attempt's trial: the one that is known, or one that is made now."""
-    model, plan = bench.model(name), bench.plan(teal(name, level))
+    model, plan = stores.models.load(name), stores.plans.plan(teal(name, level))
     length = KEPT_APART * Recipe().length
-    text = training_text(bench, name)
+    text = training_text(stores, name)
     kept = {source: tokens[-length:] for source, tokens in text.items()}
     judge = None
     for attempt in wanted:
@@ -181,20 +181,24 @@ def trials(
             "text": list(streams),
             "text_hash": text_hash(streams)[:16],
             "kept_hash": text_hash(kept)[:16],
-            "documents": {c: bench.evaluation_corpus(c).hash for c in bench.settings.corpora},
-            "sizes": asdict(bench.settings.sizes),
+            "documents": {
+                c: stores.texts.evaluation_corpus(c).hash for c in stores.settings.corpora
+            },
+            "sizes": asdict(stores.settings.sizes),
         }
         key = json.loads(json.dumps(key))  # as it is read
         found = next((trial for trial in known if trial.key == key), None)
         if found is not None:
             yield found
             continue
-        judge = judge or Judge(bench, plan, name, kept)
+        judge = judge or Judge(stores, plan, name, kept)
         start = None
         if attempt.start == MEAN_RESIDUAL:
-            start = mean_residual(model, plan, bench.calibration_tokens(name), bench.progress)
+            start = mean_residual(
+                model, plan, stores.texts.calibration_tokens(name), stores.progress
+            )
         vectors = train(
-            model, plan, list(streams.values()), attempt.recipe, bench.progress, start=start
+            model, plan, list(streams.values()), attempt.recipe, stores.progress, start=start
         )
         cost = vectors.provenance
         yield Trial(
@@ -228,11 +232,11 @@ def main() -> None:
     settings = replace(
         default_settings(), models=(given.model,), levels=(given.level,), profile=given.profile
     )
-    bench = Bench(settings, on_stream(sys.stderr))
+    stores = make_stores(settings, on_stream(sys.stderr))
     known = read_trials(given.out) if given.out.exists() else []
-    layers = 1 + max(site.layer for site in bench.model(given.model).sites)
+    layers = 1 + max(site.layer for site in stores.models.load(given.model).sites)
     made = []
-    for trial in trials(bench, given.model, given.level, list(attempts(layers)), known):
+    for trial in trials(stores, given.model, given.level, list(attempts(layers)), known):
         if trial not in known:
             keep_trial(given.out, trial)
         made.append(trial)

@@ -37,11 +37,12 @@ from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.evaluation.perplexity import Window, score_documents, windows
 from pytest_sparsity.models import load_model
 from pytest_sparsity.settings.settings import PROFILES, default_settings
-from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import TRAINED, Cell, Configuration
 from pytest_sparsity.sweep.measuring import measure
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.regression import judge_change
+from pytest_sparsity.sweep.resolve import resolve
+from pytest_sparsity.sweep.stores import Stores, make_stores
 
 __all__ = ["Study", "Variant", "prove", "rows", "summary"]
 
@@ -225,13 +226,14 @@ def _parts(record: Record, size: int) -> Iterator[Record]:
 
 def _measured(cache: Path | None, cell: Cell, draws: int) -> str:
     """A record as the sweep makes it, as JSON; runs in a process of its own."""
-    bench = _bench(cell.configuration.model, cache)
-    return measure(bench, cell, draws, None, bench.key(cell)).to_json()
+    stores = _stores(cell.configuration.model, cache)
+    inputs = resolve(stores, cell, stores.keys.of(cell))
+    return measure(inputs, draws, None).to_json()
 
 
 @cache
-def _bench(model: str, cache: Path | None) -> Bench:
-    return Bench(replace(default_settings(), models=(model,), cache=cache))
+def _stores(model: str, cache: Path | None) -> Stores:
+    return make_stores(replace(default_settings(), models=(model,), cache=cache))
 
 
 def _scores(found: _Rows, study: Study, cache: Path | None, progress: Progress) -> None:
@@ -244,14 +246,14 @@ def _scores(found: _Rows, study: Study, cache: Path | None, progress: Progress) 
     ]
     if not left:
         return
-    bench = _bench(study.model, cache)
+    stores = _stores(study.model, cache)
     with progress("score variants", len(left), "variant") as task:
         for variant, corpus in left:
-            documents = bench.windows(study.model, corpus)
+            documents = stores.texts.windows(study.model, corpus)
             if variant.draws is not None:
                 documents = documents[: study.documents * variant.draws]
-            size = _size(found, study, bench, variant, corpus)
-            units = _scored_by(bench, study.model, variant, size, documents)
+            size = _size(found, study, stores, variant, corpus)
+            units = _scored_by(stores, study.model, variant, size, documents)
             found.add(
                 _scores_key(variant, corpus), kind="scores", size=size, documents=scored(units)
             )
@@ -259,20 +261,20 @@ def _scores(found: _Rows, study: Study, cache: Path | None, progress: Progress) 
 
 
 def _scored_by(
-    bench: Bench, model: str, variant: Variant, size: float, documents: Sequence[Window]
+    stores: Stores, model: str, variant: Variant, size: float, documents: Sequence[Window]
 ) -> list[dict[str, Any]]:
-    judged = dense = bench.model(model)
+    judged = dense = stores.models.load(model)
     if variant.change == FLOAT32:
-        judged = load_model(dense.source, dtype="float32", cache=bench.cache)
+        judged = load_model(dense.source, dtype="float32", cache=stores.cache)
     elif variant.level:  # shares its weights with the dense model, and was calibrated on them
-        judged, _ = bench.attached(Configuration(model, "teal", variant.level))
+        judged, _ = stores.configured.attached(Configuration(model, "teal", variant.level))
     if variant.change in (NOTHING, FLOAT32):
         return score_documents(judged, documents)
     with changed(dense, variant.change, variant.seed, size):
         return score_documents(judged, documents)
 
 
-def _size(found: _Rows, study: Study, bench: Bench, variant: Variant, corpus: str) -> float:
+def _size(found: _Rows, study: Study, stores: Stores, variant: Variant, corpus: str) -> float:
     """How much of a change costs what it shall, found on text that no decision sees.
 
     That is the second window of documents: what follows the first one, which is scored.
@@ -281,14 +283,14 @@ def _size(found: _Rows, study: Study, bench: Bench, variant: Variant, corpus: st
         return 0.0
     key = f"sizes {variant.change} {variant.seed} {corpus}"
     if key not in found:
-        model, length = bench.model(study.model), bench.settings.sizes.window
-        texts = bench.evaluation_corpus(corpus).documents
+        model, length = stores.models.load(study.model), stores.settings.sizes.window
+        texts = stores.texts.evaluation_corpus(corpus).documents
         both = windows(texts, model.tokenizer, 2 * length, model.bos)[: study.held_out]
         seconds = [Window(window.id, window.tokens[length:]) for window in both]
         before = scored(score_documents(model, seconds))
         points = {}
         for size in study.sizes[variant.change]:
-            now = _scored_by(bench, study.model, variant, size, seconds)
+            now = _scored_by(stores, study.model, variant, size, seconds)
             points[size] = loss_of(paired(scored(now), before))
         found.add(key, kind="sizes", points=list(points.items()))
     return size_for(variant.loss, dict(found.by_key[key]["points"]))

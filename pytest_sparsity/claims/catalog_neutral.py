@@ -61,11 +61,15 @@ class Neutral:
         Raises:
             CannotTest: there are no vectors, or times cannot be taken here.
         """
-        bench, name = evidence.session.bench, evidence.model
+        session, name = evidence.session, evidence.model
         with evidence.needing(spon(name).id):
-            plans = {"with": bench.plan(spon(name)), "without": bench.plan(teal(name))}
-            vectors, prompt = bench.vectors(spon(name)), bench.prompts(name)[0].tokens[None]
-        model = bench.model(name)
+            plans = {
+                "with": session.plans.plan(spon(name)),
+                "without": session.plans.plan(teal(name)),
+            }
+            vectors = session.plans.vectors(spon(name))
+            prompt = session.texts.prompts(name)[0].tokens[None]
+        model = session.models.load(name)
         prompt = prompt.to(model.device)
 
         traced = {side: _traced(model, plan, prompt) for side, plan in plans.items()}

@@ -155,7 +155,7 @@ class Range:
         losses = evidence.losses(corpus, columns)
         skipped = _skipped(evidence, columns[1:], corpus)
         bits = evidence.record(_cell(dense, corpus)).measured["compression"]["bits"]
-        fewer = 8 * evidence.session.bench.model(model).dtype.itemsize / bits
+        fewer = 8 * evidence.session.models.load(model).dtype.itemsize / bits
 
         last = float(skipped[-1])
 

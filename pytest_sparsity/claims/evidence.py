@@ -111,7 +111,7 @@ class Evidence:
         for configuration in dict.fromkeys(configurations):
             if configuration.spon == TRAINED:
                 with self.needing(configuration.id):
-                    self.session.bench.vectors(configuration)
+                    self.session.plans.vectors(configuration)
 
     def has(self, cell: Cell) -> bool:
         """Whether a cell that is not indispensable can be measured; measures it."""

@@ -116,7 +116,7 @@ def text_lost(increase: Interval) -> Interval:
 
 def sources(evidence: Evidence, evaluations: Iterable[str]) -> list[dict[str, str]]:
     """Where the items of evaluations of tasks come from, as plain data."""
-    tasks = (evidence.session.bench.task(e.partition(":")[2]) for e in evaluations)
+    tasks = (evidence.session.texts.task(e.partition(":")[2]) for e in evaluations)
     return [{"task": t.name, "licence": t.licence, "hash": t.hash[:16]} for t in tasks]
 
 

@@ -117,21 +117,24 @@ def keep_reports(evidence: Evidence) -> list[NeuronReport]:
     Raises:
         CannotTest: they cannot be made.
     """
-    bench, model, settings = evidence.session.bench, evidence.model, evidence.settings
+    session, model, settings = evidence.session, evidence.model, evidence.settings
     path = settings.report / FILE
-    texts = [bench.calibration_corpus, *map(bench.evaluation_corpus, settings.corpora)]
+    texts = [
+        session.texts.calibration_corpus,
+        *map(session.texts.evaluation_corpus, settings.corpora),
+    ]
     lock = locked(settings.report / ".locks" / "neurons.lock")
     with evidence.needing(f"the neurons of {model}"), lock:
-        loaded = bench.model(model)
+        loaded = session.models.load(model)
         known = {
             report.corpus_hash: report
             for report in read_reports(path)
             if (report.model, report.weights) == (model, loaded.weights_hash)
-            and report.prefill == bench.prefill.name
+            and report.prefill == session.calibrations.prefill.name
             and report.dtype == str(loaded.dtype).removeprefix("torch.")
         }
         if not all(text.hash in known for text in texts):
-            found = neuron_reports(bench, model, LEVEL, _DOCUMENTS)
+            found = neuron_reports(session, model, LEVEL, _DOCUMENTS)
             write_reports(path, found)
             known = {report.corpus_hash: report for report in found}
     return [known[text.hash] for text in texts]

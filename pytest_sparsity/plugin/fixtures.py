@@ -69,7 +69,7 @@ def sparsity_cell(request: pytest.FixtureRequest) -> Cell:
 @pytest.fixture(scope="session")
 def dense_model(_sparsity_point: Configuration, sparsity_session: SweepSession) -> LanguageModel:
     """The dense model of the configuration under test, as it was loaded."""
-    return sparsity_session.bench.model(_sparsity_point.model)
+    return sparsity_session.models.load(_sparsity_point.model)
 
 
 @pytest.fixture(scope="session")
@@ -80,13 +80,13 @@ def sparse_model(
     from pytest_sparsity.methods.attach import sparsify
     from pytest_sparsity.spon.library import MissingVectors
 
-    bench = sparsity_session.bench
-    twin = bench.weighted_model(sparsity_configuration.model, sparsity_configuration.weights).twin()
-    if sparsity_configuration.method == "dense":
+    configuration, session = sparsity_configuration, sparsity_session
+    twin = session.weights.model(configuration.model, configuration.weights).twin()
+    if configuration.method == "dense":
         yield twin
         return
     try:
-        plan = bench.plan(sparsity_configuration)
+        plan = session.plans.plan(configuration)
     except MissingVectors as missing:
         pytest.skip(str(missing))
     with sparsify(twin, plan):
@@ -114,13 +114,13 @@ def spon_setting(sparsity_configuration: Configuration) -> str:
 @pytest.fixture(scope="session")
 def calibration_corpus(sparsity_session: SweepSession) -> Corpus:
     """Text for thresholds and training, disjoint from evaluation by document hash."""
-    return sparsity_session.bench.calibration_corpus
+    return sparsity_session.texts.calibration_corpus
 
 
 @pytest.fixture(scope="session")
 def evaluation_corpus(request: pytest.FixtureRequest, sparsity_session: SweepSession) -> Corpus:
     """Text for evaluation: the first corpus, or every corpus in a sweep."""
-    return sparsity_session.bench.evaluation_corpus(request.param)
+    return sparsity_session.texts.evaluation_corpus(request.param)
 
 
 @pytest.fixture

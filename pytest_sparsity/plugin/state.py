@@ -53,7 +53,7 @@ class State:
             from pytest_sparsity.models.prepare import short_name
 
             models = map(short_name, self.settings.models)
-            session.bench.expect(configurations(self.settings, models))
+            session.calibrations.expect(configurations(self.settings, models))
         return session
 
     @property

@@ -89,19 +89,18 @@ class Controller:
     def _prepare_models(self) -> None:
         from pytest_sparsity.sweep import budgets, grid
         from pytest_sparsity.sweep.cell import TASK_KINDS
-        from pytest_sparsity.sweep.task_cells import checked_task
 
-        settings, bench = self._state.settings, self._state.session.bench
-        models = bench.load_all()
+        settings, session = self._state.settings, self._state.session
+        models = session.models.load_all()
         if self._grid and settings.overrides is not None:
             budgets.check_swept(settings.overrides, self._cells())
         for evaluation in grid.evaluations(settings):
             if evaluation.partition(":")[0] in TASK_KINDS:
-                checked_task(bench, evaluation)
-        _ = bench.calibration_corpus
+                session.texts.task_of(evaluation)
+        _ = session.texts.calibration_corpus
         for model in models:
             for weights in settings.weights:
-                bench.prepared(model, weights)
+                session.calibrations.prepared(model, weights)
 
     def pytest_report_header(self) -> list[str]:
         """Say what is measured, on what, and where the results go."""
@@ -267,7 +266,7 @@ class Controller:
         from pytest_sparsity.reporting.table import terminal_tables
 
         terminalreporter.section("sparsity")
-        notes = self._state.session.bench.methods.notes
+        notes = self._state.session.methods.notes
         tables = terminal_tables(*self._results, notes, width=_width())
         terminalreporter.write(f"{tables}\n\n")
         for configuration in self._without_vectors:
@@ -292,7 +291,7 @@ class Controller:
     def _cells(self) -> list[Cell]:
         from pytest_sparsity.sweep import grid
 
-        return grid.cells(self._state.settings, self._state.session.bench.load_all())
+        return grid.cells(self._state.settings, self._state.session.models.load_all())
 
     def _write_summary(self) -> tuple[list[Verdict], dict[Cell, Skipped]]:
         from pytest_sparsity.core.provenance import versions
@@ -308,12 +307,12 @@ class Controller:
         if verdicts:
             origin = Origin(
                 command=shlex.join(["pytest", *self._config.invocation_params.args]),
-                target=session.bench.target.name,
+                target=session.target.name,
                 versions=versions(),
-                data=session.bench.sources(),
+                data=session.texts.sources(),
                 when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
-            options, notes = to_json(settings), session.bench.methods.notes
+            options, notes = to_json(settings), session.methods.notes
             write_summary(settings.report, verdicts, skipped, options, origin, notes)
         if settings.updating and settings.thresholds is not None:
             from pytest_sparsity.sweep.propose import propose
@@ -322,7 +321,7 @@ class Controller:
                 settings.thresholds,
                 verdicts,
                 to_json(settings),
-                session.bench.target.name,
+                session.target.name,
                 keep=settings.update_new_only,
             )
         return verdicts, skipped

@@ -12,8 +12,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import atomic_write, locked
 from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, Cell
 from pytest_sparsity.sweep.record import SCHEMA, ForeignRecord, Record, right_field
-
-FILE = "records.jsonl"
+from pytest_sparsity.sweep.store import FILE
 
 
 def read_records(folder: Path) -> dict[Cell, Record]:

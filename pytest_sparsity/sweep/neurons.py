@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pytest_sparsity.methods.neurons.activity import calibrated_counts, count_neurons
 from pytest_sparsity.methods.neurons.quality import selection_quality
 from pytest_sparsity.methods.neurons.report import NeuronReport, Stability, neuron_report
-from pytest_sparsity.sweep.bench import Bench
+from pytest_sparsity.sweep.session import SweepSession
 
 #: Whose choice of neurons is compared with the best one.
 COMPARED = ("powerinfer", "deja_vu", "cold_skip", "hot_only", "random_neurons", "cold_only")
@@ -16,7 +16,7 @@ _PREDICTED = "powerinfer"
 
 
 def neuron_reports(
-    bench: Bench,
+    session: SweepSession,
     model: str,
     level: float,
     documents: int,
@@ -25,7 +25,7 @@ def neuron_reports(
     """What is known of a model's neurons, on the calibration text and every evaluation corpus.
 
     Args:
-        bench: of the session.
+        session: models, texts and methods.
         model: short name; its weights as loaded.
         level: share of neurons dropped where methods are compared.
         documents: of every evaluation corpus.
@@ -34,19 +34,19 @@ def neuron_reports(
     Raises:
         SparsityError: the model has no neurons, or a corpus cannot be had.
     """
-    calibrator = bench.calibrator(model)
+    calibrator = session.calibrations.calibrator(model)
     loaded, prefill = calibrator.model, calibrator.prefill
-    text, first = bench.calibration_corpus, calibrated_counts(calibrator)
+    text, first = session.texts.calibration_corpus, calibrated_counts(calibrator)
     name = f"{text.name} ({text.split})"
     found = [neuron_report(loaded, name, text.hash, prefill, first)]
     predictor = None
-    plans = [bench.method(method).plan(calibrator, level) for method in methods]
+    plans = [session.methods.method(method).plan(calibrator, level) for method in methods]
     if _PREDICTED in methods:
-        made = bench.method(_PREDICTED).predictor(calibrator)  # type: ignore[attr-defined]
+        made = session.methods.method(_PREDICTED).predictor(calibrator)  # type: ignore[attr-defined]
         predictor = {**made.provenance, "size": made.weights}
-    for corpus in map(bench.evaluation_corpus, bench.settings.corpora):
-        tokens = [w.tokens for w in bench.windows(model, corpus.name)[:documents]]
-        counts = count_neurons(loaded, tokens, prefill, bench.progress)
+    for corpus in map(session.texts.evaluation_corpus, session.settings.corpora):
+        tokens = [w.tokens for w in session.texts.windows(model, corpus.name)[:documents]]
+        counts = count_neurons(loaded, tokens, prefill, session.progress)
         found.append(
             neuron_report(
                 loaded,

@@ -35,7 +35,7 @@ def changed_at_level_zero(session: SweepSession, model: LanguageModel) -> list[s
     The last hidden states are compared: the logits are a function of them.
     """
     plan = Plan("threshold", 0.0, {site.name: Threshold(0.0) for site in model.sites})
-    documents = session.bench.windows(model.name, session.settings.corpora[0])[:4]
+    documents = session.texts.windows(model.name, session.settings.corpora[0])[:4]
     dense = [hidden_states(model, document.tokens) for document in documents]
     twin = model.twin()
     with sparsify(twin, plan):
@@ -65,7 +65,7 @@ def verdicts_on_broken(session: SweepSession, model: LanguageModel) -> list[Verd
     dense = session.record(Cell(Configuration(model.name), f"{PERPLEXITY}:{corpus}"))
     broken, roll = model.twin(), _Rolled()
     plan = Plan(_BROKEN, 0.0, {s.name: roll for s in model.sites if s.kind == "down"})
-    documents = session.bench.windows(model.name, corpus)[: len(dense.units)]
+    documents = session.texts.windows(model.name, corpus)[: len(dense.units)]
     with sparsify(broken, plan):
         units = score_documents(broken, documents)
     cell = Cell(Configuration(model.name, _BROKEN), dense.cell.evaluation)
@@ -149,10 +149,9 @@ def dropped_when_dense(session: SweepSession, configuration: Configuration) -> D
     A threshold's target below the rate of natural zeros, as after ReLU, is a plateau: the
     zeros are dropped, all of them, and that is what is asked.
     """
-    bench = session.bench
-    plan = bench.plan(configuration)
-    model = bench.weighted_model(configuration.model, configuration.weights)
-    documents = bench.windows(model.name, session.settings.corpora[0])
+    plan = session.plans.plan(configuration)
+    model = session.weights.model(configuration.model, configuration.weights)
+    documents = session.texts.windows(model.name, session.settings.corpora[0])
     first = documents[: session.settings.sizes.documents]
     totals = {site: torch.zeros(3, dtype=torch.int64) for site in plan.sparse_sites}
 

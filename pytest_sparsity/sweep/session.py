@@ -4,31 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pytest_sparsity.core.progress import Progress, silent
+from pytest_sparsity.methods.attach import Attached
 from pytest_sparsity.methods.registry import Method
+from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep import budgets, measuring
-from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.budgets import Budgets
-from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, TRAINED, Cell, Configuration
+from pytest_sparsity.sweep.cell import GENERATION, OFF, PERPLEXITY, TRAINED, Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison, compare
 from pytest_sparsity.sweep.record import Record, record_id
+from pytest_sparsity.sweep.resolve import resolve
 from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.store import RecordStore
+from pytest_sparsity.sweep.stores import make_stores
 from pytest_sparsity.sweep.verdict import Outcome, Verdict, judge
 
 BUNDLED_THRESHOLDS = Path(__file__).parents[1] / "suites" / "accuracy" / "thresholds.toml"
 
 
 class SweepSession:
-    """Ties settings, bench, store and budgets together.
+    """Ties settings, stores, records and budgets together.
 
     Args:
         settings: what the user asked for.
         progress: told about long preparations.
         methods: known by name besides the bundled ones.
+
+    Attributes:
+        settings: as given.
+        progress: as given.
+        cache: folder that downloads and preparations are kept in.
+        target: the machine that models run on.
+        budgets: bundled, and of the settings.
+        methods: by name, ``methods.method("teal")``.
+        models: as they were loaded, ``models.load(name)``.
+        texts: corpora and tasks, ``texts.windows(model, corpus)``.
+        weights: compressed models, ``weights.model(name, "int8")``.
+        calibrations: of models with any weights, ``calibrations.prepared(model)``.
+        plans: and vectors of configurations, ``plans.plan(configuration)``.
+        store: the records.
 
     Raises:
         SparsityError: a setting, a thresholds file or the report folder is unusable.
@@ -38,12 +56,38 @@ class SweepSession:
         self, settings: Settings, progress: Progress = silent, methods: Iterable[Method] = ()
     ) -> None:
         self.settings = settings
+        self.progress = progress
         files = [BUNDLED_THRESHOLDS]
         if settings.overrides is not None:
             files.append(settings.overrides)
         self.budgets: Budgets = budgets.load(*files)
-        self.bench = Bench(settings, progress, methods)
+        self._stores = make_stores(settings, progress, methods)
+        self.cache, self.target = self._stores.cache, self._stores.target
+        self.methods = self._stores.methods
+        self.models = self._stores.models
+        self.texts = self._stores.texts
+        self.weights = self._stores.weights
+        self.calibrations = self._stores.calibrations
+        self.plans = self._stores.plans
         self.store = RecordStore(settings.report)
+
+    def attached(self, configuration: Configuration) -> tuple[LanguageModel, Attached]:
+        """A twin of the model with the configuration's plan; the last one is kept attached.
+
+        Raises:
+            MissingVectors: it needs trained vectors, and none fit.
+            SparsityError: the weights cannot be compressed, or there is no plan.
+        """
+        return self._stores.configured.attached(configuration)
+
+    def key(self, cell: Cell) -> dict[str, Any]:
+        """Everything that makes two records of ``cell`` comparable, as plain data.
+
+        Raises:
+            MissingVectors: it needs trained vectors, and none fit.
+            SparsityError: its model, text or method cannot be had.
+        """
+        return self._stores.keys.of(cell)
 
     def record(self, cell: Cell, draws: int = 1, *, wait: bool = True) -> Record:
         """The record of ``cell`` with at least ``draws`` draws, measured if need be.
@@ -52,22 +96,22 @@ class SweepSession:
             SparsityError: it cannot be measured or written.
             InUse: another process is measuring it, and ``wait`` is False.
         """
-        key = self.bench.key(cell)
+        key = self.key(cell)
         id = record_id(cell, key)
         known = self.store.find(id)
-        if known is not None and measuring.enough(self.bench, cell, draws, known):
+        if known is not None and self._enough(known, draws):
             return known
         with self.store.claim(id, wait=wait):
-            known = self.store.find(id)
-            if known is not None and measuring.enough(self.bench, cell, draws, known):
+            known = self.store.find(id)  # another process may have measured it meanwhile
+            if known is not None and self._enough(known, draws):
                 return known
-            fresh = measuring.measure(self.bench, cell, draws, known, key)
+            fresh = measuring.measure(resolve(self._stores, cell, key), draws, known)
             self.store.append(fresh)
             return fresh
 
     def known(self, cell: Cell) -> Record | None:
         """The record of ``cell``, if it has been measured."""
-        return self.store.find(record_id(cell, self.bench.key(cell)))
+        return self.store.find(record_id(cell, self.key(cell)))
 
     def compare(self, cell: Cell, draws: int = 1) -> list[Comparison]:
         """Every metric of ``cell`` against dense, measuring what is missing."""
@@ -112,7 +156,7 @@ class SweepSession:
         for configuration in dict.fromkeys(c.configuration for c in cells):
             if configuration.spon == TRAINED:
                 try:
-                    self.bench.vectors(configuration)
+                    self.plans.vectors(configuration)
                 except MissingVectors:
                     missing.append(configuration)
         return missing
@@ -141,6 +185,14 @@ class SweepSession:
             if record is not None
         }
         return {configuration: found for configuration, found in sites.items() if found}
+
+    def _enough(self, record: Record, draws: int) -> bool:
+        """Whether a record holds as much data as ``draws`` draws give."""
+        cell = record.cell
+        if cell.kind == GENERATION:  # is always measured whole
+            return True
+        drawn = cell.units(self.settings.sizes) * draws
+        return len(record.units) >= min(drawn, self.texts.available(cell))
 
     @staticmethod
     def _refused(verdicts: Sequence[Verdict]) -> bool:

@@ -12,6 +12,8 @@ from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.core.files import append_line, atomic_write, check_writable, locked
 from pytest_sparsity.sweep.record import ForeignRecord, Record
 
+FILE = "records.jsonl"
+
 
 class RecordStore:
     """The records of one report folder, shared by all processes and threads that measure into it.
@@ -25,7 +27,7 @@ class RecordStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = folder / "records.jsonl"
+        self.path = folder / FILE
         self._reading = threading.Lock()
         self._records: dict[str, Record] = {}
         self._read = 0  # bytes

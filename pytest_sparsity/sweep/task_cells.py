@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.answers import score_answers
 from pytest_sparsity.evaluation.choice import score_items
 from pytest_sparsity.evaluation.evidence import refusal
@@ -13,47 +12,56 @@ from pytest_sparsity.evaluation.exact_match import generate_answers
 from pytest_sparsity.evaluation.harness import HarnessTask, score_harness
 from pytest_sparsity.evaluation.items import Item
 from pytest_sparsity.evaluation.probes import make_probes, score_probes
-from pytest_sparsity.evaluation.tasks import TASKS, Task
+from pytest_sparsity.evaluation.tasks import Task
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.sweep.bench import Bench
-from pytest_sparsity.sweep.cell import ANSWER_LIKELIHOOD, DIVERGENCE, EXACT_MATCH, TASK, Cell
+from pytest_sparsity.sweep.cell import ANSWER_LIKELIHOOD, DIVERGENCE, EXACT_MATCH, TASK
+from pytest_sparsity.sweep.inputs import CellInputs, DivergenceInputs, TaskInputs
 from pytest_sparsity.sweep.record import is_right
 
 Units = list[dict[str, Any]]
-Scorer = Callable[[Bench, Cell, LanguageModel, Task, Sequence[Item]], Units]
 
-#: The kinds of tasks that each kind of evaluation can score.
-_KINDS = {
-    TASK: ("choice", "last_word"),
-    EXACT_MATCH: ("choice", "last_word", "chain"),
-    ANSWER_LIKELIHOOD: ("chain",),
-    DIVERGENCE: ("chain",),
+
+class _Scorer(Protocol):
+    def __call__(
+        self, model: LanguageModel, task: Task, items: Sequence[Item], *, share: bool
+    ) -> Units: ...
+
+
+#: By kind of evaluation; divergence needs more than a model and items.
+_SCORERS: Mapping[str, _Scorer] = {
+    TASK: score_items,
+    EXACT_MATCH: generate_answers,
+    ANSWER_LIKELIHOOD: score_answers,
 }
 
 
 def measure_task(
-    bench: Bench, cell: Cell, draws: int, have: Sequence[dict[str, Any]], model: LanguageModel
+    inputs: CellInputs,
+    evaluation: TaskInputs,
+    draws: int,
+    have: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """What ``cell`` measures, besides the items that it ``have``s, per item.
+    """What a cell measures, besides the items that it ``have``s, per item.
+
+    Args:
+        inputs: of the cell.
+        evaluation: those of its task.
+        draws: how often the first amount of items is drawn.
+        have: the first items as they were measured before.
 
     Returns:
         ``items``, ``normalisation``, ``chance`` and ``family``.  Of the dense model also
         ``refused``: why the task is no evidence on this model; empty if it is.
 
     Raises:
-        SparsityError: the task is of a kind that the evaluation cannot score, an item is too
-            long, or the model gives NaN.
+        SparsityError: an item is too long, or the model gives NaN.
     """
-    task = checked_task(bench, cell.evaluation)
-    size, items = cell.units(bench.settings.sizes), list(have)
+    cell, task, size = inputs.cell, evaluation.task, evaluation.draw
+    items = list(have)
     # Each draw is packed by itself: what an item scores must not depend on how many draws
     # were asked for at once.
     for start in range(len(items), min(size * draws, len(task.items)), size):
-        stop = start + size
-        if isinstance(task, HarnessTask):
-            items += score_harness(model, task, task.items[start:stop], share=bench.sharing)
-        else:
-            items += _SCORERS[cell.kind](bench, cell, model, task, task.items[start:stop])
+        items += _scored(inputs, evaluation, start, start + size)
     # Who generates an answer does not see the choices.
     chance = task.chance
     if cell.kind == EXACT_MATCH and isinstance(task, Task):
@@ -81,63 +89,14 @@ def task_tokens(kind: str, items: Sequence[Mapping[str, Any]]) -> int:
     return sum(sum(item["tokens"]) for item in items)
 
 
-def checked_task(bench: Bench, evaluation: str) -> Task | HarnessTask:
-    """The task of ``KIND:TASK``.
-
-    Raises:
-        SparsityError: there is no such task, or it is of a kind that the evaluation cannot score.
-    """
-    kind, _, name = evaluation.partition(":")
-    task = bench.task(name)
+def _scored(inputs: CellInputs, evaluation: TaskInputs, start: int, stop: int) -> Units:
+    """The items of a task from ``start`` to ``stop``."""
+    model, task, share = inputs.model, evaluation.task, evaluation.share
     if isinstance(task, HarnessTask):
-        if kind != TASK:
-            raise SparsityError(
-                f"--sparsity-tasks: {evaluation}: lm-eval scores its own tasks; leave out "
-                f"{kind}: before it"
-            )
-    elif task.kind not in _KINDS[kind]:
-        able = [known for known, spec in TASKS.items() if spec.kind in _KINDS[kind]]
-        has = "no reference" if "chain" in _KINDS[kind] else "only reference"
-        raise SparsityError(
-            f"--sparsity-tasks: {evaluation}: task {task.name} has {has} chains of thought, and "
-            f"cannot be measured by {kind}; tasks that can are {', '.join(able)}"
-        )
-    return task
-
-
-def _choice(
-    bench: Bench, cell: Cell, model: LanguageModel, task: Task, items: Sequence[Item]
-) -> Units:
-    return score_items(model, task, items, share=bench.sharing)
-
-
-def _exact_match(
-    bench: Bench, cell: Cell, model: LanguageModel, task: Task, items: Sequence[Item]
-) -> Units:
-    return generate_answers(model, task, items, share=bench.sharing)
-
-
-def _answers(
-    bench: Bench, cell: Cell, model: LanguageModel, task: Task, items: Sequence[Item]
-) -> Units:
-    return score_answers(model, task, items, share=bench.sharing)
-
-
-def _divergence(
-    bench: Bench, cell: Cell, model: LanguageModel, task: Task, items: Sequence[Item]
-) -> Units:
-    documents = bench.evaluation_corpus(bench.settings.corpora[0]).documents
-    probes = make_probes(model, task, items, documents)
-    reference = None
-    if not cell.configuration.is_reference:
-        reference = bench.probe_states(cell.configuration.model, task.name, probes)
-    dense = bench.model(cell.configuration.model)
-    return score_probes(model, task, probes, reference, dense, share=bench.sharing)
-
-
-_SCORERS: Mapping[str, Scorer] = {
-    TASK: _choice,
-    EXACT_MATCH: _exact_match,
-    ANSWER_LIKELIHOOD: _answers,
-    DIVERGENCE: _divergence,
-}
+        return score_harness(model, task, task.items[start:stop], share=share)
+    items = task.items[start:stop]
+    if isinstance(evaluation, DivergenceInputs):
+        probes = make_probes(model, task, items, evaluation.prose)
+        states = None if evaluation.states is None else evaluation.states.of(probes)
+        return score_probes(model, task, probes, states, inputs.dense, share=share)
+    return _SCORERS[inputs.cell.kind](model, task, items, share=share)

@@ -23,7 +23,7 @@ def performance_file(
     """Adds what a test measured to performance.json in the report folder, at once."""
     from pytest_sparsity.core.provenance import versions
 
-    target = sparsity_session.bench.target
+    target = sparsity_session.target
     models: dict[str, dict[str, Mapping[str, Any]]] = {}
     content = {
         "schema": 1,

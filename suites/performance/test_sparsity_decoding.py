@@ -64,7 +64,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def plan(dense_model: LanguageModel, sparsity_session: SweepSession) -> Plan:
     """TEAL at the level under test."""
-    return sparsity_session.bench.plan(Configuration(dense_model.name, "teal", LEVEL))
+    return sparsity_session.plans.plan(Configuration(dense_model.name, "teal", LEVEL))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def prompts(
     dense_model: LanguageModel, sparsity_session: SweepSession, sparsity_settings: Settings
 ) -> list[torch.Tensor]:
     """Beginnings of documents, [1, 32] each."""
-    windows = sparsity_session.bench.prompts(dense_model.name)
+    windows = sparsity_session.texts.prompts(dense_model.name)
     count = 2 if sparsity_settings.profile == "smoke" else 4
     return [window.tokens[None].to(dense_model.device) for window in windows[:count]]
 
@@ -107,7 +107,7 @@ def test_decoding_speed(
         text = contenders["sparse"]()
         for rounds in ROUNDS[:1] if smoke else ROUNDS:
             name = f"decode {dense_model.name} ({threads} threads)"
-            with sparsity_session.bench.progress(name, 2 * rounds, "run") as task:
+            with sparsity_session.progress(name, 2 * rounds, "run") as task:
                 seconds = interleave(
                     contenders, rounds, sparsity_settings.seed + rounds, task.advance
                 )
@@ -169,7 +169,7 @@ def test_decoded_text_is_that_of_masked_layers(
         dense_model.source,
         dtype="float32",
         device=str(dense_model.device),
-        cache=sparsity_session.bench.cache,
+        cache=sparsity_session.cache,
     )
     stored = dict(dense_model.model.named_parameters())
     for name, parameter in exact.model.named_parameters():

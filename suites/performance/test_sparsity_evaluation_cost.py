@@ -50,7 +50,7 @@ def windows(
     dense_model: LanguageModel, sparsity_session: SweepSession, sparsity_settings: Settings
 ) -> list[Window]:
     """The first documents of the first evaluation corpus."""
-    return sparsity_session.bench.windows(dense_model.name, sparsity_settings.corpora[0])[:WINDOWS]
+    return sparsity_session.texts.windows(dense_model.name, sparsity_settings.corpora[0])[:WINDOWS]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def timed(
     def run(contenders: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
         total = len(contenders) * rounds
         name = f"time {dense_model.name} ({rounds} rounds)"
-        with sparsity_session.bench.progress(name, total, "run") as task:
+        with sparsity_session.progress(name, total, "run") as task:
             return interleave(contenders, rounds, sparsity_settings.seed + rounds, task.advance)
 
     return run
@@ -124,7 +124,7 @@ def test_cost_of_sparse_scoring(
 
     Neither counting nor the divergence may change what the scores are.
     """
-    twin, attached = sparsity_session.bench.attached(Configuration(dense_model.name, "teal", 0.5))
+    twin, attached = sparsity_session.attached(Configuration(dense_model.name, "teal", 0.5))
     reference = dense_states(dense_model, windows)
 
     def sparse(divergence: bool, counting: bool) -> list[dict[str, Any]]:
@@ -178,9 +178,8 @@ def test_peak_memory(
     """Loading a model and scoring it, dense and sparse, takes little more than its weights."""
     if dense_model.device.type != "cpu" or not can_measure():
         pytest.skip("resident memory is measured on the CPU, under Linux")
-    bench = sparsity_session.bench
-    plan = bench.plan(Configuration(dense_model.name, "teal", 0.5))
-    footprint = scoring_footprint(dense_model, plan, windows, bench.cache)
+    plan = sparsity_session.plans.plan(Configuration(dense_model.name, "teal", 0.5))
+    footprint = scoring_footprint(dense_model, plan, windows, sparsity_session.cache)
     weights = weight_bytes(dense_model)
     loading = (footprint.loaded - footprint.before) / weights
     peak = (footprint.peak - footprint.before) / weights

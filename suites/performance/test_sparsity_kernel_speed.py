@@ -141,7 +141,7 @@ def test_kernels_beat_the_best_dense(
     for rounds in ROUNDS[:1] if smoke else ROUNDS:
         runs = {contender.name: contender.run for contender in contenders}
         total = rounds * len(runs)
-        with sparsity_session.bench.progress(f"time {title}", total, "run") as task:
+        with sparsity_session.progress(f"time {title}", total, "run") as task:
             seconds = time_cold(runs, rehearsals, rounds, seed + rounds, task.advance)
         findings = [_finding(case, problem, contenders, seconds, level) for level in LEVELS]
         outcome = _worst([found.outcome for found in findings])

@@ -82,7 +82,7 @@ def test_kernels_beat_cublas(
             for level in LEVELS
         }
         _check(problem, kernels)
-        with sparsity_session.bench.progress(f"time {k}x{n}", ROUNDS * len(runs), "run") as task:
+        with sparsity_session.progress(f"time {k}x{n}", ROUNDS * len(runs), "run") as task:
             seconds = time_graphs(runs, ROUNDS, seed, task.advance)
         _check(problem, kernels)
         lines.append(f"{k}x{n}, {ROUNDS} rounds, {describe_noise(seconds)}")

@@ -54,7 +54,7 @@ def test_plugin_load(
     }
     for rounds in (8,) if smoke else ROUNDS:
         total = rounds * len(runs)
-        with sparsity_session.bench.progress("time plugin load", total, "run") as task:
+        with sparsity_session.progress("time plugin load", total, "run") as task:
             seconds = interleave(runs, rounds, sparsity_settings.seed + rounds, task.advance)
         more = [a - b for a, b in zip(seconds["with"], seconds["without"], strict=True)]
         difference = ratio(more, [1.0] * rounds)

@@ -41,15 +41,12 @@ class Made:
     noise: float = 0.0005
     settings: Settings = field(default_factory=lambda: replace(default_settings(), profile="smoke"))
     changes: dict[str, Callable[[dict[str, Any]], object]] = field(default_factory=dict)
-    bench: Any = field(
-        default_factory=lambda: SimpleNamespace(
-            model=lambda _: SimpleNamespace(dtype=torch.bfloat16)
-        )
-    )
     measured: list[Cell] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.bench.vectors = self._vectors
+        loaded = SimpleNamespace(dtype=torch.bfloat16)
+        self.models = SimpleNamespace(load=lambda _: loaded)
+        self.plans = SimpleNamespace(vectors=self._vectors)
 
     def _vectors(self, configuration: Configuration) -> None:
         if configuration not in self.damage:

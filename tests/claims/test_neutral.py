@@ -36,7 +36,7 @@ def prompt():
 
 
 @dataclass
-class Bench:
+class Prepared:
     """Plans made by hand, of which tests spoil one."""
 
     loaded: object
@@ -44,7 +44,7 @@ class Bench:
     with_spon: Plan
     found: SpontaneousVectors
 
-    def model(self, name):
+    def load(self, name):
         return self.loaded
 
     def plan(self, configuration: Configuration) -> Plan:
@@ -58,17 +58,17 @@ class Bench:
 
 
 @pytest.fixture
-def bench(model):
+def prepared(model):
     torch.manual_seed(0)
     a = {site.name: torch.randn(site.module.in_features) / 50 for site in model.sites}
     vectors = SpontaneousVectors(a, {})
     plan = Plan("teal", 0.5, {site.name: Threshold(0.1) for site in model.sites})
-    return Bench(model, plan, replace(plan, bias=vectors.fold(model)), vectors)
+    return Prepared(model, plan, replace(plan, bias=vectors.fold(model)), vectors)
 
 
-def judged(bench, time=EVEN):
+def judged(prepared, time=EVEN):
     stopwatch = None if time is None else lambda first, second: time
-    session = cast(SweepSession, SimpleNamespace(bench=bench))
+    session = cast(SweepSession, SimpleNamespace(models=prepared, plans=prepared, texts=prepared))
     return investigate(CATALOG["6"], Evidence(session, "tiny-random", stopwatch))
 
 
@@ -81,23 +81,23 @@ def judged(bench, time=EVEN):
         (Interval(1.0, 0.9, 1.1, 60), Outcome.INCONCLUSIVE),
     ],
 )
-def test_verdict_by_time(bench, time, outcome):
-    finding = judged(bench, time)
+def test_verdict_by_time(prepared, time, outcome):
+    finding = judged(prepared, time)
     assert finding.outcome is outcome, finding.why
     sides = finding.data["operations"]
     assert sides["with"][PRODUCT] == sides["without"][PRODUCT] > 0
-    sites = len(bench.found.a)
+    sites = len(prepared.found.a)
     assert sides["with"][ADDITION] == sides["without"].get(ADDITION, 0) + sites
 
 
-def test_untestable_without_vectors_or_a_clock(bench):
-    assert judged(bench, None).outcome is Outcome.UNTESTABLE
+def test_untestable_without_vectors_or_a_clock(prepared):
+    assert judged(prepared, None).outcome is Outcome.UNTESTABLE
 
     def missing(configuration):
         raise MissingVectors("no trained spontaneous vectors fit tiny-random")
 
-    bench.vectors = missing
-    finding = judged(bench)
+    prepared.vectors = missing
+    finding = judged(prepared)
     assert finding.outcome is Outcome.UNTESTABLE
     assert finding.why.startswith("tiny-random-teal-0.50-spon: no trained")
 
@@ -120,26 +120,26 @@ class _Doubled:
     ("selector", "label"),
     [(_Multiplied(), "matrix products added"), (_Doubled(), "operations added but biases")],
 )
-def test_an_operation_more_refutes_it(bench, selector, label):
-    site = next(iter(bench.without.selectors))
+def test_an_operation_more_refutes_it(prepared, selector, label):
+    site = next(iter(prepared.without.selectors))
     for plan, chosen in (("without", lambda x: x.clone()), ("with_spon", selector)):
-        own = getattr(bench, plan)
-        setattr(bench, plan, replace(own, selectors={**own.selectors, site: chosen}))
-    finding = judged(bench)
+        own = getattr(prepared, plan)
+        setattr(prepared, plan, replace(own, selectors={**own.selectors, site: chosen}))
+    finding = judged(prepared)
     assert finding.outcome is Outcome.REFUTED
     assert label in finding.why
 
 
-def test_a_bias_that_is_not_the_vectors_refutes_it(model, bench):
-    site, bias = next(iter(bench.with_spon.bias.items()))
-    wrong = replace(bench.with_spon, bias={**bench.with_spon.bias, site: bias * 1.1})
+def test_a_bias_that_is_not_the_vectors_refutes_it(model, prepared):
+    site, bias = next(iter(prepared.with_spon.bias.items()))
+    wrong = replace(prepared.with_spon, bias={**prepared.with_spon.bias, site: bias * 1.1})
     twin = model.twin()
-    with sparsify(twin, bench.with_spon):
-        assert folding_error(twin, model, bench.found) <= 1
+    with sparsify(twin, prepared.with_spon):
+        assert folding_error(twin, model, prepared.found) <= 1
     with sparsify(twin, wrong):
-        assert folding_error(twin, model, bench.found) > 1
-    bench.with_spon = wrong
-    finding = judged(bench)
+        assert folding_error(twin, model, prepared.found) > 1
+    prepared.with_spon = wrong
+    finding = judged(prepared)
     assert finding.outcome is Outcome.REFUTED
     assert "error of a folded bias" in finding.why
 

@@ -7,8 +7,8 @@ from pytest_sparsity.claims.catalog import configurations
 from pytest_sparsity.core.progress import silent
 from pytest_sparsity.settings import settings as options
 from pytest_sparsity.settings.settings import Sizes, default_settings
-from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import Configuration
+from pytest_sparsity.sweep.stores import make_stores
 
 MODEL = "tiny-random"
 
@@ -27,14 +27,14 @@ def test_all_that_claims_need_is_calibrated_in_one_pass(tmp_path, monkeypatch):
         with silent(description, total, unit) as task:
             yield task
 
-    bench = Bench(settings, noting)
-    bench.expect(configurations(settings, [MODEL]))
-    bench.prepared(MODEL)
+    stores = make_stores(settings, noting)
+    stores.calibrations.expect(configurations(settings, [MODEL]))
+    stores.calibrations.prepared(MODEL)
     assert [text for text in begun if text.startswith("calibrate")] == [f"calibrate {MODEL}"]
     begun.clear()
     for method in ("teal", "hot_only"):
         for level in (0.25, 0.6):
-            bench.plan(Configuration(MODEL, method, level))
+            stores.plans.plan(Configuration(MODEL, method, level))
     assert begun == []
 
 

@@ -79,15 +79,17 @@ class World:
             report=self.report,
             seed=self.seed,
         )
-        self.bench = SimpleNamespace(
+        self.target = SimpleNamespace(name="machine", cores=2, fingerprint="cpu-1")
+        self.models = SimpleNamespace(
+            load=lambda name: SimpleNamespace(weights_hash="w" * 64, dtype="torch.bfloat16")
+        )
+        self.calibrations = SimpleNamespace(prefill=SimpleNamespace(name="first:1"))
+        self.texts = SimpleNamespace(
             calibration_corpus=SimpleNamespace(name="c", split="calibration", hash="h-c"),
             evaluation_corpus=lambda name: SimpleNamespace(
                 name=name, split="evaluation", hash=f"h-{name}"
             ),
-            model=lambda name: SimpleNamespace(weights_hash="w" * 64, dtype="torch.bfloat16"),
-            prefill=SimpleNamespace(name="first:1"),
             task=lambda name: SimpleNamespace(name=name, licence="free", hash=f"{name:0<20}"),
-            target=SimpleNamespace(name="machine", cores=2, fingerprint="cpu-1"),
             sources=lambda: {"austen (evaluation)": "public domain; 1234"},
         )
 
@@ -204,7 +206,7 @@ def made_reports(
     """Stands in for counting neurons; holds the models it was asked about."""
     asked: list[str] = []
 
-    def make(bench: Any, model: str, level: float, documents: int) -> list[NeuronReport]:
+    def make(session: Any, model: str, level: float, documents: int) -> list[NeuronReport]:
         asked.append(model)
         return [neuron_report(model, corpus) for corpus in ("c", "austen", "factbook")]
 

@@ -15,8 +15,8 @@ from pytest_sparsity.compression.compress import compress
 from pytest_sparsity.evaluation import standard
 from pytest_sparsity.models import load_model
 from pytest_sparsity.settings.settings import default_settings
-from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import Configuration
+from pytest_sparsity.sweep.stores import make_stores
 
 MODEL = ("train", "vectors", "--model", "tiny-random")
 
@@ -84,6 +84,6 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_training(
 def test_vectors_are_found_in_the_cache(tmp_path: Path) -> None:
     cache = tmp_path / "mine"
     assert main([*MODEL, "--levels", "0.5", "--steps", "1", "--cache", str(cache)]) == 0
-    bench = Bench(replace(default_settings(), models=("tiny-random",), cache=cache))
-    found = bench.vectors(Configuration("tiny-random", "teal", 0.5, spon="trained"))
+    stores = make_stores(replace(default_settings(), models=("tiny-random",), cache=cache))
+    found = stores.plans.vectors(Configuration("tiny-random", "teal", 0.5, spon="trained"))
     assert found.provenance["text"] == ["austen", "jargon", "wikipedia"]

@@ -12,7 +12,7 @@ from pytest_sparsity.settings.settings import default_settings
 from pytest_sparsity.spon.library import VectorLibrary
 from pytest_sparsity.spon.training import Recipe
 from pytest_sparsity.spon.vectors import SpontaneousVectors
-from pytest_sparsity.sweep import bench as bench_module
+from pytest_sparsity.sweep import plan_store, weight_store
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.session import SweepSession
 
@@ -59,7 +59,7 @@ def test_what_is_measured(session):
 
 def test_sparse_activations_are_calibrated_on_the_compressed_model(session):
     found = {
-        weights: session.bench.plan(replace(SPARSE, weights=weights))
+        weights: session.plans.plan(replace(SPARSE, weights=weights))
         for weights in session.settings.weights
     }
     assert found["loaded"].selectors != found["int4-32"].selectors
@@ -67,25 +67,25 @@ def test_sparse_activations_are_calibrated_on_the_compressed_model(session):
 
 def test_keys(session, monkeypatch):
     """Known without compressing: a summary makes keys of every cell."""
-    monkeypatch.setattr(bench_module, "compress", None)
+    monkeypatch.setattr(weight_store, "compress", None)
     keys = [
-        session.bench.key(replace(CELL, configuration=replace(SPARSE, weights=weights)))
+        session.key(replace(CELL, configuration=replace(SPARSE, weights=weights)))
         for weights in ("loaded", "int4-32", "wanda-0.5")
     ]
     for name in ("weights", "calibration"):
         assert len({key[name] for key in keys}) == 3
     monkeypatch.undo()
-    model = session.bench.weighted_model(MODEL, "wanda-0.5")
+    model = session.weights.model(MODEL, "wanda-0.5")
     assert keys[2]["weights"] == model.weights_hash
-    assert keys[2]["calibration"] == session.bench.calibrator(MODEL, "wanda-0.5").hash
-    assert keys[0]["weights"] == session.bench.model(MODEL).weights_hash
+    assert keys[2]["calibration"] == session.calibrations.calibrator(MODEL, "wanda-0.5").hash
+    assert keys[0]["weights"] == session.models.load(MODEL).weights_hash
 
 
 def test_one_compressed_model_at_a_time(session):
-    first = session.bench.weighted_model(MODEL, "int4-32")
-    assert session.bench.weighted_model(MODEL, "int4-32") is first
-    assert session.bench.weighted_model(MODEL, "loaded") is session.bench.model(MODEL)
-    assert session.bench.weighted_model(MODEL, "int4-32") is first
+    first = session.weights.model(MODEL, "int4-32")
+    assert session.weights.model(MODEL, "int4-32") is first
+    assert session.weights.model(MODEL, "loaded") is session.models.load(MODEL)
+    assert session.weights.model(MODEL, "int4-32") is first
 
 
 def test_spon_learns_from_the_model_as_it_was_loaded(session, tmp_path, monkeypatch):
@@ -97,12 +97,12 @@ def test_spon_learns_from_the_model_as_it_was_loaded(session, tmp_path, monkeypa
 
     monkeypatch.setattr(VectorLibrary, "get", get)
     with pytest.raises(LookupError):
-        session.bench.vectors(replace(SPARSE, spon="trained"))
+        session.plans.vectors(replace(SPARSE, spon="trained"))
     model, plan, teacher, weights = seen[0]
     assert weights == "int4-32"
-    assert model is session.bench.weighted_model(MODEL, "int4-32")
-    assert plan.selectors == session.bench.plan(SPARSE).selectors
-    assert teacher is session.bench.model(MODEL)
+    assert model is session.weights.model(MODEL, "int4-32")
+    assert plan.selectors == session.plans.plan(SPARSE).selectors
+    assert teacher is session.models.load(MODEL)
 
 
 def test_vectors_of_another_teacher_do_not_fit(session, tmp_path):
@@ -110,9 +110,9 @@ def test_vectors_of_another_teacher_do_not_fit(session, tmp_path):
         *(2, 2, 32), held_out=2, check_every=2, sites=("down",), layers=(1, 1), warmup=1
     )
     library = VectorLibrary(tmp_path, recipe, "missing")
-    model, plan = session.bench.weighted_model(MODEL, "int4-32"), session.bench.plan(SPARSE)
+    model, plan = session.weights.model(MODEL, "int4-32"), session.plans.plan(SPARSE)
     text = {"x": torch.randint(0, 256, (400,), generator=torch.Generator().manual_seed(1))}
-    loaded = session.bench.model(MODEL)
+    loaded = session.models.load(MODEL)
     teachers = [
         library.get(model, plan, text, teacher).provenance["teacher"]
         for teacher in (None, loaded, None, loaded)
@@ -136,26 +136,26 @@ def test_level_zero_is_the_compressed_model(session):
 
 def test_vectors_at_level_zero_win_back_what_compression_took(session, monkeypatch):
     recipe = Recipe(8, 4, 32, held_out=4, check_every=4, rate=0.2, warmup=2)
-    monkeypatch.setattr(bench_module, "Recipe", lambda **_: recipe)
-    session.bench.settings = replace(session.settings, train="all")
+    monkeypatch.setattr(plan_store, "Recipe", lambda **_: recipe)
+    session = SweepSession(replace(session.settings, train="all"))
     sparse = replace(SPARSE, level=0.0, weights="magnitude-0.5", spon="trained")
-    looks = [loss for _, loss in session.bench.vectors(sparse).provenance["held_out_loss"]]
+    looks = [loss for _, loss in session.plans.vectors(sparse).provenance["held_out_loss"]]
     assert min(looks) < looks[0]
     cell = replace(CELL, configuration=sparse)
-    assert session.record(cell).key["spon"] == session.bench.vectors(sparse).hash
+    assert session.record(cell).key["spon"] == session.plans.vectors(sparse).hash
     assert {c.metric for c in session.compare(cell)} >= {"perplexity:austen", "recovery:austen"}
 
 
 def test_a_cast_of_the_weights(session, monkeypatch):
     """Its own dtype, calibration and hash; divergence from the model as it was loaded."""
-    session.bench.settings = replace(session.settings, dtype="bfloat16")
+    session = SweepSession(replace(session.settings, dtype="bfloat16"))
     sparse = replace(SPARSE, weights="float32")
     cell = replace(CELL, configuration=sparse)
-    keys = [session.bench.key(each) for each in (cell, cell.dense)]
+    keys = [session.key(each) for each in (cell, cell.dense)]
     assert [key["dtype"] for key in keys] == ["float32", "bfloat16"]
-    model = session.bench.weighted_model(MODEL, "float32")
+    model = session.weights.model(MODEL, "float32")
     assert keys[0]["weights"] == model.weights_hash != keys[1]["weights"]
-    assert keys[0]["calibration"] == session.bench.calibrator(MODEL, "float32").hash
+    assert keys[0]["calibration"] == session.calibrations.calibrator(MODEL, "float32").hash
     compared = {c.metric: c.value.estimate for c in session.compare(cell.weights_only)}
     assert 0 < compared["kl:austen"] < 0.01
     both = {c.metric: c.value.estimate for c in session.compare(cell)}
@@ -172,21 +172,18 @@ def test_vectors_of_the_loaded_weights_serve_a_cast(session, monkeypatch):
         return SpontaneousVectors(a, {"weights": model.weights_hash})
 
     monkeypatch.setattr(VectorLibrary, "get", get)
-    session.bench.settings = replace(session.settings, dtype="bfloat16")
+    session = SweepSession(replace(session.settings, dtype="bfloat16"))
     cast = replace(SPARSE, weights="float32", spon="trained")
-    found = session.bench.vectors(cast)
+    found = session.plans.vectors(cast)
     assert asked == ["loaded"]
-    assert found is session.bench.vectors(replace(cast, weights="loaded"))
-    assert session.bench.plan(cast).bias["0.q"].dtype == torch.float32
-    own = session.bench.plan(replace(cast, spon="off"))
-    assert session.bench.plan(cast).selectors == own.selectors
-    told = session.bench.preparation(cast)["spon"]
-    assert told["weights"] == session.bench.model(MODEL).weights_hash
-    residual = session.bench.vectors(replace(cast, spon="mean_residual"))
-    assert (
-        residual.provenance["weights"]
-        == session.bench.weighted_model(MODEL, "float32").weights_hash
-    )
+    assert found is session.plans.vectors(replace(cast, weights="loaded"))
+    assert session.plans.plan(cast).bias["0.q"].dtype == torch.float32
+    own = session.plans.plan(replace(cast, spon="off"))
+    assert session.plans.plan(cast).selectors == own.selectors
+    told = session.plans.preparation(cast)["spon"]
+    assert told["weights"] == session.models.load(MODEL).weights_hash
+    residual = session.plans.vectors(replace(cast, spon="mean_residual"))
+    assert residual.provenance["weights"] == session.weights.model(MODEL, "float32").weights_hash
 
 
 def test_a_sweep_of_weights(sweep):

@@ -5,26 +5,27 @@ from pathlib import Path
 
 import pytest
 
+from pytest_sparsity.plugin.options import read_settings
 from pytest_sparsity.settings import settings as options
 from pytest_sparsity.settings.settings import Sizes
-from pytest_sparsity.sweep import bench as benches
 from pytest_sparsity.sweep.neurons import COMPARED, neuron_reports
+from pytest_sparsity.sweep.session import SweepSession
 
 
 def test_reports_of_a_session(
     pytestconfig: pytest.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(
-        options.read_settings(pytestconfig),
+        read_settings(pytestconfig),
         models=("tiny-random",),
         corpora=("austen", "jargon"),
         cache=tmp_path,
+        report=tmp_path / "report",
     )
     small = Sizes(documents=2, items=1, draws=1, window=64, calibration=4)
     monkeypatch.setattr(options.Settings, "sizes", small)
-    bench = benches.Bench(settings)
-    bench.load_all()
-    calibration, *held_out = neuron_reports(bench, "tiny-random", 0.5, documents=2)
+    session = SweepSession(settings)
+    calibration, *held_out = neuron_reports(session, "tiny-random", 0.5, documents=2)
     assert calibration.corpus == "austen+jargon (calibration)"
     assert (calibration.stability, calibration.quality) == (None, ())
     assert calibration.tokens == 4 * 63

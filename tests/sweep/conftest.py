@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_sparsity.core.stats import Interval
-from pytest_sparsity.settings import settings as options
+from pytest_sparsity.plugin.options import read_settings
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison
@@ -23,7 +23,7 @@ SPON = Configuration("m", "teal", 0.5, "mean_residual")
 @pytest.fixture
 def settings(pytestconfig: pytest.Config) -> Settings:
     """The default settings, whatever this session's options are."""
-    found = options.read_settings(pytestconfig)
+    found = read_settings(pytestconfig)
     return replace(
         found,
         models=("m",),

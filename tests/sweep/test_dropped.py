@@ -12,7 +12,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.cats import OpenGate
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.topk import Largest
-from pytest_sparsity.sweep import grid, sanity
+from pytest_sparsity.sweep import grid, model_store, sanity
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.sanity import Dropped
 from pytest_sparsity.sweep.session import SweepSession
@@ -113,43 +113,44 @@ def test_exact_counts_have_no_tolerance(
 def test_a_plan_that_drops_something_else_is_found(
     session: SweepSession, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session.bench, "plan", lambda configuration: plan)
+    monkeypatch.setattr(session.plans, "plan", lambda configuration: plan)
     dropped = sanity.dropped_when_dense(session, Configuration(TINY, "teal", 0.25))
     assert not dropped.within(0.02), dropped
 
 
-def relu_session(session: SweepSession, small_model: Any) -> SweepSession:
+@pytest.fixture
+def relu_session(
+    session: SweepSession, small_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> SweepSession:
     model = replace(small_model("arcee"), name=TINY)
-    session.bench._models[TINY] = model
+    monkeypatch.setattr(model_store, "load_model", lambda source, **_: model)
     return session
 
 
 @pytest.mark.parametrize("method", ["teal", "topk", "nm_2_4", "wina"])
 def test_a_level_below_the_natural_zeros_is_not_missed(
-    session: SweepSession, method: str, small_model: Any
+    relu_session: SweepSession, method: str
 ) -> None:
     """More than half of a ReLU model's neurons are zero: what drops 50 % drops all of them."""
-    relu = relu_session(session, small_model)
-    for site in relu.bench.model(TINY).sites:
+    for site in relu_session.models.load(TINY).sites:
         if site.kind == "up":
             site.module.weight[: len(site.module.weight) // 4] = 0  # a quarter is never active
     configuration = Configuration(TINY, method, 0.5)
-    dropped = sanity.dropped_when_dense(relu, configuration)
+    dropped = sanity.dropped_when_dense(relu_session, configuration)
     assert dropped.within(0.02), dropped
     assert dropped.achieved > 0.5
 
 
-def test_a_plateau_is_in_the_record(session: SweepSession, small_model: Any) -> None:
-    relu = relu_session(session, small_model)
+def test_a_plateau_is_in_the_record(relu_session: SweepSession) -> None:
     found = {}
     cells = [Cell(Configuration(TINY, "teal", x), "perplexity:austen") for x in (0.1, 0.3, 0.9)]
     for level, cell in zip((0.1, 0.3, 0.9), cells, strict=True):
-        achieved = relu.record(cell).measured["achieved"]
+        achieved = relu_session.record(cell).measured["achieved"]
         found[level] = achieved["plateau"], achieved["counts"]["2.down"]
     down = ["0.down", "1.down", "2.down"]
     assert [found[level][0] for level in (0.1, 0.3, 0.9)] == [down, down, []]
     others = [Cell(cell.configuration, "generation") for cell in cells]
-    assert relu.plateaus([*cells, *others]) == {
+    assert relu_session.plateaus([*cells, *others]) == {
         cell.configuration: tuple(down) for cell in cells[:2]
     }
     natural = found[0.1][1]
@@ -161,7 +162,7 @@ def test_what_was_needed_before_is_in_the_record(session: SweepSession) -> None:
     for method in ("teal", "teal_greedy", "topk"):
         cell = Cell(Configuration(TINY, method, 0.5), "perplexity:austen")
         costs[method] = session.record(cell).measured["preparation"]
-    tokens = sum(map(len, session.bench.calibration_tokens(TINY)))
+    tokens = sum(map(len, session.texts.calibration_tokens(TINY)))
     assert costs["teal"]["calibration"]["tokens"] == 2 * tokens  # float32: two passes
     assert costs["teal"]["calibration"]["seconds"] > 0
     assert set(costs["teal"]) == {"calibration"}
@@ -171,9 +172,9 @@ def test_what_was_needed_before_is_in_the_record(session: SweepSession) -> None:
 
 def test_calibration_is_disjoint_from_evaluation(session: SweepSession) -> None:
     """TEAL's published script measures on the text that it calibrates on."""
-    bench = session.bench
-    evaluated = {d.id for d in bench.evaluation_corpus("austen").documents}
-    assert not evaluated & {d.id for d in bench.calibration_corpus.documents}
-    rows = {tuple(w.tokens.tolist()) for w in bench.windows(TINY, "austen")}
-    assert not rows & {tuple(t.tolist()) for t in bench.calibration_tokens(TINY)}
-    assert all(isinstance(t, torch.Tensor) for t in bench.calibration_tokens(TINY))
+    texts = session.texts
+    evaluated = {d.id for d in texts.evaluation_corpus("austen").documents}
+    assert not evaluated & {d.id for d in texts.calibration_corpus.documents}
+    rows = {tuple(w.tokens.tolist()) for w in texts.windows(TINY, "austen")}
+    assert not rows & {tuple(t.tolist()) for t in texts.calibration_tokens(TINY)}
+    assert all(isinstance(t, torch.Tensor) for t in texts.calibration_tokens(TINY))

@@ -39,9 +39,9 @@ def measurements(monkeypatch):
     calls = []
     real = measuring.measure
 
-    def measure(bench, cell, draws, known, key):
-        calls.append((cell.id, draws, len(known.units) if known else 0))
-        return real(bench, cell, draws, known, key)
+    def measure(inputs, draws, known):
+        calls.append((inputs.cell.id, draws, len(known.units) if known else 0))
+        return real(inputs, draws, known)
 
     monkeypatch.setattr(measuring, "measure", measure)
     return calls
@@ -106,7 +106,7 @@ def test_summary_measures_nothing(session, measurements):
 def test_the_key_tells_what_makes_numbers_comparable(session, tmp_path):
     def id(**changes):
         other = SweepSession(replace(session.settings, report=tmp_path / "x", **changes))
-        key = other.bench.key(Cell(SPARSE, f"perplexity:{other.settings.corpora[0]}"))
+        key = other.key(Cell(SPARSE, f"perplexity:{other.settings.corpora[0]}"))
         assert {"weights", "data", "calibration", "method", "spon", "prefill", "dtype"} <= set(key)
         assert {"seed", "code", "target", "versions"} <= set(key)
         return repr(sorted(key.items()))
@@ -127,12 +127,12 @@ def test_weights_that_do_something_else_are_another_model(session, monkeypatch):
     """Such as with another activation in ``config.json``: records, thresholds and vectors."""
 
     def found(network: str):
-        other = SweepSession(session.settings).bench
-        changed = replace(other.model(SPARSE.model), network_hash=network)
-        monkeypatch.setattr(other, "model", lambda name: changed)
-        calibrator, plan = other.calibrator(SPARSE.model), other.plan(SPARSE)
-        streams = other.training_streams(SPARSE.model)
-        path = other.library.path(calibrator.model, plan, streams, changed)
+        other = SweepSession(session.settings)
+        changed = replace(other.models.load(SPARSE.model), network_hash=network)
+        monkeypatch.setattr(other.models, "load", lambda name: changed)
+        calibrator = other.calibrations.calibrator(SPARSE.model)
+        plan, streams = other.plans.plan(SPARSE), other.texts.training_streams(SPARSE.model)
+        path = other.plans.library.path(calibrator.model, plan, streams, changed)
         keys = [other.key(cell) for cell in (CELL, CELL.dense)]
         return [repr(sorted(key.items())) for key in keys], calibrator.hash, path
 
@@ -143,22 +143,23 @@ def test_weights_that_do_something_else_are_another_model(session, monkeypatch):
 
 def test_vectors_are_of_a_method_with_its_parameters(session):
     """The plan of another seed, or of a file of the user's, has vectors of its own."""
-    bench = session.bench
-    model, streams = bench.model(SPARSE.model), bench.training_streams(SPARSE.model)
+    plan = session.plans.plan(SPARSE)
+    model = session.models.load(SPARSE.model)
+    streams = session.texts.training_streams(SPARSE.model)
 
     class Drawn(RandomNeurons):
         pass  # in a file that is not the package's
 
     plans = [
-        replace(bench.plan(SPARSE), variant=variant(method))
+        replace(plan, variant=variant(method))
         for method in (RandomNeurons(0), RandomNeurons(1), Drawn(0))
     ]
-    assert len({bench.library.path(model, plan, streams) for plan in plans}) == 3
-    assert bench.plan(SPARSE).variant == variant(bench.method("teal"))
+    assert len({session.plans.library.path(model, each, streams) for each in plans}) == 3
+    assert plan.variant == variant(session.methods.method("teal"))
 
 
 def test_a_context_shorter_than_what_is_read(session, monkeypatch):
-    model = session.bench.model(SPARSE.model)
+    model = session.models.load(SPARSE.model)
     monkeypatch.setattr(model.model.config, "max_position_embeddings", 128)
     with pytest.raises(SparsityError, match="has 128 positions, and 256 tokens are read"):
-        session.bench.calibration_tokens(SPARSE.model)
+        session.texts.calibration_tokens(SPARSE.model)

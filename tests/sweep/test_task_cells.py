@@ -9,12 +9,11 @@ import pytest
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.sweep import grid
-from pytest_sparsity.sweep.bench import Bench
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.comparison import compare, evaluation_of
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.session import SweepSession
-from pytest_sparsity.sweep.task_cells import checked_task
+from pytest_sparsity.sweep.stores import make_stores
 from pytest_sparsity.sweep.verdict import Outcome, judge
 
 TINY = Configuration("tiny-random")
@@ -72,7 +71,7 @@ def test_nothing_is_asked_for_twice(settings):
 )
 def test_an_evaluation_that_does_not_fit_its_task_is_one_sentence(settings, evaluation, message):
     with pytest.raises(SparsityError, match=message):
-        checked_task(Bench(settings), evaluation)
+        make_stores(settings).texts.task_of(evaluation)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -218,7 +217,7 @@ def test_a_random_model_is_refused_on_every_item_that_may_be_drawn(session):
 
 @pytest.mark.slow
 def test_who_generates_an_answer_does_not_see_the_choices(session):
-    task = session.bench.task("basic_pattern")
+    task = session.texts.task("basic_pattern")
     chances = {
         kind: session.record(Cell(TINY, f"{kind}:{task.name}")).measured["chance"]
         for kind in ("task", "exact_match")

@@ -1,0 +1,56 @@
+"""What dense models give on text, kept for the cells that are compared with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, partial
+
+import torch
+
+from pytest_sparsity.evaluation.generation import continue_greedily
+from pytest_sparsity.evaluation.perplexity import Window, dense_states
+from pytest_sparsity.evaluation.probes import Probe, States, probe_states
+from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.sweep.dense_results import DenseResults
+from pytest_sparsity.sweep.model_store import ModelStore
+
+StatesOfWindows = DenseResults[Window, torch.Tensor]
+StatesOfProbes = DenseResults[Probe, States]
+Paths = DenseResults[Window, list[int]]
+
+
+class DenseCache:
+    """One :class:`DenseResults` for every model and text; each computes only what is asked of it.
+
+    Args:
+        models: the dense models, as they were loaded.
+        share: whether what texts begin with may be run once for all of them.
+        new_tokens: length of what is generated.
+    """
+
+    def __init__(self, models: ModelStore, *, share: bool, new_tokens: int) -> None:
+        self.share = share
+        self._models = models
+        self._new_tokens = new_tokens
+
+    @cache  # noqa: B019 - it lives as long as its session
+    def states(self, model: str, corpus: str) -> StatesOfWindows:
+        """Hidden states [T, H] on the windows of a corpus."""
+        return DenseResults(partial(dense_states, self._models.load(model)))
+
+    @cache  # noqa: B019
+    def probe_states(self, model: str, task: str) -> StatesOfProbes:
+        """Hidden states on the probes of a task: [T, H] of the chain, and of the prose."""
+        return DenseResults(partial(probe_states, self._models.load(model), share=self.share))
+
+    @cache  # noqa: B019
+    def paths(self, model: str) -> Paths:
+        """Greedy continuations of prompts: ``new_tokens`` ids each."""
+        return DenseResults(partial(_paths, self._models.load(model), self._new_tokens))
+
+
+def _paths(
+    model: LanguageModel, new_tokens: int, prompts: Sequence[Window]
+) -> dict[str, list[int]]:
+    found = continue_greedily(model, prompts, new_tokens)
+    return {prompt.id: path for prompt, path in zip(prompts, found, strict=True)}

@@ -1,0 +1,69 @@
+"""The dense models of a run, each loaded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.progress import Progress
+from pytest_sparsity.methods.given.given import Given, check_given
+from pytest_sparsity.models import LanguageModel, load_model
+from pytest_sparsity.models.forward import check_head
+from pytest_sparsity.settings.settings import Settings
+
+
+class ModelStore:
+    """Loads the models of the settings when the first of them is needed.
+
+    Args:
+        settings: names the models, their dtype and the machine they run on.
+        cache: folder that downloads are kept in.
+        progress: told about downloads.
+        given: files of others that must fit the models; None without such files.
+    """
+
+    def __init__(
+        self, settings: Settings, cache: Path, progress: Progress, given: Given | None
+    ) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._progress = progress
+        self._given = given
+        self._loaded: dict[str, LanguageModel] = {}
+
+    def load_all(self) -> dict[str, LanguageModel]:
+        """Load every model of the settings, by its short name.
+
+        Raises:
+            SparsityError: a model cannot be had, or two have the same short name.
+        """
+        for source in self._settings.models:
+            found = load_model(
+                source,
+                dtype=self._settings.dtype,
+                device=self._settings.target,
+                cache=self._cache,
+                progress=self._progress,
+            )
+            known = self._loaded.get(found.name)
+            if known is not None and known.source != source:
+                raise SparsityError(
+                    f"--sparsity-model {source!r} and {known.source!r} are both called "
+                    f"{found.name!r}; rename one folder"
+                )
+            if known is None:
+                check_head(found)
+                if self._given is not None:
+                    check_given(self._given, found)
+                self._loaded[found.name] = found
+        return self._loaded
+
+    def load(self, name: str) -> LanguageModel:
+        """The dense model with this short name, as it was loaded.
+
+        Raises:
+            SparsityError: it cannot be had.
+        """
+        if name not in self._loaded:
+            self.load_all()
+        return self._loaded[name]

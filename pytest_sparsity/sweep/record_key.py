@@ -1,0 +1,98 @@
+"""Everything that makes two records of one cell comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_sparsity.core.provenance import versions
+from pytest_sparsity.settings.settings import Settings
+from pytest_sparsity.sweep.calibration_store import CalibrationStore
+from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, TRAINED, Cell
+from pytest_sparsity.sweep.chosen_methods import ChosenMethods
+from pytest_sparsity.sweep.code_hash import code_hash, foreign_source
+from pytest_sparsity.sweep.plan_store import PlanStore
+from pytest_sparsity.sweep.text_store import TextStore
+from pytest_sparsity.sweep.weight_store import WeightStore
+from pytest_sparsity.targets import HardwareTarget
+
+
+class RecordKeys:
+    """Makes the keys of cells; compresses, calibrates and measures nothing.
+
+    Args:
+        settings: seed and sizes.
+        target: the machine.
+        methods: by name.
+        texts: what cells are evaluated on.
+        weights: hashes of weights.
+        calibrations: hashes of calibrations.
+        plans: hashes of vectors.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        target: HardwareTarget,
+        methods: ChosenMethods,
+        texts: TextStore,
+        weights: WeightStore,
+        calibrations: CalibrationStore,
+        plans: PlanStore,
+    ) -> None:
+        self._settings = settings
+        self._target = target
+        self._methods = methods
+        self._texts = texts
+        self._weights = weights
+        self._calibrations = calibrations
+        self._plans = plans
+
+    def of(self, cell: Cell) -> dict[str, Any]:
+        """The key of a cell, as plain data.
+
+        Raises:
+            MissingVectors: it needs trained vectors, and none fit.
+            SparsityError: its model, text or method cannot be had.
+        """
+        configuration = cell.configuration
+        model = self._weights.named(configuration.model, configuration.weights)
+        key: dict[str, Any] = {
+            "weights": model.weights_hash,
+            "network": model.network_hash,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "target": self._target.fingerprint,
+            "seed": self._settings.seed,
+            "data": self._data(cell),
+            "versions": versions(),
+            "code": code_hash(),
+        }
+        if configuration.method != "dense":
+            method = self._methods.method(configuration.method)
+            key["method"] = dict(method.parameters)
+            if (source := foreign_source(method)) is not None:
+                key["method_source"] = source
+            if given := self._methods.given_to(method, model):
+                key["given"] = given
+            key["calibration"] = self._calibrations.hash(configuration.model, configuration.weights)
+            key["prefill"] = self._calibrations.prefill.name
+            key["spon"] = configuration.spon
+            if configuration.spon == TRAINED:
+                key["spon"] = self._plans.vectors(configuration).hash
+        return key
+
+    def _data(self, cell: Cell) -> Mapping[str, Any]:
+        sizes, texts = self._settings.sizes, self._texts
+        if cell.kind == PERPLEXITY:
+            return {"corpus": texts.evaluation_corpus(cell.subject).hash, "window": sizes.window}
+        if cell.kind == GENERATION:
+            return {
+                "corpus": texts.first_corpus.hash,
+                "prompts": sizes.prompts,
+                "new_tokens": sizes.new_tokens,
+            }
+        # The items of a draw are packed together, which shows in the last bits.
+        data = {"task": texts.task(cell.subject).hash, "draw": cell.units(sizes)}
+        if cell.kind == DIVERGENCE:  # the prose that reasoning is compared with
+            data["corpus"] = texts.first_corpus.hash
+        return data
