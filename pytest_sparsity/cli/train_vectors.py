@@ -26,6 +26,7 @@ from pytest_sparsity.settings.settings import default_settings
 if TYPE_CHECKING:
     import torch
 
+    from pytest_sparsity.sweep.stores import Stores
 
 SUMMARY = "train spontaneous vectors of a model, one file per weights and level"
 

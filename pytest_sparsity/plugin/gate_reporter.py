@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pytest_sparsity.timing.gate.result import Measured
 
 
-class Gatekeeper:
+class GateReporter:
     """Hooks that set a run beside others: decisions, history, benchmark.json, GitHub.
 
-    Registered after the controller of a sweep, so that its summary is there when this one is
+    Registered after the reporter of a sweep, so that its summary is there when this one is
     made; also without a sweep, because any test may time something.
     """
 

@@ -26,8 +26,8 @@ from pytest_sparsity.plugin.state import (
 )
 
 if TYPE_CHECKING:
-    from pytest_sparsity.plugin.gate_reporter import Gatekeeper
-    from pytest_sparsity.plugin.speed_reporter import SpeedController
+    from pytest_sparsity.plugin.gate_reporter import GateReporter
+    from pytest_sparsity.plugin.speed_reporter import SpeedReporter
 
 #: The fixtures that have a value per configuration, cell or corpus.
 PARAMETRIZED = {
@@ -102,21 +102,21 @@ class _Waiting:
                 plugin.pytest_runtest_logreport(report)
 
 
-def _register(config: pytest.Config) -> tuple[SpeedController, Gatekeeper]:
+def _register(config: pytest.Config) -> tuple[SpeedReporter, GateReporter]:
     """Add the hooks of the process that owns the terminal."""
-    from pytest_sparsity.plugin.gate_reporter import Gatekeeper
-    from pytest_sparsity.plugin.speed_reporter import SpeedController
+    from pytest_sparsity.plugin.gate_reporter import GateReporter
+    from pytest_sparsity.plugin.speed_reporter import SpeedReporter
 
     state = state_of(config)
     register = config.pluginmanager.register
-    speed, gatekeeper = SpeedController(config, state.settings), Gatekeeper(config, state)
+    speed, gate = SpeedReporter(config, state.settings), GateReporter(config, state)
     register(speed, "sparsity-speed")
     if state.settings.sweep:
-        from pytest_sparsity.plugin.sweep_reporter import Controller
+        from pytest_sparsity.plugin.sweep_reporter import SweepReporter
 
-        register(Controller(config, state), "sparsity-controller")
-    register(gatekeeper, "sparsity-gatekeeper")
-    return speed, gatekeeper
+        register(SweepReporter(config, state), "sparsity-sweep")
+    register(gate, "sparsity-gate")
+    return speed, gate
 
 
 def _keep_compiled_kernels(config: pytest.Config, cache: Path) -> None:

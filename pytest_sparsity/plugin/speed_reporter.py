@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _RECORDS = "records.jsonl"
 
 
-class SpeedController:
+class SpeedReporter:
     """Collects what items timed, from whichever process they come; also without a sweep."""
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:

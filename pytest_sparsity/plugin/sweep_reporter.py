@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SETTINGS_FILE = "settings.json"
 
 
-class Controller:
+class SweepReporter:
     """Hooks that only a sweep needs, registered on the process that owns the terminal."""
 
     def __init__(self, config: pytest.Config, state: State) -> None:

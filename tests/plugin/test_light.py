@@ -32,11 +32,11 @@ def test_nothing_heavy_in_a_session_without_us(pytester):
         "methods",
         "spon",
         "reporting",
-        "controller",
-        "gatekeeper",
-        "options",
-        "progress",
-        "speed_controller",
+        "plugin.sweep_reporter",
+        "plugin.gate_reporter",
+        "settings.settings",
+        "core.progress",
+        "plugin.speed_reporter",
         "targets",
     ):
         assert f"'pytest_sparsity.{part}" not in result.stdout.str()

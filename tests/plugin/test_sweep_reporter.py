@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_sparsity.plugin import sweep_reporter as controller
-from pytest_sparsity.plugin.sweep_reporter import Controller
+from pytest_sparsity.plugin import sweep_reporter
+from pytest_sparsity.plugin.sweep_reporter import SweepReporter
 
 
 def test_the_time_left_is_that_of_cells_whatever_ran_before_them(monkeypatch) -> None:
     """Checks of kernels take minutes, and come first."""
     now, lines = [0.0], []
-    monkeypatch.setattr(controller.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sweep_reporter.time, "monotonic", lambda: now[0])
     terminal = SimpleNamespace(ensure_newline=lambda: None, write_line=lines.append)
     config = SimpleNamespace(
         args_source=pytest.Config.ArgsSource.TESTPATHS,
@@ -23,7 +23,7 @@ def test_the_time_left_is_that_of_cells_whatever_ran_before_them(monkeypatch) ->
     state = SimpleNamespace(
         settings=SimpleNamespace(suites=("kernels", "accuracy"), models=(), sweep=True)
     )
-    shown = Controller(config, state)
+    shown = SweepReporter(config, state)
     ids = [f"t.py::test_within_budget[cell-{n}]" for n in range(4)]
     monkeypatch.setattr(
         shown, "_cells", lambda: [SimpleNamespace(id=f"cell-{n}") for n in range(4)]
