@@ -35,7 +35,7 @@ class ExitCode(IntEnum):
     INTERNAL_ERROR = (3, "pytest or this package broke, or was killed: nothing is known")
     USAGE = (
         4,
-        "an option, model, corpus, task, thresholds file, report, baseline or history cannot be "
+        "an option, model, corpus, task, budgets file, report, baseline or history cannot be "
         "used; one sentence says why",
     )
     NOTHING = (

@@ -81,7 +81,7 @@ class Degradation:
         return verdict
 
     def check(self, evaluation: str) -> list[Verdict]:
-        """Hold every metric of ``evaluation`` against the thresholds in force.
+        """Hold every metric of ``evaluation`` against the budgets in force.
 
         Fails the test if a metric is beyond its budget; skips it, with the reason, if the
         data do not decide, if there is no budget, or if trained vectors are missing.

@@ -76,9 +76,9 @@ class SweepReporter:
         from pytest_sparsity.core.files import atomic_write, check_writable
 
         settings = self._state.settings
-        if settings.updating and settings.thresholds is not None:
+        if settings.updating and settings.budgets is not None:
             with blaming("--sparsity-update"):
-                check_writable(settings.thresholds.parent)
+                check_writable(settings.budgets.parent)
         with blaming("--sparsity-report"):
             check_writable(settings.report)
         if self._models:
@@ -314,11 +314,11 @@ class SweepReporter:
             )
             options, notes = to_json(settings), session.methods.notes
             write_summary(settings.report, verdicts, skipped, options, origin, notes)
-        if settings.updating and settings.thresholds is not None:
+        if settings.updating and settings.budgets is not None:
             from pytest_sparsity.sweep.propose import propose
 
             propose(
-                settings.thresholds,
+                settings.budgets,
                 verdicts,
                 to_json(settings),
                 session.target.name,

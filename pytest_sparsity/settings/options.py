@@ -13,7 +13,10 @@ PROFILES = ("smoke", "quick", "full")
 
 
 class Option(NamedTuple):
-    """One option: ``--sparsity-NAME`` and, if ``ini``, the ini key ``sparsity_NAME``."""
+    """One option: ``--sparsity-NAME`` and, if ``ini``, the ini key ``sparsity_NAME``.
+
+    ``formerly`` is the name that it had before, which works for one release.
+    """
 
     name: str
     help: str
@@ -22,11 +25,17 @@ class Option(NamedTuple):
     repeatable: bool = False
     flag: bool = False
     ini: bool = True
+    formerly: str | None = None
 
     @property
     def dest(self) -> str:
         """Name of the value and of the ini key."""
         return "sparsity_" + self.name.replace("-", "_")
+
+    @property
+    def former(self) -> Option | None:
+        """The same under the name that it had before."""
+        return self._replace(name=self.formerly, formerly=None) if self.formerly else None
 
 
 OPTIONS = (
@@ -66,7 +75,8 @@ OPTIONS = (
             ",".join(KINDS), "LIST"),
     Option("spon-layers", "layers that have trained vectors: all, N or FIRST-LAST", "all",
             "RANGE"),
-    Option("thresholds", "file of budgets that override the bundled ones", None, "FILE"),
+    Option("budgets", "file of budgets that override the bundled ones", None, "FILE",
+            formerly="thresholds"),
     Option("gate", "what to do about a regression against --sparsity-baseline or "
             f"--sparsity-against: {', '.join(GATE)} (off: nothing is compared)", "off", "WHAT"),
     Option("baseline", "folder of a stored run to compare with (speed.json, and records.jsonl for "
@@ -75,7 +85,7 @@ OPTIONS = (
             "themselves, or with another kernel (op/name)", None, "REV", ini=False),
     Option("tolerance", "slow-down of a kernel that counts, as a fraction (default: 0.04 side by "
             "side, 0.05 on a GPU, 0.1 against a stored run)", None, "X"),
-    Option("update", "write what is measured where --sparsity-thresholds (budgets: the damage "
+    Option("update", "write what is measured where --sparsity-budgets (budgets: the damage "
             "plus a margin, for review) and --sparsity-baseline (times and records) point",
             flag=True, ini=False),
     Option("update-new-only", "like --sparsity-update, but keep entries that are there",
@@ -88,7 +98,7 @@ OPTIONS = (
     Option("cache", "folder of downloaded models, calibrations and vectors (default: the "
             "user's cache folder)", None, "DIR"),
     Option("resume", "go on with the run in the report folder, and measure what it was started "
-            "to measure; name thresholds, strict, cache, gate and update again", flag=True,
+            "to measure; name budgets, strict, cache, gate and update again", flag=True,
             ini=False),
     Option("seed", "seed of item order, choice order, bootstrap and kernel cases", "0", "N"),
     Option("examples", "cases that hypothesis draws per kernel and check", None, "N"),

@@ -103,7 +103,7 @@ class Settings:
     train: str
     spon_sites: tuple[str, ...]
     spon_layers: tuple[int, int] | None
-    thresholds: Path | None
+    budgets: Path | None
     gate: str
     baseline: Path | None
     against: str | None
@@ -126,14 +126,14 @@ class Settings:
 
     @property
     def updating(self) -> bool:
-        """Whether what is measured is written to thresholds or baseline, or both."""
+        """Whether what is measured is written to budgets or baseline, or both."""
         return self.update or self.update_new_only
 
     @property
     def overrides(self) -> Path | None:
-        """The thresholds file whose budgets are in force: not one that is about to be written."""
-        kept = self.update_new_only and self.thresholds is not None and self.thresholds.exists()
-        return self.thresholds if kept or not self.updating else None
+        """The budgets file whose budgets are in force: not one that is about to be written."""
+        kept = self.update_new_only and self.budgets is not None and self.budgets.exists()
+        return self.budgets if kept or not self.updating else None
 
 
 def default_settings() -> Settings:
@@ -192,7 +192,7 @@ def checked(given: Mapping[str, Any], base: Path) -> Settings:
         train=values.one_of("train", raw["train"], TRAIN),
         spon_sites=values.choices("spon-sites", raw["spon-sites"], KINDS),
         spon_layers=values.layers(raw["spon-layers"]),
-        thresholds=path("thresholds"),
+        budgets=path("budgets"),
         gate=gate,
         baseline=path("baseline"),
         against=raw["against"],
@@ -216,7 +216,7 @@ def checked(given: Mapping[str, Any], base: Path) -> Settings:
 #: Fields that do not decide what is measured.
 _NOT_MEASURED = frozenset(
     {
-        *("sweep", "resume", "report", "cache", "thresholds", "update", "update_new_only"),
+        *("sweep", "resume", "report", "cache", "budgets", "update", "update_new_only"),
         *("gate", "baseline", "against", "tolerance", "history", "strict"),
     }
 )
@@ -263,9 +263,9 @@ def _check_gate(raw: Mapping[str, Any], gate: str) -> None:
     if against and gate == "off":
         fix = "add --sparsity-gate=fail (or warn), or nothing is compared"
         raise values.bad("against", against, fix)
-    if updating and not (raw["thresholds"] or baseline):
+    if updating and not (raw["budgets"] or baseline):
         raise SparsityError(
-            f"--sparsity-{updating[0]}: say where to: --sparsity-thresholds FILE for budgets, "
+            f"--sparsity-{updating[0]}: say where to: --sparsity-budgets FILE for budgets, "
             "--sparsity-baseline DIR for times and records, or both"
         )
     if len(updating) == 2:
@@ -277,7 +277,7 @@ def _check_gate(raw: Mapping[str, Any], gate: str) -> None:
         )
     if updating and not baseline and not (raw["sweep"] or raw["resume"]):
         raise SparsityError(
-            f"--sparsity-{updating[0]}: only a sweep measures budgets for --sparsity-thresholds; "
+            f"--sparsity-{updating[0]}: only a sweep measures budgets for --sparsity-budgets; "
             "add --sparsity-sweep"
         )
     if raw["update"] and baseline and gate != "off":

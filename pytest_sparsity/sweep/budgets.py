@@ -74,7 +74,7 @@ class Budgets:
 
 
 def load(*paths: Path) -> Budgets:
-    """Read thresholds files (TOML); an entry of a later file replaces an earlier one's.
+    """Read budgets files (TOML); an entry of a later file replaces an earlier one's.
 
     Raises:
         SparsityError: a file is missing or is not TOML, or an entry has an unknown or
@@ -85,7 +85,7 @@ def load(*paths: Path) -> Budgets:
 
 
 def check_swept(path: Path, cells: Iterable[Cell]) -> None:
-    """Refuse a user's thresholds for what this sweep does not measure.
+    """Refuse a user's budgets for what this sweep does not measure.
 
     Thresholds for models that are not swept are let through: several may share a file.
 
@@ -100,7 +100,7 @@ def check_swept(path: Path, cells: Iterable[Cell]) -> None:
             continue
         if budget.configuration not in configurations:
             raise SparsityError(
-                f"--sparsity-thresholds {path}: {budget.configuration.id} is not swept, so its "
+                f"--sparsity-budgets {path}: {budget.configuration.id} is not swept, so its "
                 f"budget for {budget.metric} would never be checked; add its level to "
                 "--sparsity-levels (and its weights, method and SPON setting), or remove the entry"
             )
@@ -110,7 +110,7 @@ def check_swept(path: Path, cells: Iterable[Cell]) -> None:
             or Cell(budget.configuration, evaluation_of(budget.metric)) not in swept
         ):
             raise SparsityError(
-                f"--sparsity-thresholds {path}: metric {budget.metric!r} is not measured for "
+                f"--sparsity-budgets {path}: metric {budget.metric!r} is not measured for "
                 f"{budget.configuration.id}, so its budget would never be checked; add its corpus "
                 "or task to the sweep, or remove the entry"
             )
@@ -121,32 +121,30 @@ def _read(path: Path) -> list[Budget]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SparsityError(
-            f"--sparsity-thresholds {path}: cannot be read ({error.strerror}); give a TOML file"
+            f"--sparsity-budgets {path}: cannot be read ({error.strerror}); give a TOML file"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SparsityError(f"--sparsity-thresholds {path}: not a TOML file ({error})") from error
+        raise SparsityError(f"--sparsity-budgets {path}: not a TOML file ({error})") from error
     unknown = sorted(set(content) - {"schema", "budget", "about"})
     if unknown:
         raise SparsityError(
-            f"--sparsity-thresholds {path}: unknown key {unknown[0]!r}; known are schema, about "
+            f"--sparsity-budgets {path}: unknown key {unknown[0]!r}; known are schema, about "
             "and [[budget]]"
         )
     if content.get("schema") != SCHEMA:
         raise SparsityError(
-            f"--sparsity-thresholds {path}: schema is {content.get('schema')!r}; this version "
+            f"--sparsity-budgets {path}: schema is {content.get('schema')!r}; this version "
             f"reads schema = {SCHEMA}"
         )
     entries = content.get("budget", [])
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise SparsityError(
-            f"--sparsity-thresholds {path}: budgets are written as [[budget]] tables"
-        )
+        raise SparsityError(f"--sparsity-budgets {path}: budgets are written as [[budget]] tables")
     return [_budget(path, number, entry) for number, entry in enumerate(entries, 1)]
 
 
 def _budget(path: Path, number: int, entry: dict[str, Any]) -> Budget:
     def bad(what: str) -> SparsityError:
-        return SparsityError(f"--sparsity-thresholds {path}: budget {number}: {what}")
+        return SparsityError(f"--sparsity-budgets {path}: budget {number}: {what}")
 
     def number_of(key: str) -> float:
         value = entry[key]

@@ -1,4 +1,4 @@
-"""Writes measured damage plus a margin as a thresholds file, for a person to review."""
+"""Writes measured damage plus a margin as a budgets file, for a person to review."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def propose(
     """Write the budgets of everything measured.
 
     Args:
-        path: the thresholds file.
+        path: the budgets file.
         verdicts: with the metrics; what they said is not looked at.
         settings: under which they were measured.
         target: on what machine.
         keep: leave budgets that are in the file as they are, and add those that are not.
 
     Raises:
-        SparsityError: ``path`` cannot be written; or it is kept, and is no thresholds file.
+        SparsityError: ``path`` cannot be written; or it is kept, and is no budgets file.
     """
     if keep and path.exists():
         known = budgets.load(path)

@@ -23,7 +23,7 @@ from pytest_sparsity.sweep.store import RecordStore
 from pytest_sparsity.sweep.stores import make_stores
 from pytest_sparsity.sweep.verdict import Outcome, Verdict, judge
 
-BUNDLED_THRESHOLDS = Path(__file__).parents[1] / "suites" / "accuracy" / "thresholds.toml"
+BUNDLED_BUDGETS = Path(__file__).parents[1] / "suites" / "accuracy" / "budgets.toml"
 
 
 class SweepSession:
@@ -49,7 +49,7 @@ class SweepSession:
         store: the records.
 
     Raises:
-        SparsityError: a setting, a thresholds file or the report folder is unusable.
+        SparsityError: a setting, a budgets file or the report folder is unusable.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SweepSession:
     ) -> None:
         self.settings = settings
         self.progress = progress
-        files = [BUNDLED_THRESHOLDS]
+        files = [BUNDLED_BUDGETS]
         if settings.overrides is not None:
             files.append(settings.overrides)
         self.budgets: Budgets = budgets.load(*files)

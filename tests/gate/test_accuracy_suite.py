@@ -175,7 +175,7 @@ def test_more_is_drawn_to_match_the_stored_run(finished, baseline):
         'schema = 1\n[[budget]]\nmodel = "tiny-random"\nmethod = "teal"\nlevel = 0.5\n'
         'spon = "off"\nmetric = "kl:austen"\nmax = 0.288\n'
     )
-    finished.here(*options, f"--sparsity-thresholds={budget}")
+    finished.here(*options, f"--sparsity-budgets={budget}")
     result = finished.here(*GATE, f"--sparsity-baseline={deep}")
     assert result.ret == 0
     reasons = json.loads((finished.report / "gate.json").read_text())["decisions"]

@@ -20,7 +20,7 @@ SWEEP = ("--sparsity-sweep", "--sparsity-suite=kernels")
         (["--sparsity-tolerance=8"], ["'8'", "above 0 and below 1"]),
         (["--sparsity-tolerance=nan"], ["'nan'", "above 0 and below 1"]),
         (["--sparsity-tolerance=much"], ["'much'", "above 0 and below 1"]),
-        (["--sparsity-update"], ["--sparsity-thresholds FILE", "--sparsity-baseline DIR"]),
+        (["--sparsity-update"], ["--sparsity-budgets FILE", "--sparsity-baseline DIR"]),
         (["--sparsity-update-new-only"], ["--sparsity-update-new-only", "--sparsity-baseline"]),
         (
             ["--sparsity-update", "--sparsity-gate=fail", "--sparsity-baseline=b"],
@@ -31,7 +31,7 @@ SWEEP = ("--sparsity-sweep", "--sparsity-suite=kernels")
             ["--sparsity-update and --sparsity-update-new-only: give one of them"],
         ),
         (
-            ["--sparsity-update", "--sparsity-thresholds=t.toml"],
+            ["--sparsity-update", "--sparsity-budgets=t.toml"],
             ["--sparsity-update: only a sweep measures budgets", "add --sparsity-sweep"],
         ),
         (
@@ -129,16 +129,16 @@ def test_settings_of_the_gate(pytester: pytest.Pytester) -> None:
     from pytest_sparsity.settings.settings import to_json
 
     given = ["--sparsity-gate=warn", "--sparsity-against=v1", "--sparsity-tolerance=0.05"]
-    update = ("--sparsity-sweep", "--sparsity-update", "--sparsity-thresholds=x.toml")
+    update = ("--sparsity-sweep", "--sparsity-update", "--sparsity-budgets=x.toml")
     config = pytester.parseconfig(*given, *update)
     settings = read_settings(config)
     assert (settings.gate, settings.against, settings.tolerance) == ("warn", "v1", 0.05)
     assert settings.updating
     assert settings.overrides is None  # it is what is written
     assert not {"gate", "against", "tolerance", "update"} & set(to_json(settings))
-    plain = read_settings(pytester.parseconfig("--sparsity-thresholds=x.toml"))
+    plain = read_settings(pytester.parseconfig("--sparsity-budgets=x.toml"))
     assert plain.overrides == plain.thresholds
     (pytester.path / "x.toml").touch()
-    new_only = ("--sparsity-sweep", "--sparsity-thresholds=x.toml", "--sparsity-update-new-only")
+    new_only = ("--sparsity-sweep", "--sparsity-budgets=x.toml", "--sparsity-update-new-only")
     kept = read_settings(pytester.parseconfig(*new_only))
     assert kept.overrides == kept.thresholds

@@ -265,27 +265,27 @@ def test_thresholds(sweep, assert_refused, old, new, complaint):
     assert old in GOOD
     path = sweep.pytester.path / "budgets.toml"
     path.write_text(GOOD.replace(old, new))
-    result = sweep.here(SWEEP, "--sparsity-thresholds=budgets.toml")
-    assert_refused(result, f"--sparsity-thresholds {path}: {complaint}")
+    result = sweep.here(SWEEP, "--sparsity-budgets=budgets.toml")
+    assert_refused(result, f"--sparsity-budgets {path}: {complaint}")
 
 
 @pytest.mark.parametrize("metric", ["perplexity:nope", "accuracy:arc_easy", "perplexity", "path:x"])
 def test_thresholds_for_what_is_not_measured(sweep, assert_refused, metric):
     path = sweep.pytester.path / "budgets.toml"
     path.write_text(GOOD.replace("perplexity:austen", metric))
-    result = sweep.here(SWEEP, "--sparsity-thresholds=budgets.toml")
-    assert_refused(result, f"--sparsity-thresholds {path}", repr(metric), "never be checked")
+    result = sweep.here(SWEEP, "--sparsity-budgets=budgets.toml")
+    assert_refused(result, f"--sparsity-budgets {path}", repr(metric), "never be checked")
 
 
 def test_thresholds_file_is_missing(sweep, assert_refused):
-    result = sweep.here(SWEEP, "--sparsity-thresholds=nope.toml")
-    assert_refused(result, "--sparsity-thresholds", "nope.toml", "No such file", "give a TOML file")
+    result = sweep.here(SWEEP, "--sparsity-budgets=nope.toml")
+    assert_refused(result, "--sparsity-budgets", "nope.toml", "No such file", "give a TOML file")
 
 
 def test_thresholds_for_another_model_may_share_the_file(sweep):
     path = sweep.pytester.path / "budgets.toml"
     path.write_text(GOOD.replace("tiny-random", "another"))
-    result = sweep.here(SWEEP, "--sparsity-thresholds=budgets.toml", "-k", "level_zero")
+    result = sweep.here(SWEEP, "--sparsity-budgets=budgets.toml", "-k", "level_zero")
     result.assert_outcomes(passed=1, deselected=12)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_sparsity.core.errors import SparsityWarning
 from pytest_sparsity.plugin.options import read_settings
 from pytest_sparsity.settings import options as option_table
 from pytest_sparsity.settings import settings as options
@@ -107,3 +108,22 @@ def test_claims_alone_are_judged_on_fewer_documents_in_quick() -> None:
     assert (usual.sizes.documents, alone.sizes.documents) == (32, 24)
     assert replace(alone, suites=("accuracy", "claims")).sizes == usual.sizes
     assert replace(alone, profile="full").sizes == replace(usual, profile="full").sizes
+
+
+@pytest.mark.parametrize("where", ["command line", "ini"])
+def test_a_former_name_works_and_warns(pytester, where):
+    arguments = []
+    if where == "ini":
+        pytester.makeini("[pytest]\nsparsity_thresholds = own.toml\n")
+    else:
+        arguments = ["--sparsity-thresholds=own.toml"]
+    config = pytester.parseconfig(*arguments)
+    with pytest.warns(SparsityWarning, match="--sparsity-thresholds is --sparsity-budgets now"):
+        settings = read_settings(config)
+    assert settings.budgets == pytester.path / "own.toml"
+
+
+def test_the_present_name_goes_before_the_former(pytester):
+    config = pytester.parseconfig("--sparsity-thresholds=old.toml", "--sparsity-budgets=new.toml")
+    with pytest.warns(SparsityWarning):
+        assert read_settings(config).budgets == pytester.path / "new.toml"

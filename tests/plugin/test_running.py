@@ -125,7 +125,7 @@ max = 0.0001
         for spon in ("off", "mean_residual")
     )
     (finished.pytester.path / "strict.toml").write_text(budgets)
-    options = (*BUDGETS, "--sparsity-thresholds=strict.toml")
+    options = (*BUDGETS, "--sparsity-budgets=strict.toml")
     first = finished.here(*options, "-x")
     assert first.ret == 1
     first.assert_outcomes(failed=1, passed=2, skipped=1, deselected=4)
@@ -178,16 +178,16 @@ def test_dense_only_sweep_is_not_green(sweep):
 
 
 def test_update_writes_budgets_that_pass(finished):
-    first = finished.here(*BUDGETS, "--sparsity-update", "--sparsity-thresholds=new.toml")
+    first = finished.here(*BUDGETS, "--sparsity-update", "--sparsity-budgets=new.toml")
     assert first.ret == 0
-    again = finished.here(*BUDGETS, "--sparsity-thresholds=new.toml")
+    again = finished.here(*BUDGETS, "--sparsity-budgets=new.toml")
     # The model of random weights is at chance in sva, which is refused as evidence.
     again.assert_outcomes(passed=6, skipped=3, deselected=4)
 
 
 def test_update_file_that_cannot_be_written_is_refused_before_work(finished, assert_refused):
     (finished.pytester.path / "file").touch()
-    result = finished.here(*BUDGETS, "--sparsity-update", "--sparsity-thresholds=file/below.toml")
+    result = finished.here(*BUDGETS, "--sparsity-update", "--sparsity-budgets=file/below.toml")
     assert_refused(result, "--sparsity-update", "cannot write", "file")
 
 

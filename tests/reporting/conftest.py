@@ -78,7 +78,7 @@ class FakeSweep:
         if configuration.method == "dense":
             return [judge(Comparison(cell, f"perplexity:{corpus}", about(42.0, 3.0, n)), None)]
         change = self._harm(configuration)
-        budget = Budget(configuration, f"perplexity:{corpus}", 0.2, False, "thresholds.toml")
+        budget = Budget(configuration, f"perplexity:{corpus}", 0.2, False, "budgets.toml")
         found = [
             judge(
                 Comparison(
@@ -102,7 +102,7 @@ class FakeSweep:
         if configuration.method == "dense":
             return judge(Comparison(cell, metric, about(0.72, 0.06, 200)), None)
         drop = self._harm(configuration) / 10
-        budget = Budget(configuration, metric, 0.05, False, "thresholds.toml")
+        budget = Budget(configuration, metric, 0.05, False, "budgets.toml")
         change = about(drop, 0.04, 200)
         p = 0.03 if change.low > 0 else 0.4
         return judge(Comparison(cell, metric, about(0.72 - drop, 0.06, 200), change, p), budget)

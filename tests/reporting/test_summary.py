@@ -59,7 +59,7 @@ def test_json_holds_every_verdict(fake) -> None:
         if (m["configuration"], m["metric"]) == ("smollm2-135m-teal-0.50", "accuracy:sva")
     )
     assert entry["outcome"] == "inconclusive"
-    assert entry["budget"] == {"max": 0.05, "origin": "thresholds.toml"}
+    assert entry["budget"] == {"max": 0.05, "origin": "budgets.toml"}
     assert entry["p_value"] == 0.03
     assert entry["change"]["estimate"] == pytest.approx(0.082)
     assert entry["change"]["n"] == 200

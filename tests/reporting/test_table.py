@@ -53,17 +53,17 @@ KL: nats per token. Recovery: share of the loss that SPON undoes. *: McNemar p <
 n = a-b: rows near a budget took more data; each change is over the data of its own row.
 
 tiny-teal-0.50: perplexity:austen +0.8200 [+0.7280, +0.9120] (n = 64, smallest visible effect
-    0.1380): fail, budget <= 0.2000 (thresholds.toml)
+    0.1380): fail, budget <= 0.2000 (budgets.toml)
 tiny-teal-0.50-spon: perplexity:austen +0.3280 [+0.2852, +0.3708] (n = 64, smallest visible effect
-    0.0642): fail, budget <= 0.2000 (thresholds.toml)
+    0.0642): fail, budget <= 0.2000 (budgets.toml)
 tiny-teal-0.50: accuracy:arc_easy +0.0820 [+0.0420, +0.1220] (n = 200, smallest visible effect
-    0.0600), McNemar p = 0.03: inconclusive, budget <= 0.0500 (thresholds.toml)
+    0.0600), McNemar p = 0.03: inconclusive, budget <= 0.0500 (budgets.toml)
 tiny-teal-0.50: accuracy:sva +0.0820 [+0.0420, +0.1220] (n = 200, smallest visible effect 0.0600),
-    McNemar p = 0.03: inconclusive, budget <= 0.0500 (thresholds.toml)
+    McNemar p = 0.03: inconclusive, budget <= 0.0500 (budgets.toml)
 tiny-teal-0.50-spon: accuracy:arc_easy +0.0328 [-0.0072, +0.0728] (n = 200, smallest visible effect
-    0.0600), McNemar p = 0.4: inconclusive, budget <= 0.0500 (thresholds.toml)
+    0.0600), McNemar p = 0.4: inconclusive, budget <= 0.0500 (budgets.toml)
 tiny-teal-0.50-spon: accuracy:sva +0.0328 [-0.0072, +0.0728] (n = 200, smallest visible effect
-    0.0600), McNemar p = 0.4: inconclusive, budget <= 0.0500 (thresholds.toml)"""
+    0.0600), McNemar p = 0.4: inconclusive, budget <= 0.0500 (budgets.toml)"""
     )
 
 

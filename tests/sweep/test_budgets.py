@@ -12,7 +12,7 @@ from pytest_sparsity.sweep import budgets
 from pytest_sparsity.sweep.budgets import Budget
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.propose import limit, propose
-from pytest_sparsity.sweep.session import BUNDLED_THRESHOLDS
+from pytest_sparsity.sweep.session import BUNDLED_BUDGETS
 from pytest_sparsity.sweep.verdict import Outcome, Verdict, judge
 
 ENTRY = """
@@ -33,7 +33,7 @@ def write(path, *entries):
 
 
 def test_bundled_thresholds_are_valid():
-    assert list(budgets.load(BUNDLED_THRESHOLDS)) is not None
+    assert list(budgets.load(BUNDLED_BUDGETS)) is not None
 
 
 def test_later_files_override_entry_by_entry(tmp_path, configurations):
