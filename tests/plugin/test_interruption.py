@@ -10,15 +10,30 @@ import pytest
 SWEEP = "--sparsity-sweep"
 
 
+#: A plugin that stops a sweep in the call of a test once so many records are written, so that a
+#: signal finds it there, however fast or slow the machine is.
+HOLDING = """
+    import time
+    from pathlib import Path
+
+    import pytest
+
+    RECORDS = Path("sparsity-report/records.jsonl")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(pyfuncitem):
+        if RECORDS.exists() and RECORDS.read_bytes().count(b"\\n") >= {count}:
+            Path("held").touch()
+            time.sleep(600)
+"""
+
+
 def _after_lines(sweep, count, send):
     """Start a sweep and send it a signal once ``count`` records are written."""
-    # More levels than the small grid has: the sweep must not end before the signal comes.
-    process = sweep.start(SWEEP, "-v", "--sparsity-levels=0.3,0.5,0.7,0.9")
-    path = sweep.report / "records.jsonl"
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and path.read_bytes().count(b"\n") >= count:
-            break
+    sweep.pytester.makepyfile(holding=HOLDING.format(count=count))
+    process = sweep.start(SWEEP, "-v", "-p", "holding")
+    held = sweep.pytester.path / "held"
+    while process.poll() is None and not held.exists():
         time.sleep(0.01)
     process.send_signal(send)
     output = process.communicate(timeout=240)[0]
