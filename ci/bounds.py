@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from tabulate import tabulate
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.cases import sizes
@@ -28,6 +27,7 @@ from pytest_sparsity.checking.record import OpRecord, record, records
 from pytest_sparsity.checking.space import space
 from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.core.provenance import versions
+from pytest_sparsity.reference.interception import Interception
 from pytest_sparsity.reference.ops import Op, as_tuple
 from pytest_sparsity.reference.precision import Precision, tolerance_used
 from pytest_sparsity.reference.stochastic import computed_bound, narrowed
@@ -59,16 +59,15 @@ class Seen:
     used_by_hand: float = 0.0
 
 
-class _Ordered(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Ordered(Interception):
     """Inside, products of matrices and sums are added up in a given order, in float32."""
 
     def __init__(self, add_up: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._add_up = add_up
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Its result, added up in that order."""
         name = func._schema.name
         if name in ("aten::mm", "aten::mv", "aten::bmm", "aten::dot") and args[0].numel():
             left, right = args[0].float(), args[1].float()
@@ -79,7 +78,7 @@ class _Ordered(TorchDispatchMode):  # type: ignore[no-untyped-call]
             else:
                 products = left[..., :, None, :] * right.transpose(-1, -2)[..., None, :, :]
             return self._add_up(products).double()
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _serial(terms: Tensor) -> Tensor:

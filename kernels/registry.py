@@ -13,11 +13,14 @@ import torch
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.contract import Contract
+from pytest_sparsity.reference.operands import MAX_ROWS
 from pytest_sparsity.reference.ops import OPS, Op
 from pytest_sparsity.reference.precision import Precision
 
 ENTRY_POINTS = "pytest_sparsity.kernels"
 DTYPES = ("float32", "bfloat16", "float16")
+#: Of an op of others: as many as its cases have.
+_MOST_ROWS = 1 << 30
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: The modules of this package that register kernels.
@@ -121,7 +124,7 @@ def sparse_kernel(
     backend: str,
     name: str | None = None,
     dtypes: Iterable[str] = DTYPES,
-    max_rows: int = 8,
+    max_rows: int | None = None,
     accumulate: str = "float32",
     intermediate: str = "float32",
     deterministic: bool = True,
@@ -131,7 +134,8 @@ def sparse_kernel(
 ) -> Callable[[F], F]:
     """Register the decorated function as a kernel; see :class:`Kernel` for what is declared.
 
-    The function itself is returned unchanged.
+    The function itself is returned unchanged.  Without ``max_rows`` a kernel takes all the rows
+    that cases of its op have: 8 of ours.
 
     Raises:
         SparsityError: the op is unknown, a declaration is not possible, or another function is
@@ -150,6 +154,8 @@ def sparse_kernel(
     for argument, given in (("accumulate", accumulate), ("intermediate", intermediate)):
         if given != "operand":
             _check_dtype(argument, given)
+    if max_rows is None:
+        max_rows = _MOST_ROWS if OPS[op].module else MAX_ROWS
     if max_rows < 1:
         raise SparsityError(f"@sparse_kernel(max_rows={max_rows}): give at least 1")
 
@@ -233,6 +239,26 @@ def kernel(id: str) -> Kernel:
         if id not in known:
             raise SparsityError(f"there is no kernel {id!r}; registered are {', '.join(known)}")
     return _KERNELS[id]
+
+
+def find(kernel: Kernel | str | Callable[..., Any]) -> Kernel:
+    """A kernel by itself, its id, or what was registered.
+
+    Raises:
+        SparsityError: there is none.
+    """
+    if isinstance(kernel, Kernel):
+        return kernel
+    if isinstance(kernel, str):
+        return _named(kernel)
+    for known in registered().values():
+        if known.call is kernel:
+            return known
+    name = getattr(kernel, "__qualname__", repr(kernel))
+    raise SparsityError(f"{name} is not a kernel: decorate it with @sparse_kernel(op=..., ...)")
+
+
+_named = kernel
 
 
 def _check_dtype(argument: str, given: str) -> None:

@@ -6,21 +6,24 @@ from pytest_sparsity.checking import strategies
 from pytest_sparsity.checking.api import KernelFailure, Report, check_kernel
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.cases import sizes
+from pytest_sparsity.checking.checks import CHECKS, Check
 from pytest_sparsity.checking.draw import Draw
 from pytest_sparsity.checking.open_ops import sparse_op
 from pytest_sparsity.checking.record import OpRecord
 from pytest_sparsity.checking.relations import Axis, Parts, Relations
 from pytest_sparsity.checking.runner import Outcome
 from pytest_sparsity.kernels.contract import Contract
-from pytest_sparsity.kernels.registry import Kernel, sparse_kernel
+from pytest_sparsity.kernels.registry import Kernel, registered, sparse_kernel
 from pytest_sparsity.reference.decisions import above, largest
 from pytest_sparsity.reference.ops import Output
 from pytest_sparsity.reference.precision import Precision
 from pytest_sparsity.reference.stochastic import computed_bound
 
 __all__ = [
+    "CHECKS",
     "Axis",
     "Case",
+    "Check",
     "Contract",
     "Draw",
     "Kernel",
@@ -36,6 +39,7 @@ __all__ = [
     "check_kernel",
     "computed_bound",
     "largest",
+    "registered",
     "sizes",
     "sparse_kernel",
     "sparse_op",

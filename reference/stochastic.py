@@ -16,13 +16,14 @@ within its error, what that would change is added.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_sparsity.reference.decisions import ruled
+from pytest_sparsity.reference.interception import Interception
 from pytest_sparsity.reference.precision import Precision, output_bound
 
 #: Runs with random signs, and what their root mean square is taken times.
@@ -194,29 +195,19 @@ class _Same:
         return value.sign() * self._direction
 
 
-class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Moved(Interception):
     """Moves the result of every operation by what rounding may cost there."""
 
     def __init__(self, precision: Precision, signs: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._unit = torch.finfo(precision.accumulate).eps / 2
         self._tiny = torch.finfo(precision.accumulate).smallest_normal
         wider = torch.finfo(precision.intermediate).eps <= torch.finfo(precision.accumulate).eps
         self._stored = 0.0 if wider else torch.finfo(precision.intermediate).eps / 2
         self._signs = signs
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Its result, moved."""
         name = func._schema.name
         result = func(*args, **kwargs)
         if name in _EXACT or not isinstance(result, Tensor) or not result.is_floating_point():
@@ -268,28 +259,21 @@ def _terms(
     return (size if start is None else size + start.abs()), count
 
 
-class narrowed(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside, float64 operations are done in another dtype, one by one.
+def narrowed(dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Inside, float64 operations are done in another dtype, one by one."""
+    return _Narrowed(dtype)
 
-    Args:
-        dtype: which.
-    """
+
+class _Narrowed(Interception):
+    """See :func:`narrowed`."""
 
     def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._dtype = dtype
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Its result, computed in the other dtype."""
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
         def converted(value: Any, before: torch.dtype, after: torch.dtype) -> Any:
             if isinstance(value, Tensor):
                 return value.to(after) if value.dtype == before else value
@@ -297,7 +281,6 @@ class narrowed(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return type(value)(converted(each, before, after) for each in value)
             return value
 
-        kwargs = kwargs or {}
         if func._schema.name in _EXACT:
             return func(*args, **kwargs)
         narrow = converted(args, torch.float64, self._dtype)

@@ -117,3 +117,19 @@ def test_no_op_is_named_outside_its_own_files(op: str) -> None:
 def test_public_names_are_there() -> None:
     for name in pytest_sparsity.__all__:
         assert getattr(pytest_sparsity, name) is not None
+
+
+#: Of a suite: what it uses beside public names.  Those of performance time what has no public
+#: name yet.
+PUBLIC = {"pytest_sparsity", "pytest_sparsity.testing", "pytest_sparsity.results"}
+
+
+@pytest.mark.parametrize("suite", ["accuracy", "claims", "kernels"])
+def test_suites_use_public_names_only(suite: str) -> None:
+    used = {
+        node.module
+        for path in (ROOT / "suites" / suite).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pytest_sparsity")
+    }
+    assert used <= PUBLIC

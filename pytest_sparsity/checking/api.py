@@ -18,8 +18,7 @@ from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.pool import Pool
 from pytest_sparsity.checking.runner import EXAMPLES, Outcome, named, run
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.kernels import registry
-from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.kernels.registry import Kernel, find
 
 
 class KernelFailure(AssertionError):
@@ -82,7 +81,7 @@ def check_kernel(
     names = _names(checks)
     if module is not None:
         _import(module)
-    found = _found(kernel)
+    found = find(kernel)
     drawn = Case.parse(case) if isinstance(case, str) else case
     outcomes: list[Outcome] = []
     for name in names:
@@ -125,18 +124,6 @@ def _names(checks: str | Iterable[str] | None) -> Sequence[str]:
     if not names:
         raise SparsityError("checks is empty: name at least one check, or leave it out for all")
     return names
-
-
-def _found(kernel: Kernel | str | Callable[..., Any]) -> Kernel:
-    if isinstance(kernel, Kernel):
-        return kernel
-    if isinstance(kernel, str):
-        return registry.kernel(kernel)
-    for known in registry.registered().values():
-        if known.call is kernel:
-            return known
-    name = getattr(kernel, "__qualname__", repr(kernel))
-    raise SparsityError(f"{name} is not a kernel: decorate it with @sparse_kernel(op=..., ...)")
 
 
 def _import(module: str) -> None:

@@ -23,7 +23,6 @@ from pytest_sparsity.checking.trial import Tensors, Trial, exactly, same_bits
 from pytest_sparsity.kernels.contract import REFUSALS
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
-from pytest_sparsity.reference.operands import MAX_ROWS
 from pytest_sparsity.reference.ops import as_tuple
 
 #: How often a kernel runs on the same operands.
@@ -103,7 +102,7 @@ def _ends(trial: Trial) -> float:
 
 def _batch_cases(kernel: Kernel) -> Space:
     # Beyond what it takes as well: it must say so.
-    return _ordinary(kernel, rows=range(1, MAX_ROWS + 1))
+    return _ordinary(kernel, rows=tuple(dict.fromkeys(record(kernel.op).space.get("rows", (1,)))))
 
 
 def _batch(trial: Trial) -> float:

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_sparsity.reference import operands
+from pytest_sparsity.reference.interception import Interception
 
 I = TypeVar("I")  # noqa: E741
 
@@ -162,26 +162,15 @@ class _Allocation:
         )
 
 
-class _Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Allocations(Interception):
     """Moves what is allocated into memory with canaries."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._made: list[_Allocation] = []
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Else torch wraps the method below so that its first call imports torch._dynamo: a second.
-        return False
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What it allocates is moved."""
         if func.namespace not in ("aten", "prims", "prim"):
             return self._inside(func, args, kwargs)
         result = func(*args, **kwargs)

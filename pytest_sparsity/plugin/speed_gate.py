@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +16,7 @@ from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.core.files import default_cache, locked
 from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.core.signals import interrupt_on_sigterm
-from pytest_sparsity.kernels import registry
-from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.kernels.registry import Kernel, find, registered
 from pytest_sparsity.plugin.state import GATED, TIMED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.targets import HardwareTarget
@@ -89,7 +87,7 @@ class SpeedGate:
             SparsityError: there is no such kernel or revision, or the baseline is damaged.
         """
         __tracebackhide__ = True
-        found = _found(kernel)
+        found = find(kernel)
         with self._timing.device_to_itself():
             try:
                 judged = self._timing.judge.judge(found)
@@ -114,7 +112,7 @@ class SpeedGate:
             {
                 "measured": [m.to_json() for m in measured],
                 "store": judged.store,
-                "registered": sorted(registry.registered()),
+                "registered": sorted(registered()),
             }
         )
         if judged.ruling is None and not judged.fault:
@@ -222,17 +220,5 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1e3:.3f} ms" if seconds >= 1e-4 else f"{seconds * 1e6:.2f} us"
 
 
-def _found(kernel: str | Kernel | Callable[..., Any]) -> Kernel:
-    if isinstance(kernel, Kernel):
-        return kernel
-    if isinstance(kernel, str):
-        return registry.kernel(kernel)
-    for known in registry.registered().values():
-        if known.call is kernel:
-            return known
-    raise SparsityError(f"{kernel!r} is not a kernel: decorate it with @sparse_kernel(op=..., ...)")
-
-
 def _source(kernel: Kernel) -> str:
-    line = inspect.unwrap(kernel.call).__code__.co_firstlineno
-    return f"{kernel.file}:{line}"
+    return f"{kernel.file}:{kernel.line}"

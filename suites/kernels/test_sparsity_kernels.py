@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_sparsity import KernelCheck
-from pytest_sparsity.checking.checks import CHECKS
-from pytest_sparsity.kernels.registry import registered
+from pytest_sparsity.testing import CHECKS, registered
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
