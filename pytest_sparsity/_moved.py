@@ -31,6 +31,7 @@ MOVED = {
     "benchmarking.problems": "performance.problems",
     "benchmarking.receipts": "performance.receipts",
     "benchmarking.validate_roofline": "performance.validate_roofline",
+    "checking.finding": "checking.failure",
     "checking.operands": "checking.draw",
     "claim_check": "plugin.claim_check",
     "claims.figures": "claims.page.figures",

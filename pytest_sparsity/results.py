@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pytest_sparsity.claims.finding import Effect, Finding
-from pytest_sparsity.claims.finding import Outcome as ClaimOutcome
+from pytest_sparsity.claims.finding import ClaimVerdict, Effect, Finding
 from pytest_sparsity.claims.store import stored
 from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityError
@@ -27,8 +26,7 @@ from pytest_sparsity.sweep.store import FILE as RECORDS
 
 __all__ = [
     "Cell",
-    "CheckResult",
-    "ClaimOutcome",
+    "ClaimVerdict",
     "Configuration",
     "Decision",
     "Effect",
@@ -38,6 +36,7 @@ __all__ = [
     "Interval",
     "Metric",
     "Record",
+    "StoredCheck",
     "read_checks",
     "read_findings",
     "read_gate",
@@ -113,7 +112,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class StoredCheck:
     """What one check of one kernel came to.
 
     Attributes:
@@ -220,7 +219,7 @@ def read_gate(folder: Path | str) -> Gate:
     return _read(Path(folder) / gate.FILE, gate.SCHEMA, read)
 
 
-def read_checks(folder: Path | str) -> tuple[CheckResult, ...]:
+def read_checks(folder: Path | str) -> tuple[StoredCheck, ...]:
     """What the checks of kernels came to in the run of a report folder.
 
     Raises:
@@ -228,9 +227,9 @@ def read_checks(folder: Path | str) -> tuple[CheckResult, ...]:
     """
     path = Path(folder) / kernels.FILE
 
-    def result(content: Mapping[str, Any]) -> CheckResult:
+    def result(content: Mapping[str, Any]) -> StoredCheck:
         fields = ("kernel", "check", "status", "message", "case", "examples", "tolerance")
-        return CheckResult(**{name: content[name] for name in fields})
+        return StoredCheck(**{name: content[name] for name in fields})
 
     return tuple(
         _parsed(path, f" line {number}", line, kernels.SCHEMA, result)

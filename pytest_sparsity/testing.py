@@ -11,7 +11,7 @@ from pytest_sparsity.checking.draw import Draw
 from pytest_sparsity.checking.open_ops import sparse_op
 from pytest_sparsity.checking.record import OpRecord
 from pytest_sparsity.checking.relations import Axis, Parts, Relations
-from pytest_sparsity.checking.runner import Outcome
+from pytest_sparsity.checking.runner import CheckResult
 from pytest_sparsity.kernels.contract import Contract
 from pytest_sparsity.kernels.registry import Kernel, registered, sparse_kernel
 from pytest_sparsity.reference.decisions import above, largest
@@ -24,12 +24,12 @@ __all__ = [
     "Axis",
     "Case",
     "Check",
+    "CheckResult",
     "Contract",
     "Draw",
     "Kernel",
     "KernelFailure",
     "OpRecord",
-    "Outcome",
     "Output",
     "Parts",
     "Precision",

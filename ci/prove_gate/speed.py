@@ -26,7 +26,7 @@ from pytest_sparsity.settings.settings import Settings, default_settings
 from pytest_sparsity.targets import resolve_target
 from pytest_sparsity.timing.gate import baseline, rules
 from pytest_sparsity.timing.gate.against import Revision
-from pytest_sparsity.timing.gate.judge import Judged, SpeedGate
+from pytest_sparsity.timing.gate.judge import Judged, KernelTimer
 from pytest_sparsity.timing.gate.processes import Processes
 from pytest_sparsity.timing.gate.rules import block_minimum_ratio
 from pytest_sparsity.timing.gate.sides import Side
@@ -96,9 +96,11 @@ class Proof:
                     first = _one_process(judged.sides[0]), list(entry.seconds[: entry.processes[0]])
                     yield name, self._row(judged, first, time.monotonic() - started)
 
-    def _gate(self, processes: Processes, revision: Revision | None, **settings: Any) -> SpeedGate:
+    def _gate(
+        self, processes: Processes, revision: Revision | None, **settings: Any
+    ) -> KernelTimer:
         asked: Settings = replace(self._settings, **settings)
-        return SpeedGate(asked, self._target, processes, self._versions, revision)
+        return KernelTimer(asked, self._target, processes, self._versions, revision)
 
     def _row(self, judged: Judged, first: tuple[list[float], list[float]], seconds: float) -> Row:
         ruling = judged.ruling

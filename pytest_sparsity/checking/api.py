@@ -16,7 +16,7 @@ from typing import Any
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.pool import Pool
-from pytest_sparsity.checking.runner import EXAMPLES, Outcome, named, run
+from pytest_sparsity.checking.runner import EXAMPLES, CheckResult, named, run
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel, find
 
@@ -28,7 +28,7 @@ class KernelFailure(AssertionError):
         outcome: of the check that it failed.
     """
 
-    def __init__(self, message: str, outcome: Outcome) -> None:
+    def __init__(self, message: str, outcome: CheckResult) -> None:
         super().__init__(message, outcome)
         self.outcome = outcome
 
@@ -46,7 +46,7 @@ class Report:
     """
 
     kernel: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CheckResult, ...]
 
     def __str__(self) -> str:
         return "\n".join([self.kernel, *map(_line, self.outcomes)])
@@ -83,7 +83,7 @@ def check_kernel(
         _import(module)
     found = find(kernel)
     drawn = Case.parse(case) if isinstance(case, str) else case
-    outcomes: list[Outcome] = []
+    outcomes: list[CheckResult] = []
     for name in names:
         if processes:
             modules = () if module is None else (module,)
@@ -96,7 +96,7 @@ def check_kernel(
     return Report(found.id, tuple(outcomes))
 
 
-def told(kernel: Kernel, outcome: Outcome) -> str:
+def told(kernel: Kernel, outcome: CheckResult) -> str:
     """A failure as it is shown: what is wrong, the smallest case, the line that shows it again."""
     lines = [f"{kernel.id} fails the check {outcome.check!r}: {outcome.message}"]
     if outcome.element is not None:
@@ -171,7 +171,7 @@ def _pool() -> Pool:
     return pool
 
 
-def _line(outcome: Outcome) -> str:
+def _line(outcome: CheckResult) -> str:
     result = outcome.message
     if outcome.status == "passed":
         result = f"{outcome.examples} cases, tolerance used {outcome.tolerance:.0%}"

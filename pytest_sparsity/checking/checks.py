@@ -15,7 +15,7 @@ from pytest_sparsity.checking import guards, metamorphic, protect, static, work
 from pytest_sparsity.checking.activations import SPECIAL
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.cases import NOTABLE, edge_cases, sizes
-from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.record import record, values_of
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.checking.space import Space, space
@@ -37,7 +37,7 @@ class Check:
         name: as it is asked for.
         proves: what is known of a kernel that passes.
         run: does it for one case; the largest share of the error bound that was taken, 0 where
-            none is involved.  Raises Finding.
+            none is involved.  Raises CheckFailure.
         cases: those it is for, a space to draw from or a list, simplest first.
         condition: which kernels it is for, in words.
         applies: whether a kernel is one of them.
@@ -109,7 +109,7 @@ def _batch(trial: Trial) -> float:
     inputs = trial.inputs()
     try:
         output = trial.guarded(inputs)
-    except Finding as finding:
+    except CheckFailure as finding:
         refused = isinstance(finding.__cause__, REFUSALS)
         if trial.case.rows > trial.kernel.max_rows and refused:
             return 0.0
@@ -134,7 +134,7 @@ def _contract(trial: Trial) -> float:
     taken = trial.kernel.contract.holds(values_of(trial.case))
     try:
         output = trial.guarded(inputs)
-    except Finding as finding:
+    except CheckFailure as finding:
         if not taken and isinstance(finding.__cause__, REFUSALS):
             return 0.0
         raise
@@ -213,7 +213,9 @@ def _again(trial: Trial, inputs: Any, first: Tensors, when: str) -> float:
     output = trial.call(inputs)
     if trial.kernel.deterministic and not same_bits(output, first):
         exactly(output, first, f"is declared deterministic and gives another result {when}")
-        raise Finding(f"is declared deterministic and gives another sign of zero or NaN {when}")
+        raise CheckFailure(
+            f"is declared deterministic and gives another sign of zero or NaN {when}"
+        )
     return trial.verify(inputs, output, f"is off {when}")
 
 
@@ -231,20 +233,20 @@ def _inputs(trial: Trial) -> float:
     output = trial.call(first)
     for each in output:
         if not each.is_contiguous():
-            raise Finding(f"returned a tensor that is not contiguous: strides {each.stride()}")
+            raise CheckFailure(f"returned a tensor that is not contiguous: strides {each.stride()}")
     used = trial.verify(first, output)
     before = operands.tensors(untouched)
     for name, tensor in operands.tensors(first).items():
         if not same_bits((tensor,), (before[name],)):
-            raise Finding(f"changed its operand {name}")
+            raise CheckFailure(f"changed its operand {name}")
         if any(_share_memory(tensor, each) for each in output):
-            raise Finding(f"returned memory of its operand {name}")
+            raise CheckFailure(f"returned memory of its operand {name}")
     kept = tuple(each.clone() for each in output)
     later = other.call(second)
     if not same_bits(output, kept):
-        raise Finding("changed its first result when it was called again")
+        raise CheckFailure("changed its first result when it was called again")
     if any(_share_memory(one, two) for one, two in product(output, later)):
-        raise Finding("returned the same memory twice")
+        raise CheckFailure("returned the same memory twice")
     return max(used, other.verify(second, later, "is off in a second call"))
 
 

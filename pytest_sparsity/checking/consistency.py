@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.cases import one_at_a_time
-from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.record import OpRecord, record
 from pytest_sparsity.checking.trial import Trial, same_bits
 from pytest_sparsity.core.errors import SparsityError
@@ -47,7 +47,7 @@ def check_record(op: str) -> None:
         for check, case in _checks(kernel):
             try:
                 check(Trial(kernel, case))
-            except Finding as finding:
+            except CheckFailure as finding:
                 raise SparsityError(
                     f"@sparse_op: the record of {op} contradicts itself: its own {name} "
                     f"{finding}, in the case {case}"

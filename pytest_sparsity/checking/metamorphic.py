@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytest_sparsity.checking.finding import compare
+from pytest_sparsity.checking.failure import compare
 from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.checking.trial import Trial, exactly

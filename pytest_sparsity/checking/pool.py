@@ -14,7 +14,7 @@ import torch
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.messages import Refusal, Request
 from pytest_sparsity.checking.process import Death, Worker
-from pytest_sparsity.checking.runner import Outcome
+from pytest_sparsity.checking.runner import CheckResult
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 
@@ -57,7 +57,7 @@ class Pool:
         seed: int,
         case: Case | None = None,
         modules: Sequence[str] = (),
-    ) -> Outcome:
+    ) -> CheckResult:
         """Check ``kernel`` in a process of its own.
 
         Args:
@@ -74,7 +74,7 @@ class Pool:
         mode = mode_of(kernel, check)
         missing = _missing(kernel, mode)
         if missing:
-            return Outcome(kernel.id, check, "skipped", missing)
+            return CheckResult(kernel.id, check, "skipped", missing)
         request = Request(
             kernel.id, kernel.module, kernel.file, tuple(modules), check, examples, seed, case
         )
@@ -106,7 +106,7 @@ class Pool:
     ) -> None:
         self.close()
 
-    def _ask(self, mode: str, request: Request) -> Outcome | Refusal | Death:
+    def _ask(self, mode: str, request: Request) -> CheckResult | Refusal | Death:
         worker = self._worker(mode)
         try:
             reply = worker.ask(request, self._limits(mode))
@@ -181,7 +181,7 @@ def _smaller(case: Case) -> Iterator[Case]:
             size += max(1, size // 8)
 
 
-def _failure(request: Request, first: Death, shrunk: Death | None) -> Outcome:
+def _failure(request: Request, first: Death, shrunk: Death | None) -> CheckResult:
     death = shrunk or first
     message = death.reason
     if request.check in _MEANING and message.endswith(("SIGSEGV", "SIGBUS")):
@@ -192,4 +192,4 @@ def _failure(request: Request, first: Death, shrunk: Death | None) -> Outcome:
         message += ", though not when the process does this case only"
     if death.output:
         message += f"\nIt printed last:\n{death.output}"
-    return Outcome(request.kernel, request.check, "failed", message, death.case, first.begun)
+    return CheckResult(request.kernel, request.check, "failed", message, death.case, first.begun)

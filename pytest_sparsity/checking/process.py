@@ -17,7 +17,7 @@ from typing import Any
 
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.messages import DEVICE_LOST, Board, Refusal, Request
-from pytest_sparsity.checking.runner import Outcome
+from pytest_sparsity.checking.runner import CheckResult
 
 _HUNG = "hung"
 #: How often a worker is looked after that says nothing, in seconds.
@@ -83,7 +83,7 @@ class Worker:
         """Whether the process runs."""
         return self._process.poll() is None
 
-    def ask(self, request: Request, limits: tuple[float, float]) -> Outcome | Refusal | Death:
+    def ask(self, request: Request, limits: tuple[float, float]) -> CheckResult | Refusal | Death:
         """The worker's answer, or how it died instead of giving one.
 
         Args:
@@ -105,7 +105,7 @@ class Worker:
                 sources.remove(self._output)  # the kernel closed it
             if self._connection in ready:
                 try:
-                    reply: Outcome | Refusal = self._connection.recv()
+                    reply: CheckResult | Refusal = self._connection.recv()
                 except (EOFError, OSError):
                     return self._death()
                 return reply

@@ -15,7 +15,7 @@ from hypothesis.errors import Flaky
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.checks import CHECKS, Check
 from pytest_sparsity.checking.consistency import check_record
-from pytest_sparsity.checking.finding import Element, Finding
+from pytest_sparsity.checking.failure import CheckFailure, Element
 from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.space import Space
 from pytest_sparsity.checking.trial import Trial
@@ -32,7 +32,7 @@ _SHRINKING = 20.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """What came of one check of one kernel.
 
     Attributes:
@@ -68,7 +68,7 @@ def run(
     on_case: Callable[[Case], None] = lambda case: None,
     device: str = "cpu",
     disposable: bool = False,
-) -> Outcome:
+) -> CheckResult:
     """Check ``kernel``; the same seed draws the same cases.
 
     Args:
@@ -94,7 +94,7 @@ def run(
     if reason is None and not found.applies(kernel):
         reason = f"{check} is for {found.condition}"
     if reason is not None:
-        return Outcome(kernel.id, check, "skipped", reason)
+        return CheckResult(kernel.id, check, "skipped", reason)
     check_record(kernel.op)
     if case is not None:
         case = record(kernel.op).checked(case)
@@ -111,7 +111,7 @@ def run(
     else:
         listed = dict.fromkeys(own.taken(each, kernel) if bound else each for each in cases)
         attempts.go_through(_thinned(list(listed), _LISTED * examples))
-    passed = Outcome(
+    passed = CheckResult(
         kernel.id,
         check,
         "passed",
@@ -151,12 +151,12 @@ class _Attempts:
     ) -> None:
         self.count = 0
         self.tolerance = 0.0
-        self.failure: tuple[Case, Finding] | None = None
+        self.failure: tuple[Case, CheckFailure] | None = None
         self.figures: list[str] = []
         self._check = check
         self._on_case = on_case
         self._trial = trial
-        self._failures: dict[Case, Finding] = {}
+        self._failures: dict[Case, CheckFailure] = {}
         self._deadline = 0.0
 
     def go_through(self, cases: Iterable[Case]) -> None:
@@ -195,15 +195,18 @@ class _Attempts:
 
         try:
             attempt()
-        except Finding:
+        except CheckFailure:
             pass
         except Flaky:
             # A race: it was seen once, and not when the same was tried again.
             assert self.failure is not None
             case, finding = self.failure
-            self.failure = case, Finding(f"{finding.what}, though not every time", finding.element)
+            self.failure = (
+                case,
+                CheckFailure(f"{finding.what}, though not every time", finding.element),
+            )
 
-    def _shrinking(self, case: Case) -> Finding | None:
+    def _shrinking(self, case: Case) -> CheckFailure | None:
         """As ``_attempt``, but what takes too long passes, except what is known to fail."""
         if time.monotonic() > self._deadline:
             return self._failures.get(case)
@@ -212,13 +215,13 @@ class _Attempts:
         self.count = count
         return finding
 
-    def _attempt(self, case: Case) -> Finding | None:
+    def _attempt(self, case: Case) -> CheckFailure | None:
         self.count += 1
         self._on_case(case)
         trial = self._trial(case)
         try:
             used = self._check.run(trial)
-        except Finding as finding:
+        except CheckFailure as finding:
             # Its cause and its frames hold operands, which may be large.
             found = finding.with_traceback(None)
             found.__cause__ = found.__context__ = None

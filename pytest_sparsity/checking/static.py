@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.registry import Kernel
@@ -77,7 +77,7 @@ def run(trial: Trial) -> float:
     """The check: figures of what the compiler made of the kernel, told in the trial's figures.
 
     Raises:
-        Finding: see :func:`measured`.
+        CheckFailure: see :func:`measured`.
     """
     if trial.kernel.backend == "triton":
         trial.figures.extend(map(str, measured(trial)))
@@ -92,7 +92,7 @@ def measured(trial: Trial) -> list[Compiled]:
     Of an autotuned kernel one configuration must do, as the tuner takes the best.
 
     Raises:
-        Finding: it does not compile, launches nothing, spills registers, uses too many of them
+        CheckFailure: it does not compile, launches nothing, spills registers, uses too many of them
             or too much shared memory, or loads a large operand in too narrow pieces only.
     """
     from pytest_sparsity.checking import compilation
@@ -105,13 +105,13 @@ def measured(trial: Trial) -> list[Compiled]:
     limits = ONE_ROW if trial.case.rows == 1 else SEVERAL_ROWS
     found: list[Compiled] = []
     for arch in compilation.ARCHES:
-        findings: list[Finding] = []
+        findings: list[CheckFailure] = []
         index = 0
         while True:
             try:
                 launches = compilation.compiled(lambda: trial.call(inputs), tensors, arch, index)
                 _check(launches, tensors, leading, limits)
-            except Finding as finding:
+            except CheckFailure as finding:
                 findings.append(finding)
             else:
                 found += launches
@@ -119,7 +119,7 @@ def measured(trial: Trial) -> list[Compiled]:
             index += 1
             if index == compilation.configurations():
                 tried = f", and {index - 1} other configurations do no better" if index > 1 else ""
-                raise Finding(f"{findings[0].what} when compiled for sm_{arch}{tried}")
+                raise CheckFailure(f"{findings[0].what} when compiled for sm_{arch}{tried}")
     return found
 
 
@@ -150,14 +150,14 @@ def _told(kernel: Kernel) -> Iterator[str]:
                 continue
             where = f"in {entry} when compiled for sm_{arch}"
             if told.spills:
-                raise Finding(f"spills {told.spills} bytes of registers per thread {where}")
+                raise CheckFailure(f"spills {told.spills} bytes of registers per thread {where}")
             if told.registers > ONE_ROW.registers:
-                raise Finding(
+                raise CheckFailure(
                     f"uses {told.registers} registers per thread, more than {ONE_ROW.registers}, "
                     f"{where}"
                 )
             if not told.wide_loads:
-                raise Finding(f"has no load of 128 bits {where}")
+                raise CheckFailure(f"has no load of 128 bits {where}")
             yield (
                 f"{entry} for sm_{arch}: {told.registers} registers, {told.spills} bytes spilled, "
                 f"{told.wide_loads} loads of 128 bits"
@@ -168,28 +168,28 @@ def _check(
     launches: Sequence[Compiled], tensors: Mapping[str, Tensor], leading: str, limits: Limits
 ) -> None:
     if not launches:
-        raise Finding("launches no Triton kernel")
+        raise CheckFailure("launches no Triton kernel")
     for launch in launches:
         where = f"in {launch.kernel} ({launch.warps} warps)"
         if launch.spilled:
-            raise Finding(f"spills {launch.spilled} bytes of registers per thread {where}")
+            raise CheckFailure(f"spills {launch.spilled} bytes of registers per thread {where}")
         if launch.registers > limits.registers:
-            raise Finding(
+            raise CheckFailure(
                 f"uses {launch.registers} registers per thread, more than {limits.registers}, "
                 f"{where}"
             )
         if launch.shared > MAX_SHARED[launch.arch]:
-            raise Finding(
+            raise CheckFailure(
                 f"uses {launch.shared} bytes of shared memory, more than there are, {where}"
             )
     for operand in _large(tensors, leading):
         widths = [width for launch in launches if (width := launch.widest(operand)) is not None]
         if not widths:
-            raise Finding(
+            raise CheckFailure(
                 f"does not load {operand} in any launch: it works on a copy, or not with Triton,"
             )
         if max(widths) < limits.width:
-            raise Finding(
+            raise CheckFailure(
                 f"loads {operand} by at most {max(widths)} bits at a time, though its elements "
                 f"are adjacent and aligned ({limits.width} are right),"
             )

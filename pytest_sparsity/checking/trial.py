@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pytest_sparsity.checking import guards
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.finding import Finding, compare
+from pytest_sparsity.checking.failure import CheckFailure, compare
 from pytest_sparsity.checking.record import record
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
@@ -55,7 +55,7 @@ class Trial:
         """The kernel's result: as many tensors as it must have, of the right dtypes and device.
 
         Raises:
-            Finding: it is another, or the kernel raised an exception.
+            CheckFailure: it is another, or the kernel raised an exception.
         """
         op = self.kernel.definition
         leading = op.lead(inputs)
@@ -64,7 +64,7 @@ class Trial:
             if leading.is_cuda:
                 torch.cuda.synchronize()  # where errors of the device show
         except (Exception, SystemExit) as error:
-            raise Finding(f"raised {type(error).__name__}: {error}") from error
+            raise CheckFailure(f"raised {type(error).__name__}: {error}") from error
         found = self.tensors(output)
         for tensor, declared, dtype in zip(found, op.outputs, op.dtypes(inputs), strict=True):
             which = f" as {declared.name}" if len(found) > 1 else ""
@@ -73,31 +73,31 @@ class Trial:
                 ("device", tensor.device, leading.device),
             ):
                 if got != wanted:
-                    raise Finding(f"returned a tensor of {name} {got}{which}, not {wanted}")
+                    raise CheckFailure(f"returned a tensor of {name} {got}{which}, not {wanted}")
         return found
 
     def tensors(self, output: Any) -> Tensors:
         """The tensors of what a kernel returned.
 
         Raises:
-            Finding: they are no tensors, or not as many as the op has.
+            CheckFailure: they are no tensors, or not as many as the op has.
         """
         count = len(self.kernel.definition.outputs)
         if count == 1 and not isinstance(output, Tensor):
-            raise Finding(f"returned {type(output).__name__}, not a tensor")
+            raise CheckFailure(f"returned {type(output).__name__}, not a tensor")
         if count == 1:
             return (output,)
         if not isinstance(output, tuple | list) or not all(isinstance(t, Tensor) for t in output):
-            raise Finding(f"returned {type(output).__name__}, not {count} tensors in a tuple")
+            raise CheckFailure(f"returned {type(output).__name__}, not {count} tensors in a tuple")
         if len(output) != count:
-            raise Finding(f"returned {len(output)} tensors, not {count}")
+            raise CheckFailure(f"returned {len(output)} tensors, not {count}")
         return tuple(output)
 
     def guarded(self, inputs: Any) -> Tensors:
         """:meth:`call` with NaN around the operands, in new tensors, and canaries behind them.
 
         Raises:
-            Finding: as ``call``; or memory of nobody was written.
+            CheckFailure: as ``call``; or memory of nobody was written.
         """
         surrounded = guards.guarded(inputs)
         try:
@@ -105,20 +105,20 @@ class Trial:
                 output = self.call(surrounded)
             guards.check_margins(surrounded)
         except guards.Overrun as overrun:
-            raise Finding(str(overrun)) from overrun
+            raise CheckFailure(str(overrun)) from overrun
         return output
 
     def verify(self, inputs: Any, output: Tensors, what: str = "is off") -> float:
         """The share of the bound that ``output`` takes, at most 1; 0 where it must be exact.
 
         Raises:
-            Finding: it is more somewhere, or a shape is wrong.
+            CheckFailure: it is more somewhere, or a shape is wrong.
         """
         op = self.kernel.definition
         references = as_tuple(op.define(inputs))
         for tensor, reference in zip(output, references, strict=True):
             if tensor.shape != reference.shape:
-                raise Finding(
+                raise CheckFailure(
                     f"returned the shape {tuple(tensor.shape)}, not {tuple(reference.shape)}"
                 )
         bounds: Sequence[Tensor | None] = [None] * len(output)
@@ -148,7 +148,7 @@ def exactly(output: Tensors, expected: Tensors, what: str) -> float:
     """0, if ``output`` is ``expected``, rounded once; the sign of zero is free, NaN equals NaN.
 
     Raises:
-        Finding: it is not.
+        CheckFailure: it is not.
     """
     for tensor, right in zip(output, expected, strict=True):
         reference = right.double()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.cases import edge_cases
-from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.registry import Kernel
@@ -66,7 +66,7 @@ def measured(trial: Trial) -> Work:
     """Count what the kernel loads.
 
     Raises:
-        Finding: it loads weights of skipped channels, or weights again and again, or none at all;
+        CheckFailure: it loads weights of skipped channels, or weights again and again, or none at all;
             it touches memory outside of its tensors or beside the elements of an operand; or
             several of its programs store to one place.
     """
@@ -77,9 +77,9 @@ def measured(trial: Trial) -> Work:
     with interpreter.watch(tensors) as traffic:
         trial.call(inputs)
     if traffic.violations:
-        raise Finding(f"has {traffic.violations[0]}")
+        raise CheckFailure(f"has {traffic.violations[0]}")
     if traffic.writers > 1:
-        raise Finding(
+        raise CheckFailure(
             f"lets {traffic.writers} programs of a launch store to the same place, and not with "
             "atomics: on a GPU they do so at the same time"
         )
@@ -88,13 +88,13 @@ def measured(trial: Trial) -> Work:
         size, reads = tensors[name].element_size(), traffic.reads(name)
         spare = int(((reads.counts > 0) & ~mask).sum())
         if spare:
-            raise Finding(
+            raise CheckFailure(
                 f"loads {spare} of the {int((~mask).sum())} elements of {name} that belong to "
                 f"skipped channels: {reads.factor:.4f} of its bytes, where "
                 f"{float(mask.double().mean()):.4f} are needed"
             )
         if mask.any() and not reads.bytes:
-            raise Finding(
+            raise CheckFailure(
                 f"does not load {name} in its launches, though {int(mask.sum())} elements of it "
                 "are needed: it works on a copy, or not with Triton"
             )
@@ -118,7 +118,7 @@ def _check_repetition(
     """Large operands are to be loaded once; what is small, like scales, a cache holds."""
     for name, size in dense.items():
         if 4 * size >= sum(dense.values()) and loaded[name] > MAX_LOADS * needed[name]:
-            raise Finding(
+            raise CheckFailure(
                 f"loads each needed element of {name} {loaded[name] / needed[name]:.2f} times, on "
                 f"average; at most {MAX_LOADS} times is right for one row"
             )

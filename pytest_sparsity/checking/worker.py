@@ -36,7 +36,7 @@ from pytest_sparsity.core.errors import SparsityError
 
 if TYPE_CHECKING:
     from pytest_sparsity.checking.case import Case
-    from pytest_sparsity.checking.runner import Outcome
+    from pytest_sparsity.checking.runner import CheckResult
     from pytest_sparsity.kernels.registry import Kernel
 
 
@@ -99,7 +99,7 @@ def find(request: Request) -> Kernel:
         ) from error
 
 
-def _answer(request: Request, mode: str, board: Board) -> Outcome | Refusal:
+def _answer(request: Request, mode: str, board: Board) -> CheckResult | Refusal:
     def begin(case: Case) -> None:
         if mode == "device":
             _end_if_lost()

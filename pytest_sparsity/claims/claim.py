@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pytest_sparsity.claims import rules
 from pytest_sparsity.claims.evidence import CannotTest, Evidence
-from pytest_sparsity.claims.finding import Effect, Finding, Outcome, limit_in_unit
+from pytest_sparsity.claims.finding import ClaimVerdict, Effect, Finding, limit_in_unit
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import Cell
@@ -59,7 +59,7 @@ class Part:
     """
 
     effect: Effect | None
-    outcome: Outcome | None = None
+    outcome: ClaimVerdict | None = None
     remark: str = ""
 
     def __str__(self) -> str:
@@ -101,7 +101,7 @@ def beside(label: str, interval: Interval, unit: str, limit: float | None = None
 
 def untestable(why: str) -> Part:
     """A part of which nothing can be said on this model."""
-    return Part(None, Outcome.UNTESTABLE, why)
+    return Part(None, ClaimVerdict.UNTESTABLE, why)
 
 
 def conclude(
@@ -144,7 +144,7 @@ def investigate(claim: Claim, evidence: Evidence) -> Finding:
         finding = claim.decide(evidence)
     except CannotTest as error:
         cells = tuple(evidence.used)
-        return Finding(claim.number, evidence.model, Outcome.UNTESTABLE, str(error), (), cells)
-    if finding.outcome is Outcome.UNTESTABLE or not (remark := evidence.below_natural_zeros()):
+        return Finding(claim.number, evidence.model, ClaimVerdict.UNTESTABLE, str(error), (), cells)
+    if finding.outcome is ClaimVerdict.UNTESTABLE or not (remark := evidence.below_natural_zeros()):
         return finding
     return replace(finding, why=f"{finding.why}; {remark}")

@@ -16,7 +16,7 @@ _PERCENT = {"share": (" %", ""), "relative": (" %", "+"), "points": (" points", 
 _DIGITS = {"nats": (3, " nats"), "times": (3, " times"), "correlation": (2, "")}
 
 
-class Outcome(str, Enum):
+class ClaimVerdict(str, Enum):
     """What the data say about a claim."""
 
     SUPPORTED = "supported"
@@ -88,7 +88,7 @@ class Finding:
 
     claim: str
     model: str
-    outcome: Outcome
+    outcome: ClaimVerdict
     why: str
     effects: tuple[Effect, ...] = ()
     cells: tuple[str, ...] = ()
@@ -116,7 +116,7 @@ class Finding:
         return cls(
             content["claim"],
             content["model"],
-            Outcome(content["outcome"]),
+            ClaimVerdict(content["outcome"]),
             content["why"],
             tuple(Effect.from_json(effect) for effect in content["effects"]),
             tuple(content["cells"]),

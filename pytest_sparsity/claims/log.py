@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_sparsity.claims.catalog import CATALOG
-from pytest_sparsity.claims.finding import Finding, Outcome
+from pytest_sparsity.claims.finding import ClaimVerdict, Finding
 from pytest_sparsity.reporting.live import WIDTH, progress_line, shortened
 
 _AROUND = len("[99/99] ") + len("  eta 1:02:33")  # what progress_line adds
 _NARROWEST = 30  # characters of a reason that are always shown
-_VERDICT = max(len(outcome.value) for outcome in Outcome)
+_VERDICT = max(len(outcome.value) for outcome in ClaimVerdict)
 
 
 class FindingLog:
@@ -41,7 +41,7 @@ class FindingLog:
     @property
     def judged(self) -> bool:
         """Whether anything could be said about any claim."""
-        return any(finding.outcome is not Outcome.UNTESTABLE for finding in self._findings)
+        return any(finding.outcome is not ClaimVerdict.UNTESTABLE for finding in self._findings)
 
     def table(self, width: int) -> str:
         """One row per claim and model, in the order of the claims, and why it is so.

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pytest_sparsity.claims.finding import Outcome
+from pytest_sparsity.claims.finding import ClaimVerdict
 from pytest_sparsity.core.stats import Interval
 
 _ERROR = 0.05
 
 
-def below(interval: Interval, limit: float) -> Outcome:
+def below(interval: Interval, limit: float) -> ClaimVerdict:
     """Is the value less than ``limit``?"""
     return _decided(interval.high < limit, interval.low >= limit)
 
 
-def above(interval: Interval, limit: float) -> Outcome:
+def above(interval: Interval, limit: float) -> ClaimVerdict:
     """Is the value more than ``limit``?"""
     return _decided(interval.low > limit, interval.high <= limit)
 
 
-def at_least(interval: Interval, limit: float) -> Outcome:
+def at_least(interval: Interval, limit: float) -> ClaimVerdict:
     """Is the value ``limit`` or more?"""
     return _decided(interval.low >= limit, interval.high < limit)
 
 
-def within(interval: Interval, low: float, high: float) -> Outcome:
+def within(interval: Interval, low: float, high: float) -> ClaimVerdict:
     """Is the value in ``low`` to ``high``: is the difference too small to matter?
 
     An interval inside the margin is a test of equivalence (two one-sided tests, Schuirmann
@@ -39,7 +39,7 @@ def within(interval: Interval, low: float, high: float) -> Outcome:
     return _decided(inside, interval.low > high or interval.high < low)
 
 
-def all_of(outcomes: Iterable[Outcome]) -> Outcome:
+def all_of(outcomes: Iterable[ClaimVerdict]) -> ClaimVerdict:
     """Whether every part holds.
 
     Refuted if any part is; otherwise untestable if any part is; supported only if all are.
@@ -50,10 +50,10 @@ def all_of(outcomes: Iterable[Outcome]) -> Outcome:
     found = set(outcomes)
     if not found:
         raise ValueError("a claim needs at least one part")
-    for outcome in (Outcome.REFUTED, Outcome.UNTESTABLE, Outcome.INCONCLUSIVE):
+    for outcome in (ClaimVerdict.REFUTED, ClaimVerdict.UNTESTABLE, ClaimVerdict.INCONCLUSIVE):
         if outcome in found:
             return outcome
-    return Outcome.SUPPORTED
+    return ClaimVerdict.SUPPORTED
 
 
 def confidence(parts: int) -> float:
@@ -67,7 +67,7 @@ def confidence(parts: int) -> float:
     return 1 - _ERROR / parts
 
 
-def _decided(holds: bool, fails: bool) -> Outcome:
+def _decided(holds: bool, fails: bool) -> ClaimVerdict:
     if holds:
-        return Outcome.SUPPORTED
-    return Outcome.REFUTED if fails else Outcome.INCONCLUSIVE
+        return ClaimVerdict.SUPPORTED
+    return ClaimVerdict.REFUTED if fails else ClaimVerdict.INCONCLUSIVE

@@ -11,7 +11,7 @@ from pytest_sparsity.claims import store
 from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.evidence import BrokenEvidence, CannotTest, Evidence
-from pytest_sparsity.claims.finding import Finding, Outcome
+from pytest_sparsity.claims.finding import ClaimVerdict, Finding
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.plugin.paired_benchmark import PairedBenchmark
 from pytest_sparsity.plugin.state import FOUND
@@ -61,9 +61,9 @@ class ClaimCheck:
             pytest.fail(f"the evidence is broken: {broken}", pytrace=False)
         store.keep(settings.report, finding, store.origin(self.evidence))
         self._tell(finding, time.monotonic() - started)
-        if finding.outcome is Outcome.UNTESTABLE:
+        if finding.outcome is ClaimVerdict.UNTESTABLE:
             pytest.skip(f"{finding.outcome.value}: {finding.why}")
-        if finding.outcome is Outcome.INCONCLUSIVE and settings.strict:
+        if finding.outcome is ClaimVerdict.INCONCLUSIVE and settings.strict:
             pytest.fail(f"--sparsity-strict: inconclusive: {finding.why}", pytrace=False)
         return finding
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_sparsity.checking.api import KernelFailure, Report, check_kernel
-from pytest_sparsity.checking.runner import Outcome
+from pytest_sparsity.checking.runner import CheckResult
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.plugin.state import CHECKED
 from pytest_sparsity.settings.settings import Settings
@@ -58,7 +58,7 @@ class KernelCheck:
         return report
 
 
-def _plain(outcome: Outcome) -> dict[str, Any]:
+def _plain(outcome: CheckResult) -> dict[str, Any]:
     element, case = outcome.element, outcome.case
     return asdict(outcome) | {
         "case": None if case is None else str(case),

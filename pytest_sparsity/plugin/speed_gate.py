@@ -22,8 +22,7 @@ from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.targets import HardwareTarget
 from pytest_sparsity.timing.gate import baseline
 from pytest_sparsity.timing.gate.against import Revision, names_kernel
-from pytest_sparsity.timing.gate.judge import Judged
-from pytest_sparsity.timing.gate.judge import SpeedGate as Judge
+from pytest_sparsity.timing.gate.judge import Judged, KernelTimer
 from pytest_sparsity.timing.gate.processes import Processes
 from pytest_sparsity.timing.gate.result import Measured
 from pytest_sparsity.timing.gate.rules import Ruling
@@ -39,7 +38,7 @@ class Timing:
         self.processes = Processes()
         named = settings.against is not None and not names_kernel(settings.against)
         self.revision = Revision(settings.against) if settings.against and named else None
-        self.judge = Judge(settings, target, self.processes, self.versions, self.revision)
+        self.judge = KernelTimer(settings, target, self.processes, self.versions, self.revision)
         self._forget_sigterm = interrupt_on_sigterm()
 
     @contextmanager

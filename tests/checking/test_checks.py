@@ -104,7 +104,7 @@ class InProcess:
     @staticmethod
     def run_check(
         kernel: Kernel, check: str, examples: int, seed: int, case: Case | None, modules: object
-    ) -> runner.Outcome:
+    ) -> runner.CheckResult:
         return runner.run(kernel, check, examples, seed, case=case)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_sparsity.checking import static, work
-from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.registry import Kernel
@@ -106,5 +106,5 @@ def test_cuda_kernels_are_told_by_their_module(author: ModuleType) -> None:
 def test_bad_figures_of_cuda_kernels_are_found(
     author: ModuleType, figures: dict[str, int], words: str
 ) -> None:
-    with pytest.raises(Finding, match=words):
+    with pytest.raises(CheckFailure, match=words):
         told(author, **figures)

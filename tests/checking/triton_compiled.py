@@ -13,7 +13,7 @@ import triton_examples as examples
 
 from pytest_sparsity.checking import compilation, interpreter, static
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import kernel, sparse_kernel
@@ -34,7 +34,7 @@ def found(name: str) -> list[str]:
     trial = Trial(kernel(f"sparse_linear/{name}"), Case(1, 4096, 4096, dtype="bfloat16"))
     try:
         static.run(trial)
-    except Finding as finding:
+    except CheckFailure as finding:
         return [f"FOUND {finding}"]
     return trial.figures
 

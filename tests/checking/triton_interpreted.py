@@ -15,7 +15,7 @@ from triton.runtime.interpreter import InterpreterBuilder
 
 from pytest_sparsity.checking import bfloat16, interpreter, triton_internals, work
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import kernel, sparse_kernel
@@ -138,7 +138,7 @@ def findings(name: str) -> list[str]:
         trial = Trial(examined, case)
         try:
             work.run(trial)
-        except Finding as finding:
+        except CheckFailure as finding:
             told.append(f"FOUND {finding}")
         told += trial.figures
     return told

@@ -11,7 +11,7 @@ import pytest
 from pytest_sparsity.claims.catalog import CATALOG, CLAIMS
 from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.evidence import BrokenEvidence
-from pytest_sparsity.claims.finding import Finding, Outcome
+from pytest_sparsity.claims.finding import ClaimVerdict, Finding
 from pytest_sparsity.claims.perplexity_claim import spon, teal
 from pytest_sparsity.core.files import InUse
 from pytest_sparsity.settings.settings import default_settings
@@ -19,7 +19,11 @@ from pytest_sparsity.sweep.cell import Cell, Configuration
 
 M = "m"
 DENSE = Configuration(M)
-SUPPORTED, REFUTED, INCONCLUSIVE = Outcome.SUPPORTED, Outcome.REFUTED, Outcome.INCONCLUSIVE
+SUPPORTED, REFUTED, INCONCLUSIVE = (
+    ClaimVerdict.SUPPORTED,
+    ClaimVerdict.REFUTED,
+    ClaimVerdict.INCONCLUSIVE,
+)
 
 
 def weighted(weights: str) -> Configuration:
@@ -140,7 +144,7 @@ def test_a_cell_that_fails_makes_it_untestable(evidence, number):
             continue
         made = evidence({c: x for c, x in damage.items() if c != missing})
         finding = investigate(CATALOG[number], made)
-        assert finding.outcome is Outcome.UNTESTABLE
+        assert finding.outcome is ClaimVerdict.UNTESTABLE
         if missing.spon == "trained":  # which is seen before anything is measured
             assert finding.why.startswith(f"{missing.id}: no trained")
             assert not made.session.measured
@@ -196,7 +200,7 @@ def test_quantised_weights_in_a_full_run(evidence):
 def test_transfer_needs_a_foreign_corpus(evidence, corpora):
     settings = replace(default_settings(), profile="smoke", corpora=corpora)
     finding = investigate(CATALOG["12"], evidence(transfer(0.4), settings=settings))
-    assert finding.outcome is Outcome.UNTESTABLE
+    assert finding.outcome is ClaimVerdict.UNTESTABLE
     assert f"--sparsity-corpora {corpora[0]} needs one corpus" in finding.why
 
 
@@ -208,7 +212,7 @@ def test_spontaneous_neurons_may_skip_a_little_less(evidence):
         changes = {f"m-teal-0.50{spon}-perplexity:austen": less}
         return investigate(CATALOG["10"], evidence(levels({0.5: 0.4}, 0.5), changes=changes))
 
-    assert found("-spon").outcome is Outcome.SUPPORTED
+    assert found("-spon").outcome is ClaimVerdict.SUPPORTED
     with pytest.raises(BrokenEvidence, match=r"skipped 47\.0%"):
         found("")
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_sparsity.claims.claim import at_least, beside, conclude, untestable
-from pytest_sparsity.claims.finding import Outcome, limit_in_unit
+from pytest_sparsity.claims.finding import ClaimVerdict, limit_in_unit
 from pytest_sparsity.core.stats import Interval
 
 EVIDENCE = SimpleNamespace(model="m", used=["a"])
@@ -21,7 +21,7 @@ def share(label, estimate, asked=0.5):
 def test_only_the_figures_that_decide_are_the_reason():
     parts = [share("good", 0.9), share("bad", 0.2), beside("aside", Interval(0, 0, 0, 1), "count")]
     finding = conclude("7", EVIDENCE, parts)
-    assert finding.outcome is Outcome.REFUTED
+    assert finding.outcome is ClaimVerdict.REFUTED
     assert finding.why == "bad 20.0 % [10.0, 30.0] (at least 50 % claimed)"
     assert [effect.label for effect in finding.effects] == ["good", "bad", "aside"]
 
@@ -38,7 +38,7 @@ def test_a_long_reason_is_cut(count, end):
 def test_what_cannot_be_tested_is_said_once_and_has_no_figure():
     parts = [share("good", 0.9), untestable("at chance"), untestable("at chance")]
     finding = conclude("7", EVIDENCE, parts, remark="by the way")
-    assert finding.outcome is Outcome.UNTESTABLE
+    assert finding.outcome is ClaimVerdict.UNTESTABLE
     assert finding.why == "at chance; by the way"
     assert [effect.label for effect in finding.effects] == ["good"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from pytest_sparsity.claims import store
 from pytest_sparsity.claims.catalog import CATALOG
-from pytest_sparsity.claims.finding import Effect, Finding, Outcome
+from pytest_sparsity.claims.finding import ClaimVerdict, Effect, Finding
 from pytest_sparsity.claims.log import FindingLog
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.stats import Interval
@@ -18,7 +18,7 @@ ORIGIN = {
     "seed": 0,
     **{name: {} for name in ("sizes", "target", "versions", "data", "settings", "cost")},
 }
-FINDING = Finding("3", "m", Outcome.REFUTED, "because", (EFFECT,), ("a", "b"), {"x": [1]})
+FINDING = Finding("3", "m", ClaimVerdict.REFUTED, "because", (EFFECT,), ("a", "b"), {"x": [1]})
 
 
 def test_a_finding_survives_json():
@@ -47,8 +47,8 @@ def test_an_effect_that_the_data_do_not_define():
 
 
 def test_the_last_finding_of_a_claim_counts(tmp_path):
-    again = Finding("3", "m", Outcome.SUPPORTED, "more data")
-    other = Finding("3", "n", Outcome.SUPPORTED, "another model")
+    again = Finding("3", "m", ClaimVerdict.SUPPORTED, "more data")
+    other = Finding("3", "n", ClaimVerdict.SUPPORTED, "another model")
     for finding in (FINDING, other, again):
         store.keep(tmp_path, finding, ORIGIN)
     found = store.stored(tmp_path)
@@ -74,7 +74,7 @@ def test_a_line_that_a_crash_cut_off(tmp_path):
     with path.open("a") as file:
         file.write('{"schema": 1, "find')
     assert len(store.stored(tmp_path)) == 1
-    store.keep(tmp_path, Finding("4", "m", Outcome.SUPPORTED, "next"), ORIGIN)
+    store.keep(tmp_path, Finding("4", "m", ClaimVerdict.SUPPORTED, "next"), ORIGIN)
     assert [s.finding.claim for s in store.stored(tmp_path)] == ["3", "4"]
 
 
@@ -101,7 +101,7 @@ def test_a_file_of_another_version(tmp_path, line):
     ],
 )
 def test_a_finding_that_no_page_can_show(tmp_path, claim, origin, said):
-    store.keep(tmp_path, Finding(claim, "m", Outcome.SUPPORTED, "because"), origin)
+    store.keep(tmp_path, Finding(claim, "m", ClaimVerdict.SUPPORTED, "because"), origin)
     with pytest.raises(SparsityError, match=rf"line 1 holds no finding of this version \({said}"):
         store.stored(tmp_path)
 
@@ -112,7 +112,7 @@ def test_the_line_and_the_table_of_a_model_with_a_long_name(claim, length):
     log = FindingLog(2)
     why = "the difference is 0.123 nats [0.100, 0.200] (below 0 claimed); and that is not all"
     for model in ("m" * length, "n" * length):
-        finding = Finding(claim, model, Outcome.INCONCLUSIVE, why)
+        finding = Finding(claim, model, ClaimVerdict.INCONCLUSIVE, why)
         line = log.add({"finding": finding.to_json(), "seconds": 12345.6}, 3753)
         assert len(line) <= 120
         assert "the difference is" in line

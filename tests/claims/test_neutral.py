@@ -11,7 +11,7 @@ from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.catalog_neutral import folding_error
 from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.evidence import Evidence
-from pytest_sparsity.claims.finding import Outcome
+from pytest_sparsity.claims.finding import ClaimVerdict
 from pytest_sparsity.claims.tracing import ADDITION, PRODUCT, operations, step_of
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.methods.attach import sparsify
@@ -75,10 +75,10 @@ def judged(prepared, time=EVEN):
 @pytest.mark.parametrize(
     ("time", "outcome"),
     [
-        (EVEN, Outcome.SUPPORTED),
-        (Interval(1.2, 1.15, 1.25, 60), Outcome.REFUTED),
-        (Interval(0.8, 0.75, 0.85, 60), Outcome.REFUTED),
-        (Interval(1.0, 0.9, 1.1, 60), Outcome.INCONCLUSIVE),
+        (EVEN, ClaimVerdict.SUPPORTED),
+        (Interval(1.2, 1.15, 1.25, 60), ClaimVerdict.REFUTED),
+        (Interval(0.8, 0.75, 0.85, 60), ClaimVerdict.REFUTED),
+        (Interval(1.0, 0.9, 1.1, 60), ClaimVerdict.INCONCLUSIVE),
     ],
 )
 def test_verdict_by_time(prepared, time, outcome):
@@ -91,14 +91,14 @@ def test_verdict_by_time(prepared, time, outcome):
 
 
 def test_untestable_without_vectors_or_a_clock(prepared):
-    assert judged(prepared, None).outcome is Outcome.UNTESTABLE
+    assert judged(prepared, None).outcome is ClaimVerdict.UNTESTABLE
 
     def missing(configuration):
         raise MissingVectors("no trained spontaneous vectors fit tiny-random")
 
     prepared.vectors = missing
     finding = judged(prepared)
-    assert finding.outcome is Outcome.UNTESTABLE
+    assert finding.outcome is ClaimVerdict.UNTESTABLE
     assert finding.why.startswith("tiny-random-teal-0.50-spon: no trained")
 
 
@@ -126,7 +126,7 @@ def test_an_operation_more_refutes_it(prepared, selector, label):
         own = getattr(prepared, plan)
         setattr(prepared, plan, replace(own, selectors={**own.selectors, site: chosen}))
     finding = judged(prepared)
-    assert finding.outcome is Outcome.REFUTED
+    assert finding.outcome is ClaimVerdict.REFUTED
     assert label in finding.why
 
 
@@ -140,7 +140,7 @@ def test_a_bias_that_is_not_the_vectors_refutes_it(model, prepared):
         assert folding_error(twin, model, prepared.found) > 1
     prepared.with_spon = wrong
     finding = judged(prepared)
-    assert finding.outcome is Outcome.REFUTED
+    assert finding.outcome is ClaimVerdict.REFUTED
     assert "error of a folded bias" in finding.why
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_sparsity.claims import rules
-from pytest_sparsity.claims.finding import Outcome
+from pytest_sparsity.claims.finding import ClaimVerdict
 from pytest_sparsity.core.stats import Interval
 
 NUMBERS = st.floats(-10, 10)
@@ -24,14 +24,17 @@ def intervals(draw: st.DrawFn) -> Interval:
 def test_decides_only_where_every_value_in_the_interval_agrees(interval, limit, rule):
     inside = [interval.low, interval.estimate, interval.high]
     single = {rule(Interval(x, x, x, n=12), limit) for x in inside}
-    assert Outcome.INCONCLUSIVE not in single
+    assert ClaimVerdict.INCONCLUSIVE not in single
     outcome = rule(interval, limit)
-    assert outcome is (single.pop() if len(single) == 1 else Outcome.INCONCLUSIVE)
+    assert outcome is (single.pop() if len(single) == 1 else ClaimVerdict.INCONCLUSIVE)
 
 
 @given(intervals(), NUMBERS)
 def test_below_is_never_supported_together_with_at_least(interval, limit):
-    swapped = {Outcome.SUPPORTED: Outcome.REFUTED, Outcome.REFUTED: Outcome.SUPPORTED}
+    swapped = {
+        ClaimVerdict.SUPPORTED: ClaimVerdict.REFUTED,
+        ClaimVerdict.REFUTED: ClaimVerdict.SUPPORTED,
+    }
     below = rules.below(interval, limit)
     assert rules.at_least(interval, limit) is swapped.get(below, below)
 
@@ -39,9 +42,9 @@ def test_below_is_never_supported_together_with_at_least(interval, limit):
 @given(intervals(), st.floats(0, 10))
 def test_within_asks_for_both_sides(interval, margin):
     outcome = rules.within(interval, -margin, margin)
-    if outcome is Outcome.SUPPORTED:
+    if outcome is ClaimVerdict.SUPPORTED:
         assert max(abs(interval.low), abs(interval.high)) <= margin
-    elif outcome is Outcome.REFUTED:
+    elif outcome is ClaimVerdict.REFUTED:
         assert min(abs(interval.low), abs(interval.high)) > margin
         assert (interval.low > 0) == (interval.high > 0)
     else:
@@ -53,36 +56,36 @@ def test_within_asks_for_both_sides(interval, margin):
 @pytest.mark.parametrize("ends", [(-math.inf, math.inf), (math.nan, math.nan)])
 def test_an_interval_without_limits_decides_nothing(rule, ends):
     interval = Interval(math.nan, *ends, n=12)
-    assert rule(interval, 0.0) is Outcome.INCONCLUSIVE
-    assert rules.within(interval, -1, 1) is Outcome.INCONCLUSIVE
+    assert rule(interval, 0.0) is ClaimVerdict.INCONCLUSIVE
+    assert rules.within(interval, -1, 1) is ClaimVerdict.INCONCLUSIVE
 
 
 def test_no_difference_found_is_not_equivalence():
-    assert rules.within(Interval(0.0, -0.2, 0.2, n=12), -0.1, 0.1) is Outcome.INCONCLUSIVE
-    assert rules.within(Interval(0.05, 0.02, 0.08, n=12), -0.1, 0.1) is Outcome.SUPPORTED
+    assert rules.within(Interval(0.0, -0.2, 0.2, n=12), -0.1, 0.1) is ClaimVerdict.INCONCLUSIVE
+    assert rules.within(Interval(0.05, 0.02, 0.08, n=12), -0.1, 0.1) is ClaimVerdict.SUPPORTED
 
 
 @pytest.mark.parametrize(
     ("rule", "outcome"),
     [
-        (rules.below, Outcome.REFUTED),
-        (rules.above, Outcome.REFUTED),
-        (rules.at_least, Outcome.SUPPORTED),
+        (rules.below, ClaimVerdict.REFUTED),
+        (rules.above, ClaimVerdict.REFUTED),
+        (rules.at_least, ClaimVerdict.SUPPORTED),
     ],
 )
 def test_a_value_exactly_at_the_limit(rule, outcome):
     assert rule(Interval(0.0, 0.0, 0.0, n=12), 0.0) is outcome
 
 
-@given(st.lists(st.sampled_from(Outcome), min_size=1))
+@given(st.lists(st.sampled_from(ClaimVerdict), min_size=1))
 def test_all_of(outcomes):
     found = rules.all_of(outcomes)
     assert found in outcomes
-    if Outcome.REFUTED in outcomes:
-        assert found is Outcome.REFUTED
-    elif Outcome.UNTESTABLE in outcomes:
-        assert found is Outcome.UNTESTABLE
-    assert (found is Outcome.SUPPORTED) == (set(outcomes) == {Outcome.SUPPORTED})
+    if ClaimVerdict.REFUTED in outcomes:
+        assert found is ClaimVerdict.REFUTED
+    elif ClaimVerdict.UNTESTABLE in outcomes:
+        assert found is ClaimVerdict.UNTESTABLE
+    assert (found is ClaimVerdict.SUPPORTED) == (set(outcomes) == {ClaimVerdict.SUPPORTED})
 
 
 def test_nothing_to_hold_is_no_support():

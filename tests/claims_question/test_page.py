@@ -15,7 +15,7 @@ import pytest
 from pytest_sparsity.claims import store
 from pytest_sparsity.claims.catalog import CATALOG, CLAIMS
 from pytest_sparsity.claims.claim import investigate
-from pytest_sparsity.claims.finding import Effect, Finding, Outcome
+from pytest_sparsity.claims.finding import ClaimVerdict, Effect, Finding
 from pytest_sparsity.claims.page.page import claims_page, question_page
 from pytest_sparsity.claims.page.runs import read_runs
 from pytest_sparsity.claims.question import QUESTION
@@ -61,9 +61,9 @@ def run(
 def _of_claims(model: str) -> list[Finding]:
     effect = Effect("loss <b>", Interval(0.1, 0.05, 0.15, 32), "nats", 0.0)
     return [
-        Finding("1", model, Outcome.SUPPORTED, "so it is", (effect,), ("a-cell",)),
-        Finding("2", model, Outcome.REFUTED, "so it is", (effect,), ("a-cell",)),
-        Finding("3", model, Outcome.UNTESTABLE, "no vectors fit_here"),
+        Finding("1", model, ClaimVerdict.SUPPORTED, "so it is", (effect,), ("a-cell",)),
+        Finding("2", model, ClaimVerdict.REFUTED, "so it is", (effect,), ("a-cell",)),
+        Finding("3", model, ClaimVerdict.UNTESTABLE, "no vectors fit_here"),
     ]
 
 
@@ -213,7 +213,7 @@ def test_a_value_without_limits_says_why(run: Make, tmp_path: Path) -> None:
     effect = Effect("loss", endless, "nats", 0.0)
     shutil.copy(run(question=False) / store.FILE, tmp_path)
     origin = store.stored(tmp_path)[0].origin
-    store.keep(tmp_path, Finding("1", "m", Outcome.INCONCLUSIVE, "so", (effect,)), origin)
+    store.keep(tmp_path, Finding("1", "m", ClaimVerdict.INCONCLUSIVE, "so", (effect,)), origin)
     (row,) = rows(claims_page(read_runs([tmp_path])).markdown, "loss")
     assert "n/a (nothing was lost)" in row
 
@@ -253,6 +253,6 @@ def test_a_run_without_the_question(run: Make) -> None:
 def test_what_has_no_limits_is_written(run: Make) -> None:
     (found,) = read_runs([run(question=False)])
     endless = Effect("share", Interval(float("nan"), float("-inf"), float("inf"), 3), "share")
-    findings = {"7": Finding("7", "m", Outcome.INCONCLUSIVE, "so", (endless,))}
+    findings = {"7": Finding("7", "m", ClaimVerdict.INCONCLUSIVE, "so", (endless,))}
     text = claims_page([replace(found, findings=findings)]).markdown
     assert "| share    | n/a " in text

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_sparsity.claims.evidence import BrokenEvidence
-from pytest_sparsity.claims.finding import Finding, Outcome
+from pytest_sparsity.claims.finding import ClaimVerdict, Finding
 from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.methods.neurons.report import FILE, read_reports
 from pytest_sparsity.sweep.cell import ANSWER_LIKELIHOOD, Cell
@@ -36,7 +36,7 @@ def test_a_finding_uses_the_cells_that_were_announced(world: Make, claim: Any) -
 
 def test_damage_that_grows_with_sparsity_is_seen(world: Make) -> None:
     finding = world().finding(REASONING)
-    assert finding.outcome is Outcome.SUPPORTED
+    assert finding.outcome is ClaimVerdict.SUPPORTED
     for method in ("teal", "powerinfer"):
         found = effect(finding, method, "sparsity against loss, reasoning")
         assert found.interval.low > 0
@@ -50,7 +50,7 @@ def test_damage_that_shrinks_with_sparsity_refutes(world: Make, monkeypatch: Any
     made = world()
     monkeypatch.setattr(type(made), "_nats", lambda self, cell: _shrinking(cell))
     finding = made.finding(REASONING)
-    assert finding.outcome is Outcome.REFUTED
+    assert finding.outcome is ClaimVerdict.REFUTED
     assert "teal" in finding.why
 
 
@@ -62,7 +62,7 @@ def _shrinking(cell: Cell) -> float:
 def test_no_damage_decides_nothing(world: Make) -> None:
     methods = ["dense", "teal", "powerinfer", "deja_vu"]
     finding = world(harm=dict.fromkeys(methods, 0.0)).finding(REASONING)
-    assert finding.outcome is Outcome.INCONCLUSIVE
+    assert finding.outcome is ClaimVerdict.INCONCLUSIVE
 
 
 def test_divergence_and_greedy_text_stand_beside_accuracy(world: Make) -> None:
@@ -82,7 +82,7 @@ def test_divergence_and_greedy_text_stand_beside_accuracy(world: Make) -> None:
 @pytest.mark.parametrize("claim", QUESTION, ids=lambda claim: claim.number)
 def test_a_model_at_chance_is_no_evidence(world: Make, claim: Any) -> None:
     finding = world(dense={"reasoning": 0.25, "knowledge": 0.9, "language": 0.9}).finding(claim)
-    assert finding.outcome is Outcome.UNTESTABLE
+    assert finding.outcome is ClaimVerdict.UNTESTABLE
     assert finding.why.count("no reasoning task is evidence") == 1
     assert not any("no reasoning task" in effect.label for effect in finding.effects)
     json.dumps(finding.to_json(), allow_nan=False)
@@ -98,7 +98,7 @@ def test_levels_of_the_full_profile(world: Make) -> None:
 
 def test_cold_neurons_alone_are_worst(world: Make) -> None:
     finding = world().finding(HOT_COLD)
-    assert finding.outcome is Outcome.SUPPORTED
+    assert finding.outcome is ClaimVerdict.SUPPORTED
     found = effect(finding, "log-perplexity, cold_only less random_neurons on austen")
     assert found.interval.estimate == pytest.approx(4.0, rel=0.05)
     assert found.interval.confidence == pytest.approx(1 - 0.05 / 13)
@@ -133,14 +133,14 @@ def test_what_is_compared_skips_the_same_share_of_the_weights(
         with pytest.raises(BrokenEvidence, match=f"m-{method}-0.50 skips"):
             made.finding(HOT_COLD)
     else:
-        assert made.finding(HOT_COLD).outcome is Outcome.SUPPORTED
+        assert made.finding(HOT_COLD).outcome is ClaimVerdict.SUPPORTED
 
 
 def test_hot_neurons_alone_worse_refutes(world: Make) -> None:
     made = world()
     made.harm["hot_only"] = 10.0
     finding = made.finding(HOT_COLD)
-    assert finding.outcome is Outcome.REFUTED
+    assert finding.outcome is ClaimVerdict.REFUTED
     assert "cold_only less hot_only" in finding.why
     assert "random" not in finding.why
 
@@ -183,7 +183,7 @@ def test_reports_of_neurons_are_kept_and_used_again(
 
 def test_reasoning_that_loses_more_is_seen(world: Make) -> None:
     finding = world().finding(FIRST)
-    assert finding.outcome is Outcome.SUPPORTED, finding.why
+    assert finding.outcome is ClaimVerdict.SUPPORTED, finding.why
     text = 1 - 2.718281828**-0.5
     more = effect(finding, "teal 0.5", "less knowledge")
     assert more.interval.estimate == pytest.approx(text, abs=0.15)
@@ -206,19 +206,19 @@ def test_reasoning_that_loses_more_is_seen(world: Make) -> None:
 )
 def test_one_part_that_is_reversed_refutes(world: Make, changes: Any, words: str) -> None:
     finding = world(**changes).finding(FIRST)
-    assert finding.outcome is Outcome.REFUTED
+    assert finding.outcome is ClaimVerdict.REFUTED
     assert words in finding.why
 
 
 def test_divergence_on_chains_decides_nothing(world: Make) -> None:
     finding = world(chain=0.5).finding(FIRST)
-    assert finding.outcome is Outcome.SUPPORTED
+    assert finding.outcome is ClaimVerdict.SUPPORTED
     assert effect(finding, "KL on chains").interval.estimate == pytest.approx(0.5, rel=0.05)
 
 
 def test_no_knowledge_task_leaves_it_untested(world: Make) -> None:
     finding = world(dense={"reasoning": 0.9, "knowledge": 0.25, "language": 0.9}).finding(FIRST)
-    assert finding.outcome is Outcome.UNTESTABLE
+    assert finding.outcome is ClaimVerdict.UNTESTABLE
     assert "knowledge" in finding.why
 
 

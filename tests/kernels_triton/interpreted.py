@@ -11,7 +11,7 @@ import sys
 
 from pytest_sparsity.checking import interpreter
 from pytest_sparsity.checking.case import Case, Value
-from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels import registry
@@ -67,7 +67,7 @@ def cases(op: str) -> list[Case]:
 def result(kernel: registry.Kernel, case: Case) -> float | str:
     try:
         return Trial(kernel, case).measure()
-    except Finding as finding:
+    except CheckFailure as finding:
         return str(finding)
 
 

@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 if TYPE_CHECKING:
     from mutation import Mutant
 
-    from pytest_sparsity.checking.runner import Outcome
+    from pytest_sparsity.checking.runner import CheckResult
 
 
 @pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mutant], Outcome]:
+def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mutant], CheckResult]:
     """Returns how the suite finds a mutant wrong; skips where its kernel cannot run.
 
     All checks are run until one fails, that one first which did so before: it takes a tenth of
@@ -32,7 +32,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mutant], Outcome]:
     # Registered for one test only: other tests look at all kernels there are.
     monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
 
-    def kill(mutant: Mutant) -> Outcome:
+    def kill(mutant: Mutant) -> CheckResult:
         module = mutant.module()
         _import(module)
         reason = registry.kernel(mutant.id).unavailable()

@@ -16,7 +16,7 @@ from mutation import Mutant
 
 from pytest_sparsity import KernelFailure, check_kernel
 from pytest_sparsity.checking.checks import CHECKS
-from pytest_sparsity.checking.runner import EXAMPLES, Outcome
+from pytest_sparsity.checking.runner import EXAMPLES, CheckResult
 from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.kernels.native.library import find_compiler
 
@@ -66,7 +66,7 @@ def main() -> None:
     atomic_write(TARGET, _written(outcomes))
 
 
-def _outcome(mutant: Mutant) -> Outcome:
+def _outcome(mutant: Mutant) -> CheckResult:
     try:
         report = check_kernel(mutant.id, module=mutant.module())
     except KernelFailure as failure:
@@ -74,7 +74,7 @@ def _outcome(mutant: Mutant) -> Outcome:
     sys.exit(f"{mutant.name} survives: the suite has a hole, or it is not wrong\n{report}")
 
 
-def _written(outcomes: dict[Mutant, Outcome]) -> str:
+def _written(outcomes: dict[Mutant, CheckResult]) -> str:
     killers = Counter(outcome.check for outcome in outcomes.values())
     kinds = Counter(mutant.kind for mutant in outcomes)
     return _TEXT.format(
@@ -89,7 +89,7 @@ def _written(outcomes: dict[Mutant, Outcome]) -> str:
     )
 
 
-def _row(mutant: Mutant, outcome: Outcome) -> str:
+def _row(mutant: Mutant, outcome: CheckResult) -> str:
     # Paths are this machine's, and say nothing.
     message = re.sub(r"/\S*/", "", outcome.message.splitlines()[0]).replace("|", "\\|")
     cells = (mutant.name, mutant.kernel, mutant.kind, mutant.what, outcome.check, outcome.examples)

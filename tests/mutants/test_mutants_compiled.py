@@ -9,11 +9,11 @@ from mutants_compiled import MUTANTS as COMPILED
 from mutants_torch import MUTANTS as COMPOSED
 from mutation import Mutant
 
-from pytest_sparsity.checking.runner import Outcome
+from pytest_sparsity.checking.runner import CheckResult
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", COMPILED + COMPOSED, ids=lambda mutant: mutant.name)
-def test_is_killed(mutant: Mutant, killed: Callable[[Mutant], Outcome]) -> None:
+def test_is_killed(mutant: Mutant, killed: Callable[[Mutant], CheckResult]) -> None:
     # No mutant loops for ever: to call one hanging is a false alarm.
     assert not killed(mutant).message.startswith("hung")

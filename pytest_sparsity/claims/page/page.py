@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_sparsity.claims.catalog import CLAIMS
 from pytest_sparsity.claims.claim import Claim
-from pytest_sparsity.claims.finding import Outcome
+from pytest_sparsity.claims.finding import ClaimVerdict
 from pytest_sparsity.claims.page.origin import cost_section, origin_section
 from pytest_sparsity.claims.page.parts import WORDS, effects, outcome, statement, table
 from pytest_sparsity.claims.page.question import figures_of, gist, question_section
@@ -157,7 +157,7 @@ def _counted(run: Run) -> str:
             for claim in CLAIMS
             if claim.number in run.findings and run.findings[claim.number].outcome is verdict
         )
-        for verdict in Outcome
+        for verdict in ClaimVerdict
     }
     said = [f"{verdict}: {found}" for verdict, found in groups.items() if found]
     return f"of the twelve claims {'; '.join(said) or 'none was run'}"

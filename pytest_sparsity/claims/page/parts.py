@@ -9,17 +9,17 @@ from typing import Any
 from tabulate import tabulate
 
 from pytest_sparsity.claims.claim import Claim
-from pytest_sparsity.claims.finding import Effect, Outcome, in_unit, limit_in_unit
+from pytest_sparsity.claims.finding import ClaimVerdict, Effect, in_unit, limit_in_unit
 from pytest_sparsity.claims.page.runs import Run
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.reporting.table import escape
 
 #: How a claim of the question is answered.
 WORDS = {
-    Outcome.SUPPORTED: "yes",
-    Outcome.REFUTED: "no",
-    Outcome.INCONCLUSIVE: "the data do not decide",
-    Outcome.UNTESTABLE: "cannot be tested here",
+    ClaimVerdict.SUPPORTED: "yes",
+    ClaimVerdict.REFUTED: "no",
+    ClaimVerdict.INCONCLUSIVE: "the data do not decide",
+    ClaimVerdict.UNTESTABLE: "cannot be tested here",
 }
 _MISSING = "not run"
 #: Longer tables of figures are folded away.
@@ -32,7 +32,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return str(tabulate(escaped, headers="keys", tablefmt="github", disable_numparse=True))
 
 
-def outcome(run: Run, claim: str, words: Mapping[Outcome, str] | None = None) -> str:
+def outcome(run: Run, claim: str, words: Mapping[ClaimVerdict, str] | None = None) -> str:
     """What a run says about a claim."""
     finding = run.findings.get(claim)
     if finding is None:
@@ -57,7 +57,7 @@ def _effects(run: Run, claim: str) -> str:
     finding = run.findings.get(claim)
     if finding is None:
         return f"**{escape(run.label)}: {_MISSING}**"
-    why = "" if finding.outcome is Outcome.SUPPORTED else f" {escape(finding.why)}."
+    why = "" if finding.outcome is ClaimVerdict.SUPPORTED else f" {escape(finding.why)}."
     verdict = f"**{escape(run.label)}: {finding.outcome.value}.**{why}"
     if not finding.effects:
         return verdict

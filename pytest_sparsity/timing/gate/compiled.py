@@ -22,7 +22,7 @@ def figures(kernel: Kernel) -> dict[str, int]:
         Named as in ``companions``, with the architecture: ``registers sm_90``.
 
     Raises:
-        Finding: it does not compile, or not well.
+        CheckFailure: it does not compile, or not well.
     """
     case = static.cases(kernel)[0]
     launched = static.measured(Trial(kernel, case))

@@ -71,7 +71,7 @@ class Judged:
         return [side.measured(subject, target, **about) for side in self.sides]
 
 
-class SpeedGate:
+class KernelTimer:
     """Judges kernels one after the other; not for several threads.
 
     Args:

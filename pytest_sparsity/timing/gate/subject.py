@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.finding import Finding
+from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial, same_bits
 from pytest_sparsity.core.errors import SparsityError
@@ -104,7 +104,7 @@ class Subject:
             if right is not None and same_bits(found, trial.tensors(right)):
                 return None
             trial.verify(self.inputs, found)
-        except Finding as finding:
+        except CheckFailure as finding:
             return str(finding)
         return None
 

@@ -52,7 +52,7 @@ class Element:
         )
 
 
-class Finding(Exception):
+class CheckFailure(Exception):
     """A kernel does not do what it is held to.
 
     Attributes:
@@ -79,7 +79,7 @@ def compare(output: Tensor, reference: Tensor, bound: Tensor, what: str) -> floa
         what: the beginning of what is found otherwise.
 
     Raises:
-        Finding: it is more than 1 somewhere.
+        CheckFailure: it is more than 1 somewhere.
     """
     if output.numel() == 0:
         return 0.0
@@ -91,7 +91,7 @@ def compare(output: Tensor, reference: Tensor, bound: Tensor, what: str) -> floa
         return largest
     index = tuple(int(place) for place in torch.unravel_index(torch.tensor(worst), used.shape))
     wrong = int((used > 1).sum())
-    raise Finding(
+    raise CheckFailure(
         f"{what} at {wrong} of {used.numel()} elements",
         Element(index, float(output[index]), float(reference[index]), float(bound[index])),
     )
