@@ -66,8 +66,8 @@ def measured(trial: Trial) -> Work:
     """Count what the kernel loads.
 
     Raises:
-        CheckFailure: it loads weights of skipped channels, or weights again and again, or none at all;
-            it touches memory outside of its tensors or beside the elements of an operand; or
+        CheckFailure: it loads weights of skipped channels, or weights again and again, or none at
+            all; it touches memory outside of its tensors or beside the elements of an operand; or
             several of its programs store to one place.
     """
     from pytest_sparsity.checking import interpreter
