@@ -23,7 +23,8 @@ from torch import Tensor
 
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.cases import sizes
-from pytest_sparsity.checking.record import OpRecord, record, records
+from pytest_sparsity.checking.record import OpRecord
+from pytest_sparsity.checking.records import record, records
 from pytest_sparsity.checking.space import space
 from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.core.provenance import versions

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from pytest_sparsity.checking.case import DTYPES, LAYOUTS, PATTERNS, VALUES, Case, Value
-from pytest_sparsity.checking.record import Cases, OpRecord, Space, record
+from pytest_sparsity.checking.record import Cases, OpRecord, Space
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference.operands import MAX_ROWS
 
@@ -116,8 +116,7 @@ def edges(options: Options = (), large: Large = lambda case, hidden, index: case
         large: makes the op's of a case that is only large.
     """
 
-    def cases(kernel: Kernel) -> list[Case]:
-        own = record(kernel.op)
+    def cases(own: OpRecord, kernel: Kernel) -> list[Case]:
         found = [
             Case(1, k, n, pattern=pattern) for pattern, (k, n) in product(own.patterns, _SHAPES)
         ]
@@ -162,25 +161,6 @@ def _varied(own: OpRecord, kernel: Kernel, case: Case, index: int, options: Opti
     )
 
 
-def edge_cases(kernel: Kernel) -> list[Case]:
-    """The edge cases of the kernel's op, of dtypes and numbers of rows it takes."""
-    return list((record(kernel.op).edges or one_at_a_time)(kernel))
-
-
-def one_at_a_time(kernel: Kernel) -> list[Case]:
-    """Edge cases of any op: every value of every parameter, the others at their simplest."""
-    own = record(kernel.op)
-    takes = {"rows": lambda rows: rows <= kernel.max_rows, "dtype": kernel.dtypes.__contains__}
-    among = {
-        name: [v for v in dict.fromkeys(values) if name not in takes or takes[name](v)]
-        for name, values in own.space.items()
-        if name != "seed"
-    }
-    simplest = {name: values[0] for name, values in among.items()}
-    drawn = [simplest | {name: value} for name, values in among.items() for value in values]
-    return list(dict.fromkeys(map(own.case_of, drawn)))
-
-
 # What a kernel loads
 
 
@@ -195,8 +175,8 @@ def counted(
         odd: channels where they are to be beside a tile.
     """
 
-    def cases(kernel: Kernel) -> Iterator[Case]:
-        fitted = record(kernel.op).fitted
+    def cases(own: OpRecord, kernel: Kernel) -> Iterator[Case]:
+        fitted = own.fitted
         for index, level in enumerate(_COUNTED_LEVELS):
             dtype = kernel.dtypes[index % len(kernel.dtypes)]
             case = Case(1, *_COUNTED_SHAPE, dtype=dtype, level=level)
@@ -222,7 +202,7 @@ def counted(
 def compiled(options: Options = ({},)) -> Cases:
     """Shapes of decoding with large models, in the half-precision dtypes the kernel takes."""
 
-    def cases(kernel: Kernel) -> Iterator[Case]:
+    def cases(own: OpRecord, kernel: Kernel) -> Iterator[Case]:
         dtypes = [dtype for dtype in _HALVES if dtype in kernel.dtypes] or list(kernel.dtypes)
         for chosen in options:
             for index, (k, n) in enumerate(_COMPILED_SHAPES):

@@ -14,9 +14,10 @@ from torch import Tensor
 from pytest_sparsity.checking import guards, metamorphic, protect, static, work
 from pytest_sparsity.checking.activations import SPECIAL
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.cases import NOTABLE, edge_cases, sizes
+from pytest_sparsity.checking.cases import NOTABLE, sizes
 from pytest_sparsity.checking.failure import CheckFailure
-from pytest_sparsity.checking.record import record, values_of
+from pytest_sparsity.checking.record import values_of
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.checking.space import Space, space
 from pytest_sparsity.checking.trial import Tensors, Trial, exactly, same_bits
@@ -319,7 +320,7 @@ CHECKS: Mapping[str, Check] = {
             "edges",
             "right in every case in which published kernels have been wrong",
             Trial.measure,
-            edge_cases,
+            lambda kernel: record(kernel.op).edge_cases(kernel),
         ),
         Check(
             "fuzz",
@@ -436,7 +437,7 @@ CHECKS: Mapping[str, Check] = {
             "work",
             "loads exactly the weights that are needed, once each, and nothing outside of tensors",
             work.run,
-            work.cases,
+            lambda kernel: record(kernel.op).counted_cases(kernel),
             "Triton kernels declared to skip",
             lambda kernel: kernel.skips and kernel.backend == "triton",
         ),
@@ -444,7 +445,7 @@ CHECKS: Mapping[str, Check] = {
             "compile",
             "compiles for sm_80, sm_90 and sm_100 without spills, with 128-bit loads of weights",
             static.run,
-            static.cases,
+            lambda kernel: record(kernel.op).compiled_cases(kernel),
             "Triton kernels, and where nvcc is CUDA kernels of modules that tell their resources",
             lambda kernel: kernel.backend in ("triton", "cuda") and static.applies(kernel),
         ),

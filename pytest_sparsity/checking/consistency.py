@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.cases import one_at_a_time
 from pytest_sparsity.checking.failure import CheckFailure
-from pytest_sparsity.checking.record import OpRecord, record
+from pytest_sparsity.checking.record import OpRecord, one_at_a_time
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.trial import Trial, same_bits
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
@@ -40,7 +40,7 @@ def check_record(op: str) -> None:
     if not own.foreign:
         return
     rounded = _as_kernel(own, _rounded)
-    for case in one_at_a_time(rounded)[:_CASES]:
+    for case in one_at_a_time(own, rounded)[:_CASES]:
         _check_operands(own, case)
     _check_options(own)
     for name, kernel in (("definition", rounded), ("float32 run", _as_kernel(own, _in_float32))):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pytest_sparsity.checking.failure import compare
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.checking.trial import Trial, exactly
 from pytest_sparsity.reference import operands

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pytest_sparsity.checking.case import DTYPES, Case, Value
 from pytest_sparsity.checking.draw import Draw
-from pytest_sparsity.checking.record import Cases, OpRecord, add_record
+from pytest_sparsity.checking.record import Cases, OpRecord
+from pytest_sparsity.checking.records import add_record
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
@@ -190,7 +191,7 @@ def _listed(own: OpRecord, argument: str, given: Iterable[Values] | None) -> Cas
         return None
     cases = [_case(own, argument, values) for values in given]
 
-    def taken(kernel: Kernel) -> list[Case]:
+    def taken(own: OpRecord, kernel: Kernel) -> list[Case]:
         return [c for c in cases if c.dtype in kernel.dtypes and c.rows <= kernel.max_rows]
 
     return taken

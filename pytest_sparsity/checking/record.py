@@ -11,12 +11,12 @@ from pytest_sparsity.checking.case import EXAMPLES, SIZES, Case, Value
 from pytest_sparsity.checking.draw import Draw, on_device
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.kernels.registry import Kernel, load_entry_points
+from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference.ops import Op
 from pytest_sparsity.targets.work import Traffic
 
-#: The cases of a check that goes through a list.
-Cases = Callable[[Kernel], Iterable[Case]]
+#: The cases of a check that goes through a list, of an op and those that a kernel of it takes.
+Cases = Callable[["OpRecord", Kernel], Iterable[Case]]
 Space = Mapping[str, Sequence[Any]]
 
 
@@ -79,6 +79,19 @@ class OpRecord:
     def has_bias(self) -> bool:
         """Whether its operands may have a bias."""
         return True in self.space.get("bias", ())
+
+    def edge_cases(self, kernel: Kernel) -> list[Case]:
+        """Those of ``edges``, or every value of every parameter, the others at their simplest."""
+        return list((self.edges or one_at_a_time)(self, kernel))
+
+    def counted_cases(self, kernel: Kernel) -> list[Case]:
+        """Those of ``counted``, or the edge cases."""
+        return self.edge_cases(kernel) if self.counted is None else list(self.counted(self, kernel))
+
+    def compiled_cases(self, kernel: Kernel) -> list[Case]:
+        """Those of ``compiled``; a CUDA kernel's instances are compiled all at once."""
+        found = [] if self.compiled is None else list(self.compiled(self, kernel))
+        return found[:1] if kernel.backend == "cuda" else found
 
     def build(self, case: Case, device: str = "cpu") -> Any:
         """The operands of ``case``, on ``device``.
@@ -147,9 +160,6 @@ def with_values(case: Case, values: Mapping[str, Any]) -> Case:
 
 
 _FIELDS = {field.name for field in dataclasses.fields(Case)} - {"options"}
-#: The group by which installed packages name the modules of their ops.
-ENTRY_POINTS = "pytest_sparsity.ops"
-_RECORDS: dict[str, OpRecord] = {}
 
 
 def _as(kind: type, name: str, value: Value) -> Value:
@@ -165,31 +175,14 @@ def _as(kind: type, name: str, value: Value) -> Value:
     raise SparsityError(f"case: {name}={value}: give {EXAMPLES[kind]}")
 
 
-def records() -> Mapping[str, OpRecord]:
-    """The records of all ops, by name: ours, those of entry points, those of conftests.
-
-    Raises:
-        SparsityError: an entry point of the group ``pytest_sparsity.ops`` cannot be loaded.
-    """
-    import pytest_sparsity.checking.ops.table  # noqa: F401 - it adds ours
-
-    load_entry_points(ENTRY_POINTS)
-    return dict(_RECORDS)
-
-
-def record(op: str) -> OpRecord:
-    """The record of the op of this name.
-
-    Raises:
-        SparsityError: there is none.
-    """
-    known = records()
-    if op not in known:
-        raise SparsityError(f"there is no op {op!r}; known are {', '.join(known)}")
-    return known[op]
-
-
-def add_record(new: OpRecord) -> OpRecord:
-    """Make a record known, and return it."""
-    _RECORDS[new.op.name] = new
-    return new
+def one_at_a_time(own: OpRecord, kernel: Kernel) -> list[Case]:
+    """Edge cases of any op: every value of every parameter, the others at their simplest."""
+    takes = {"rows": lambda rows: rows <= kernel.max_rows, "dtype": kernel.dtypes.__contains__}
+    among = {
+        name: [v for v in dict.fromkeys(values) if name not in takes or takes[name](v)]
+        for name, values in own.space.items()
+        if name != "seed"
+    }
+    simplest = {name: values[0] for name, values in among.items()}
+    drawn = [simplest | {name: value} for name, values in among.items() for value in values]
+    return list(dict.fromkeys(map(own.case_of, drawn)))

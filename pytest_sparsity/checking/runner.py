@@ -16,7 +16,7 @@ from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.checks import CHECKS, Check
 from pytest_sparsity.checking.consistency import check_record
 from pytest_sparsity.checking.failure import CheckFailure, Element
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.space import Space
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.core.errors import SparsityError

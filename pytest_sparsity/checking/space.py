@@ -13,7 +13,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.record import OpRecord, record
+from pytest_sparsity.checking.record import OpRecord
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.kernels.registry import Kernel
 
 

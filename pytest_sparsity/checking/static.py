@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.failure import CheckFailure
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
@@ -51,13 +50,6 @@ SEVERAL_ROWS = Limits(registers=255, width=64)
 MAX_SHARED: Mapping[int, int] = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 
 _OURS = "pytest_sparsity.kernels.cuda."
-
-
-def cases(kernel: Kernel) -> list[Case]:
-    """Those of the op's record; a CUDA kernel's instances are compiled all at once."""
-    listed = record(kernel.op).compiled
-    found = [] if listed is None else list(listed(kernel))
-    return found[:1] if kernel.backend == "cuda" else found
 
 
 def applies(kernel: Kernel) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.space import space
 from pytest_sparsity.kernels.registry import Kernel
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pytest_sparsity.checking import guards
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.failure import CheckFailure, compare
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands

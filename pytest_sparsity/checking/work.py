@@ -9,12 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.cases import edge_cases
 from pytest_sparsity.checking.failure import CheckFailure
-from pytest_sparsity.checking.record import record
 from pytest_sparsity.checking.trial import Trial
-from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
 
 #: How often a kernel may load each weight of a large operand, on average, for one row of x.
@@ -48,12 +44,6 @@ class Work:
             f"needed; x loaded {self.x_loads:.3g} times, {self.atomics} atomics per output, "
             f"{self.launches} launches"
         )
-
-
-def cases(kernel: Kernel) -> list[Case]:
-    """The cases in which work is counted: the op's own, or its edge cases."""
-    counted = record(kernel.op).counted
-    return edge_cases(kernel) if counted is None else list(counted(kernel))
 
 
 def run(trial: Trial) -> float:

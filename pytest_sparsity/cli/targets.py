@@ -48,7 +48,7 @@ def run(given: argparse.Namespace) -> ExitCode:
 def _report(given: argparse.Namespace) -> str:
     from tabulate import tabulate
 
-    from pytest_sparsity.checking.record import records
+    from pytest_sparsity.checking.records import records
 
     if given.threads is not None and given.threads < 1:
         raise SparsityError(f"--threads {given.threads}: at least 1")
@@ -89,7 +89,7 @@ def _machines(name: str, given: argparse.Namespace) -> tuple[Machine, ...]:
 def _planned(
     given: argparse.Namespace, shape: tuple[int, int], level: float, target: Machine, form: Format
 ) -> Roofline:
-    from pytest_sparsity.checking.record import record
+    from pytest_sparsity.checking.records import record
 
     traffic = record(given.op).traffic
     if traffic is None:

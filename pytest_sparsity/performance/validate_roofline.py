@@ -22,7 +22,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.core.signals import exit_with
 from pytest_sparsity.kernels.dispatch import obstacle
 from pytest_sparsity.kernels.registry import kernel

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from pytest_sparsity import Case, SparsityError, strategies
 from pytest_sparsity.checking.case import DTYPES
 from pytest_sparsity.checking.cases import SIZES, sizes
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.space import space
 from pytest_sparsity.kernels.registry import kernel
 from pytest_sparsity.reference.ops import OPS

@@ -16,7 +16,7 @@ from pytest_sparsity.kernels.registry import Kernel
 
 WRONG = Path(__file__).with_name("wrong.py")
 #: Checks of kernels as they run on the CPU; the others are about Triton and CUDA.
-HERE = [name for name in CHECKS if name not in ("work", "compile")]
+HERE = [name for name in CHECKS if name not in ("contract", "work", "compile")]
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from pytest_sparsity import SparsityError
-from pytest_sparsity.checking import consistency
-from pytest_sparsity.checking import record as records
+from pytest_sparsity.checking import consistency, records
 from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.runner import run
 from pytest_sparsity.kernels import registry

@@ -12,7 +12,7 @@ import torch
 
 from pytest_sparsity import Case
 from pytest_sparsity.checking.case import DTYPES, PATTERNS
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.reference import operands
 from pytest_sparsity.reference.ops import OPS
 from pytest_sparsity.reference.precision import Precision

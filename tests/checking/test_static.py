@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity.checking import static, work
+from pytest_sparsity.checking import static
 from pytest_sparsity.checking.failure import CheckFailure
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
@@ -48,7 +48,7 @@ def kernel(op: str, backend: str = "triton", module: str = "somebody", **changes
 
 @pytest.mark.parametrize("op", OPS)
 def test_decoding_operands_of_every_op(op: str) -> None:
-    for case in static.cases(kernel(op)):
+    for case in record(op).compiled_cases(kernel(op)):
         make = record(op).decoding
         assert make is not None
         inputs = make(case)
@@ -62,10 +62,10 @@ def test_decoding_operands_of_every_op(op: str) -> None:
 
 @pytest.mark.parametrize("op", OPS)
 def test_work_has_every_level_of_every_op(op: str) -> None:
-    cases = work.cases(kernel(op, max_rows=1))
+    cases = record(op).counted_cases(kernel(op, max_rows=1))
     assert [case.level for case in cases[:6]] == [0, 0.25, 0.5, 0.75, 0.9, 1]
     assert {case.rows for case in cases} == {1}
-    assert {case.rows for case in work.cases(kernel(op))} == {1, 3}
+    assert {case.rows for case in record(op).counted_cases(kernel(op))} == {1, 3}
     for case in cases:
         assert isinstance(record(op).build(case), OPS[op].inputs)
 
@@ -83,7 +83,7 @@ def told(author: ModuleType, **figures: int) -> list[str]:
     right = {"registers": 40, "spills": 0, "wide_loads": 4}
     author.resources = lambda arch: {"gemv": SimpleNamespace(**right | figures)}  # type: ignore[attr-defined]
     examined = kernel("sparse_linear", "cuda")
-    trial = Trial(examined, static.cases(examined)[0])
+    trial = Trial(examined, record(examined.op).compiled_cases(examined)[0])
     static.run(trial)
     return trial.figures
 

@@ -16,6 +16,7 @@ from triton.runtime.interpreter import InterpreterBuilder
 from pytest_sparsity.checking import bfloat16, interpreter, triton_internals, work
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.failure import CheckFailure
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import kernel, sparse_kernel
@@ -134,7 +135,7 @@ def findings(name: str) -> list[str]:
     """What the check finds, case by case: figures, or what is wrong."""
     told = []
     examined = kernel(f"sparse_linear/{name}")
-    for case in work.cases(examined):
+    for case in record(examined.op).counted_cases(examined):
         trial = Trial(examined, case)
         try:
             work.run(trial)

@@ -12,7 +12,7 @@ import sys
 from pytest_sparsity.checking import interpreter
 from pytest_sparsity.checking.case import Case, Value
 from pytest_sparsity.checking.failure import CheckFailure
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.triton import configurations, launching

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_sparsity.checking.record import record, records
+from pytest_sparsity.checking.records import record, records
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.reference.ops import OPS as DEFINED
 from pytest_sparsity.targets import work as traffic

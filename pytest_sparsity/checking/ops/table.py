@@ -1,4 +1,4 @@
-"""Adds the records of our ops; the only list of them outside ``reference``."""
+"""Our ops' records: the only list of them outside ``reference``."""
 
 from pytest_sparsity.checking.ops import (
     compact,
@@ -10,16 +10,14 @@ from pytest_sparsity.checking.ops import (
     sparse_quantized_linear,
     sparse_swiglu,
 )
-from pytest_sparsity.checking.record import add_record
 
-for _module in (
-    sparse_linear,
-    sparse_linear_indexed,
-    sparse_qkv,
-    sparse_swiglu,
-    hot_cold_mlp,
-    sparse_quantized_linear,
-    semi_structured_linear,
-    compact,
-):
-    add_record(_module.RECORD)
+OURS = (
+    sparse_linear.RECORD,
+    sparse_linear_indexed.RECORD,
+    sparse_qkv.RECORD,
+    sparse_swiglu.RECORD,
+    hot_cold_mlp.RECORD,
+    sparse_quantized_linear.RECORD,
+    semi_structured_linear.RECORD,
+    compact.RECORD,
+)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _items() -> list[Item]:
-    from pytest_sparsity.checking.record import records
+    from pytest_sparsity.checking.records import records
     from pytest_sparsity.kernels.registry import registered
 
     kernels = registered().values()

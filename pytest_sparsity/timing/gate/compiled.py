@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.checking import static
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.registry import Kernel
 
@@ -24,7 +25,7 @@ def figures(kernel: Kernel) -> dict[str, int]:
     Raises:
         CheckFailure: it does not compile, or not well.
     """
-    case = static.cases(kernel)[0]
+    case = record(kernel.op).compiled_cases(kernel)[0]
     launched = static.measured(Trial(kernel, case))
     operands = {name for launch in launched for name in launch.loads}
     found: dict[str, int] = {}
@@ -36,7 +37,9 @@ def figures(kernel: Kernel) -> dict[str, int]:
             f"spills sm_{arch}": max(launch.spilled for launch in own),
         }
         for operand in sorted(operands):
-            if operand.split(".")[0] != "x" and (bits := _widest(own, operand)):
+            if operand.split(".")[0] != kernel.definition.leading and (
+                bits := _widest(own, operand)
+            ):
                 found[f"load_bits sm_{arch} {operand}"] = bits
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.failure import CheckFailure
-from pytest_sparsity.checking.record import record
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.trial import Trial, same_bits
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import sha256_text
