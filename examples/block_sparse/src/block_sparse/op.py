@@ -15,7 +15,8 @@ from torch import Tensor
 from pytest_sparsity.testing import Case, Draw, Parts, Relations, sparse_op
 
 
-def _check(x: Tensor, blocks: Tensor, columns: Tensor, starts: Tensor) -> None:
+def check(x: Tensor, blocks: Tensor, columns: Tensor, starts: Tensor) -> None:
+    """Raise ValueError for operands that the op is not defined for."""
     if x.ndim != 2 or blocks.ndim != 3 or blocks.shape[1] != blocks.shape[2]:
         raise ValueError("x must be [rows, K], and blocks [count, size, size]")
     if x.dtype != blocks.dtype:
@@ -75,7 +76,7 @@ def _part(inputs: Any, start: int, stop: int) -> Any:
 
 @sparse_op(
     draw=_draw,
-    check=_check,
+    check=check,
     space={
         "rows": range(1, 9),
         "k": (64, 16, 32, 48, 80, 128, 160, 256),
