@@ -1,6 +1,8 @@
-"""``bsr_linear`` in Triton: a program per row of blocks and row of x."""
+"""``bsr_linear`` in Triton: a program per row of blocks, for all rows of x at once."""
 
 from __future__ import annotations
+
+import os
 
 import torch
 import triton
@@ -12,37 +14,44 @@ from pytest_sparsity.testing import sparse_kernel
 
 
 @triton.jit
-def _multiply(x, x_pitch, blocks, columns, starts, y, y_pitch, SIZE: tl.constexpr):
-    row, token = tl.program_id(0), tl.program_id(1)
-    i, j = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
-    total = tl.zeros((SIZE,), tl.float32)
-    first, last = tl.load(starts + row), tl.load(starts + row + 1)
-    for place in range(first, last):
-        column = tl.load(columns + place)
-        weights = tl.load(blocks + place * SIZE * SIZE + i * SIZE + j).to(tl.float32)
-        values = tl.load(x + token * x_pitch + column * SIZE + j).to(tl.float32)
-        total += tl.sum(weights * values, 1)
-    tl.store(y + token * y_pitch + row * SIZE + tl.arange(0, SIZE), total.to(y.dtype.element_ty))
+def _multiply(
+    x, x_pitch, tokens, blocks, columns, starts, y, y_pitch, SIZE: tl.constexpr, ROWS: tl.constexpr
+):
+    row = tl.program_id(0)
+    side = tl.arange(0, SIZE)
+    token = tl.arange(0, ROWS)
+    there = token[:, None] < tokens
+    total = tl.zeros((ROWS, SIZE), tl.float32)
+    for place in range(tl.load(starts + row), tl.load(starts + row + 1)):
+        left = tl.load(columns + place) * SIZE
+        inside = side[:, None] * SIZE + side[None, :]
+        weights = tl.load(blocks + place * SIZE * SIZE + inside).to(tl.float32)
+        values = tl.load(x + token[:, None] * x_pitch + left + side[None, :], there, other=0.0)
+        total += tl.sum(values.to(tl.float32)[:, None, :] * weights[None, :, :], 2)
+    out = y + token[:, None] * y_pitch + row * SIZE + side[None, :]
+    tl.store(out, total.to(y.dtype.element_ty), there)
 
 
 def _unavailable() -> str | None:
-    from os import environ
-
-    if torch.cuda.is_available() or environ.get("TRITON_INTERPRET") == "1":
+    if torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1":
         return None
     return "needs a CUDA device, or TRITON_INTERPRET=1"
 
 
-@sparse_kernel(op="bsr_linear", backend="triton")
+@sparse_kernel(op="bsr_linear", backend="triton", unavailable=_unavailable)
 def bsr_linear(x: Tensor, blocks: Tensor, columns: Tensor, starts: Tensor) -> Tensor:
     """Sums in float32."""
-    size = blocks.shape[1]
+    size, tokens = blocks.shape[1], len(x)
     if size & (size - 1):
         raise NotImplementedError(f"blocks of {size}: only powers of two")
+    if tokens > 8:
+        raise NotImplementedError(f"{tokens} rows: at most 8")
     rows = len(starts) - 1
-    y = x.new_empty(len(x), rows * size)
+    y = x.new_empty(tokens, rows * size)
+    padded = triton.next_power_of_2(tokens)
     x = x.contiguous()
-    _multiply[(rows, len(x))](
-        x, x.stride(0), blocks.contiguous(), columns, starts, y, y.stride(0), SIZE=size
-    )
+    _multiply[(rows,)](
+        x, x.stride(0), tokens, blocks.contiguous(), columns, starts, y, y.stride(0),
+        SIZE=size, ROWS=padded, num_warps=1 if padded < 4 else 4,
+    )  # fmt: skip
     return y
