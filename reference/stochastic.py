@@ -60,11 +60,16 @@ _ROUNDED = frozenset(
     for name in ("add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "sqrt",
                  "reciprocal", "addcmul", "square")
 )  # fmt: skip
-#: Functions that reduce, whose result is off by what their sum is.
-_OVER_A_DIMENSION = {
-    *("_softmax", "_log_softmax", "logsumexp", "linalg_vector_norm", "norm", "std", "var"),
-    *("prod", "cumprod", "native_layer_norm"),
+#: Functions of one element; what is in no list is taken for one that sums.
+_ELEMENT_WISE = {
+    *("acos", "asin", "atan", "atan2", "celu", "cos", "cosh", "elu", "erf", "erfc", "erfinv"),
+    *("exp", "exp2", "expm1", "frac", "gelu", "hardsigmoid", "hardswish", "leaky_relu", "lerp"),
+    *("log", "log10", "log1p", "log2", "log_sigmoid_forward", "logit", "mish", "pow", "rsqrt"),
+    *("sigmoid", "silu", "sin", "sinh", "softplus", "tan", "tanh", "fmod", "remainder"),
+    *(f"{name}_" for name in ("exp", "log", "pow", "rsqrt", "sigmoid", "silu", "tanh")),
 }
+#: Operations that add several values to one.
+_ADDING = {"aten::index_add", "aten::scatter_add", "aten::scatter_reduce", "aten::index_reduce"}
 _ARITHMETIC = {"sum", "mean", "mm", "bmm", "mv", "dot", "addmm", "baddbmm", "cumsum", "nansum"}
 
 
@@ -209,31 +214,65 @@ class _Moved(Interception):
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Its result, moved."""
         name = func._schema.name
+        if _adds(name, args, kwargs):
+            terms = _added(func, args, kwargs)
+            return self._moved(func, func(*args, **kwargs), lambda sum: self._summed(*terms, sum))
         result = func(*args, **kwargs)
-        if name in _EXACT or not isinstance(result, Tensor) or not result.is_floating_point():
+        if name in _EXACT:
             return result
-        error = self._error(name.partition("::")[2], args, kwargs, result)
-        changed = result + self._signs(result) * error
-        if func._schema.is_mutable:
-            return result.copy_(changed)
-        return changed
+
+        def error(value: Tensor) -> Tensor:
+            return self._error(name.partition("::")[2], args, kwargs, value)
+
+        if isinstance(result, tuple | list):
+            return type(result)(self._moved(func, each, error) for each in result)
+        return self._moved(func, result, error)
+
+    def _moved(self, func: Any, value: Any, error: Callable[[Tensor], Tensor]) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        changed = value + self._signs(value) * error(value)
+        return value.copy_(changed) if func._schema.is_mutable else changed
 
     def _error(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor
     ) -> Tensor:
         """What rounding may cost in this operation; 0 where the result is 0 for sure."""
         if name in _ARITHMETIC:
-            size, count = _terms(name, args, kwargs, result)
-            summed = (
-                _SLACK * count.sqrt() * self._unit * size
-                + count / 2 * self._unit * result.abs()
-                + torch.where(size == 0, 0.0, count * self._tiny)
-            )
-            return summed + self._stored * result.abs()
+            return self._summed(*_terms(name, args, kwargs, result), result)
         ulps = 1.0 if f"aten::{name}" in _ROUNDED else _FUNCTION_ULPS
-        if name in _OVER_A_DIMENSION:  # a sum is in it
-            ulps += _SLACK * max(args[0].shape, default=1) ** 0.5
+        if name not in _ELEMENT_WISE and f"aten::{name}" not in _ROUNDED:
+            # A sum may be in it, of at most as many terms as a dimension has.
+            longest = max((n for a in args if isinstance(a, Tensor) for n in a.shape), default=1)
+            ulps += _SLACK * longest**0.5
         return (ulps * self._unit + self._stored) * result.abs()
+
+    def _summed(self, size: Tensor, count: Tensor, result: Tensor) -> Tensor:
+        """What a sum may be off: of terms of this absolute sum, so many of them not 0."""
+        summed = (
+            _SLACK * count.sqrt() * self._unit * size
+            + count / 2 * self._unit * result.abs()
+            + torch.where(size == 0, 0.0, count * self._tiny)
+        )
+        return summed + self._stored * result.abs()
+
+
+def _adds(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether an operation adds to elements of its first operand."""
+    if name.startswith("aten::index_put"):
+        return bool(kwargs.get("accumulate", len(args) > 3 and args[3]))
+    return name.rstrip("_") in _ADDING
+
+
+def _added(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The sum of the absolute terms of an operation that adds, and how many are not 0."""
+
+    def over(change: Callable[[Tensor], Tensor]) -> Tensor:
+        floats = [change(a) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
+        found: Tensor = func(*floats, **kwargs)
+        return found
+
+    return over(torch.abs), over(lambda x: (x != 0).to(x.dtype))
 
 
 def _terms(

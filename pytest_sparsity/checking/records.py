@@ -30,6 +30,8 @@ def record(op: str) -> OpRecord:
     Raises:
         SparsityError: there is none.
     """
+    if op in _RECORDS:  # or all that is installed is searched for others
+        return _RECORDS[op]
     known = records()
     if op not in known:
         raise SparsityError(f"there is no op {op!r}; known are {', '.join(known)}")
