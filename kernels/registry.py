@@ -116,6 +116,8 @@ class Kernel:
 
 
 _KERNELS: dict[str, Kernel] = {}
+#: The names of the module whose execution registered a kernel: it may be executed again.
+_EXECUTIONS: dict[str, dict[str, Any]] = {}
 
 
 def sparse_kernel(
@@ -123,7 +125,7 @@ def sparse_kernel(
     op: str,
     backend: str,
     name: str | None = None,
-    dtypes: Iterable[str] = DTYPES,
+    dtypes: Iterable[str] | None = None,
     max_rows: int | None = None,
     accumulate: str = "float32",
     intermediate: str = "float32",
@@ -134,8 +136,8 @@ def sparse_kernel(
 ) -> Callable[[F], F]:
     """Register the decorated function as a kernel; see :class:`Kernel` for what is declared.
 
-    The function itself is returned unchanged.  Without ``max_rows`` a kernel takes all the rows
-    that cases of its op have: 8 of ours.
+    The function itself is returned unchanged.  Without ``dtypes`` a kernel takes those of its op,
+    and without ``max_rows`` all the rows that cases of its op have: 8 of ours.
 
     Raises:
         SparsityError: the op is unknown, a declaration is not possible, or another function is
@@ -148,7 +150,9 @@ def sparse_kernel(
             f"@sparse_kernel(op={op!r}): there is no such op; use one of {', '.join(OPS)}, or "
             "define it with @sparse_op before"
         )
-    dtypes = tuple(dtypes)
+    if isinstance(dtypes, str):
+        raise SparsityError(f"@sparse_kernel(dtypes={dtypes!r}): give a sequence, ({dtypes!r},)")
+    dtypes = OPS[op].takes if dtypes is None else tuple(dtypes)
     for given in dtypes:
         _check_dtype("dtypes", given)
     for argument, given in (("accumulate", accumulate), ("intermediate", intermediate)):
@@ -188,13 +192,15 @@ def sparse_kernel(
         )
         before = _KERNELS.get(kernel.id)
         # The same file may be imported twice, under two names.
-        if before is not None and (before.file, before.line) != (kernel.file, kernel.line):
+        again = before is not None and _EXECUTIONS.get(kernel.id) is place.f_globals
+        if before is not None and (again or before.file != kernel.file):
             raise SparsityError(
                 f"@sparse_kernel: {kernel.id} is registered twice, in {before.file}, line "
                 f"{before.line}, and in {kernel.file}, line {kernel.line}; give one of them "
                 "another name="
             )
         _KERNELS[kernel.id] = kernel
+        _EXECUTIONS[kernel.id] = place.f_globals
         return function
 
     return register
@@ -262,7 +268,7 @@ _named = kernel
 
 
 def _check_dtype(argument: str, given: str) -> None:
-    if not isinstance(getattr(torch, given, None), torch.dtype):
+    if not isinstance(getattr(torch, str(given), None), torch.dtype):
         raise SparsityError(
             f"@sparse_kernel({argument}={given!r}): use the name of a dtype of torch, such as "
             f"{', '.join(DTYPES)}"

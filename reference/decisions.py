@@ -44,7 +44,16 @@ def largest(values: Tensor, count: int) -> Tensor:
     # As far from the edge as from what would be chosen in its place, or from what it would be
     # chosen for.
     last, next_one = ranked[..., count - 1, None], ranked[..., count, None]
-    return _decided(torch.where(chosen, values - next_one, values - last), chosen)
+    ruling = _decided(torch.where(chosen, values - next_one, values - last), chosen)
+    # As many as before: for one that falls out the next comes in, and the other way round.
+    places = torch.zeros_like(order).scatter(
+        -1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    )
+    turned = ruling != chosen
+    key = torch.where(turned & ruling, -1, places)
+    key = torch.where(turned & ~ruling, places.shape[-1], key)
+    kept = key.argsort(stable=True, dim=-1)[..., :count]
+    return torch.zeros_like(chosen).scatter(-1, kept, True)
 
 
 @contextmanager

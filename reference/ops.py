@@ -65,7 +65,10 @@ class Op:
         outputs: the tensors of the result.
         leading: name of the operand whose dtype and device the result has.
         module: that defines it, of ops of others.
+        file: of that module.
         about: what it computes, in a sentence, of ops of others.
+        execution: the names of that module: it may be executed again, and an op replaced by itself.
+        takes: names of the dtypes that its cases have.
     """
 
     name: str
@@ -76,7 +79,10 @@ class Op:
     outputs: tuple[Output, ...] = (Output(),)
     leading: str = "x"
     module: str = ""
+    file: str = ""
     about: str = ""
+    execution: object = None
+    takes: tuple[str, ...] = ("float32", "bfloat16", "float16")
 
     def lead(self, inputs: Any) -> Tensor:
         """The operand whose dtype and device the result has."""
@@ -133,17 +139,14 @@ def op_of(inputs: type[Any]) -> Op:
 
 
 def add(op: Op) -> None:
-    """Make an op known, in place of one that has its name.
+    """Make an op known, in place of one of that name in the same file, which is imported again.
 
     Raises:
-        ValueError: another one has it, of another module.
+        ValueError: there is another one of this name.
     """
     known = _OPS.get(op.name)
-    # One file may be imported twice, under two names.
-    if known is not None and _last(known.module) != _last(op.module):
-        raise ValueError(f"defined in {known.module or 'pytest_sparsity'}")
+    if known is not None and known.file != op.file:
+        raise ValueError(f"defined in {known.file or 'pytest_sparsity'}")
+    if known is not None and known.execution is op.execution:
+        raise ValueError("in the same module")
     _OPS[op.name] = op
-
-
-def _last(module: str) -> str:
-    return module.rpartition(".")[2]

@@ -68,13 +68,27 @@ _ELEMENT_WISE = {
     *("sigmoid", "silu", "sin", "sinh", "softplus", "tan", "tanh", "fmod", "remainder"),
     *(f"{name}_" for name in ("exp", "log", "pow", "rsqrt", "sigmoid", "silu", "tanh")),
 }
-#: Operations that add several values to one.
-_ADDING = {"aten::index_add", "aten::scatter_add", "aten::scatter_reduce", "aten::index_reduce"}
+#: Functions in which what is large may cancel.
+_CANCELLING = {
+    *("gelu", "lerp", "addcdiv", "_log_softmax", "logsumexp", "native_layer_norm", "erfc"),
+    *("native_group_norm", "native_batch_norm", "_native_batch_norm_legit"),
+}
+_EXPONENTIAL = {"exp", "exp2", "pow", "_softmax", "sigmoid", "silu"}
+#: Operations that add several values to one: linear in each of their operands.
+_ADDING = {
+    *("aten::convolution", "aten::addmv", "aten::addr", "aten::avg_pool2d", "aten::avg_pool3d"),
+    *("aten::upsample_linear1d", "aten::upsample_bilinear2d"),
+    *("aten::index_add", "aten::scatter_add", "aten::scatter_reduce", "aten::index_reduce"),
+}
 _ARITHMETIC = {"sum", "mean", "mm", "bmm", "mv", "dot", "addmm", "baddbmm", "cumsum", "nansum"}
 
 
 def computed_bound(
-    define: Callable[..., Any], operands: Mapping[str, Any], precision: Precision, seed: int = 0
+    define: Callable[..., Any],
+    operands: Mapping[str, Any],
+    precision: Precision,
+    outputs: Sequence[torch.dtype] | None = None,
+    seed: int = 0,
 ) -> tuple[Tensor, ...]:
     """How far each element of a right kernel's result may be from the definition's, float64.
 
@@ -82,10 +96,15 @@ def computed_bound(
         define: called with ``operands``; gives a tensor, or several.
         operands: floating-point tensors as float64.
         precision: in which dtypes the kernel works.
+        outputs: dtypes of the tensors of its result; by default all are ``precision.output``.
         seed: of the signs.
     """
     held: list[Tensor] = []
     margins: list[Tensor] = []
+
+    def run() -> tuple[Tensor, ...]:
+        # Copies: a definition may work in place.
+        return _tensors(define(**{name: _copy(value) for name, value in operands.items()}))
 
     def note(margin: Tensor, decision: Tensor, number: int) -> Tensor:
         held.append(decision)
@@ -93,7 +112,7 @@ def computed_bound(
         return decision
 
     with ruled(note):
-        references = _tensors(define(**operands))
+        references = run()
     moved = [torch.zeros_like(margin) for margin in margins]
 
     def hold(margin: Tensor, decision: Tensor, number: int) -> Tensor:
@@ -103,30 +122,35 @@ def computed_bound(
 
     squares = [torch.zeros_like(r, dtype=torch.float64) for r in references]
     most = [torch.zeros_like(r, dtype=torch.float64) for r in references]
-    for run in range(_RUNS + 2):
-        signs = _Same(1.0 if run % 2 else -1.0) if run >= _RUNS else _Random(seed * 1009 + run)
+    for number in range(_RUNS + 2):
+        same = number >= _RUNS
+        signs = _Same(1.0 if number % 2 else -1.0) if same else _Random(seed * 1009 + number)
         with ruled(hold), _Moved(precision, signs):
-            found = _tensors(define(**operands))
+            found = run()
         for place, (reference, result) in enumerate(zip(references, found, strict=True)):
             away = _between(result, reference)
             torch.maximum(most[place], away, out=most[place])
-            if run < _RUNS:
+            if not same:
                 squares[place] += away**2
     bounds = [
         torch.maximum(_FACTOR * (square / _RUNS).sqrt(), largest)
         for square, largest in zip(squares, most, strict=True)
     ]
-    for place, change in enumerate(_flipped(define, operands, references, held, margins, moved)):
+    for place, change in enumerate(_flipped(run, references, held, margins, moved)):
         bounds[place] = bounds[place] + change
+    dtypes = outputs or [precision.output] * len(bounds)
     return tuple(
-        _with_output(reference, bound, precision.output)
-        for reference, bound in zip(references, bounds, strict=True)
+        _with_output(reference, bound, dtype) if dtype.is_floating_point else bound
+        for reference, bound, dtype in zip(references, bounds, dtypes, strict=True)
     )
 
 
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
 def _flipped(
-    define: Callable[..., Any],
-    operands: Mapping[str, Any],
+    run: Callable[[], tuple[Tensor, ...]],
     references: Sequence[Tensor],
     held: Sequence[Tensor],
     margins: Sequence[Tensor],
@@ -155,7 +179,7 @@ def _flipped(
             return turned.view(decision.shape)
 
         with ruled(flip):
-            found = _tensors(define(**operands))
+            found = run()
         for place, (reference, result) in enumerate(zip(references, found, strict=True)):
             changes[place] += _between(result, reference)
     return changes
@@ -231,7 +255,9 @@ class _Moved(Interception):
     def _moved(self, func: Any, value: Any, error: Callable[[Tensor], Tensor]) -> Any:
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return value
-        changed = value + self._signs(value) * error(value)
+        # What is infinite or NaN is not moved: a masked score stays masked.
+        moved = self._signs(value) * error(value)
+        changed = value + torch.where(value.isfinite(), moved.nan_to_num(), 0.0)
         return value.copy_(changed) if func._schema.is_mutable else changed
 
     def _error(
@@ -240,12 +266,18 @@ class _Moved(Interception):
         """What rounding may cost in this operation; 0 where the result is 0 for sure."""
         if name in _ARITHMETIC:
             return self._summed(*_terms(name, args, kwargs, result), result)
-        ulps = 1.0 if f"aten::{name}" in _ROUNDED else _FUNCTION_ULPS
+        size, ulps = result.abs(), _FUNCTION_ULPS
+        if f"aten::{name}" in _ROUNDED:
+            ulps = 1.0
+        elif name in _CANCELLING:  # its result may be much smaller than what it is made of
+            size = size + _largest(args[0])
+        elif name.rstrip("_") in _EXPONENTIAL:  # exp(x) as 2^(x log2 e) is off by |x| u
+            size = size * (1 + _largest(args[0]) / _FUNCTION_ULPS)
         if name not in _ELEMENT_WISE and f"aten::{name}" not in _ROUNDED:
             # A sum may be in it, of at most as many terms as a dimension has.
             longest = max((n for a in args if isinstance(a, Tensor) for n in a.shape), default=1)
             ulps += _SLACK * longest**0.5
-        return (ulps * self._unit + self._stored) * result.abs()
+        return ulps * self._unit * size + self._stored * result.abs()
 
     def _summed(self, size: Tensor, count: Tensor, result: Tensor) -> Tensor:
         """What a sum may be off: of terms of this absolute sum, so many of them not 0."""
@@ -255,6 +287,12 @@ class _Moved(Interception):
             + torch.where(size == 0, 0.0, count * self._tiny)
         )
         return summed + self._stored * result.abs()
+
+
+def _largest(values: Tensor) -> Tensor:
+    """The largest finite size of its values."""
+    sizes = values.abs()
+    return torch.where(sizes.isfinite(), sizes, 0.0).amax() if sizes.numel() else sizes.sum()
 
 
 def _adds(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

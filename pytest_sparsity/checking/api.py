@@ -134,6 +134,9 @@ def _import(module: str) -> None:
     spec = importlib.util.spec_from_file_location(Path(module).stem, module)
     if spec is None or spec.loader is None or not os.path.isfile(module):
         raise SparsityError(f"module={module!r}: there is no such file")
+    folder = str(Path(module).resolve().parent)
+    if folder not in sys.path:  # as pytest has it, for what is beside the file
+        sys.path.insert(0, folder)
     loaded = importlib.util.module_from_spec(spec)
     # Dataclasses and pickles in it look their module up; conftest files share a name.
     sys.modules.setdefault(spec.name, loaded)

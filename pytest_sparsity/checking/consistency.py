@@ -8,6 +8,7 @@ does; what it fails is a mistake in the record.
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -39,6 +40,21 @@ def check_record(op: str) -> None:
     own = record(op)
     if not own.foreign:
         return
+    try:
+        _check(own)
+    except SparsityError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise SparsityError(
+            f"@sparse_op: the record of {op} cannot be used: {type(error).__name__}: {error} "
+            f"({place.filename}:{place.lineno}); see its draw, definition, needed, bound and "
+            "relations"
+        ) from error
+
+
+def _check(own: OpRecord) -> None:
+    op = own.op.name
     rounded = _as_kernel(own, _rounded)
     for case in one_at_a_time(own, rounded)[:_CASES]:
         _check_operands(own, case)
@@ -47,11 +63,12 @@ def check_record(op: str) -> None:
         for check, case in _checks(kernel):
             try:
                 check(Trial(kernel, case))
-            except CheckFailure as finding:
+            except CheckFailure as failure:
                 raise SparsityError(
                     f"@sparse_op: the record of {op} contradicts itself: its own {name} "
-                    f"{finding}, in the case {case}"
-                ) from finding
+                    f"{failure}, in the case {case}; mend what is declared, or give a bound of "
+                    "your own (bound=...)"
+                ) from failure
 
 
 def _checks(kernel: Kernel) -> Iterator[tuple[Callable[[Trial], float], Case]]:
@@ -91,6 +108,11 @@ def _check_operands(own: OpRecord, case: Case) -> None:
             f"{case}: {error}"
         ) from error
     before, after = tensors(first), tensors(again)
+    if not isinstance(getattr(first, own.op.leading), Tensor):
+        raise SparsityError(
+            f"@sparse_op: the operand {own.op.leading} of {own.op.name} is no tensor; name one "
+            "whose dtype and device the result has, with leading="
+        )
     for name, tensor in before.items():
         if not same_bits((tensor,), (after[name],)):
             raise SparsityError(
@@ -132,14 +154,19 @@ def _check_options(own: OpRecord) -> None:
 def _looks(own: OpRecord, case: Case) -> dict[str, Any]:
     inputs = own.build(case)
     plain = {f.name: getattr(inputs, f.name) for f in dataclasses.fields(inputs)}
-    return tensors(inputs) | {n: v for n, v in plain.items() if isinstance(v, int | float | str)}
+    return tensors(inputs) | {n: v for n, v in plain.items() if not isinstance(v, Tensor)}
 
 
 def _equal(one: dict[str, Any], two: dict[str, Any]) -> bool:
     return set(one) == set(two) and all(
-        same_bits((value,), (two[name],)) if isinstance(value, Tensor) else value == two[name]
+        same_bits((value,), (two[name],)) if isinstance(value, Tensor) else _same(value, two[name])
         for name, value in one.items()
     )
+
+
+def _same(one: Any, two: Any) -> bool:
+    """Whether values that are no tensors look the same."""
+    return type(one) is type(two) and repr(one) == repr(two)
 
 
 def _as_kernel(own: OpRecord, compute: Callable[[Op, Any], tuple[Tensor, ...]]) -> Kernel:

@@ -95,3 +95,18 @@ def compare(output: Tensor, reference: Tensor, bound: Tensor, what: str) -> floa
         f"{what} at {wrong} of {used.numel()} elements",
         Element(index, float(output[index]), float(reference[index]), float(bound[index])),
     )
+
+
+def same_numbers(output: Tensor, expected: Tensor, what: str) -> None:
+    """See that whole numbers, or truths, are equal; float64 does not hold all of them.
+
+    Raises:
+        CheckFailure: one is not.
+    """
+    wrong = (output != expected.to(output.dtype)).nonzero()
+    if len(wrong):
+        index = tuple(wrong[0].tolist())
+        raise CheckFailure(
+            f"{what} at {len(wrong)} of {output.numel()} elements",
+            Element(index, float(output[index]), float(expected[index]), 0.0),
+        )

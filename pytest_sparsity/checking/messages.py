@@ -31,6 +31,7 @@ class Request:
         examples: how many cases are drawn.
         seed: of the drawing.
         case: the one case to check instead.
+        op: name and file of the module that defines the kernel's op, of ops of others.
     """
 
     kernel: str
@@ -41,6 +42,7 @@ class Request:
     examples: int
     seed: int
     case: Case | None
+    op: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

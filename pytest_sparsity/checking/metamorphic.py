@@ -35,6 +35,11 @@ def scaling(trial: Trial) -> float:
     after = relations.scaled(after, factor)
     used = 0.0
     for output, scaled in zip(trial.guarded(before), trial.guarded(after), strict=True):
+        if not output.is_floating_point():
+            used = max(
+                used, exactly((scaled,), (output,), "changes with the scale of its operands")
+            )
+            continue
         # Numbers below the normal range have fewer digits.
         smallest = torch.finfo(output.dtype).smallest_normal
         normal = torch.minimum(output.abs(), scaled.abs()) >= smallest

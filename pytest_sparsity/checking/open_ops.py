@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pytest_sparsity.checking.case import DTYPES, Case, Value
 from pytest_sparsity.checking.draw import Draw
-from pytest_sparsity.checking.record import Cases, OpRecord
+from pytest_sparsity.checking.record import FIELDS, Cases, OpRecord
 from pytest_sparsity.checking.records import add_record
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.core.errors import SparsityError
@@ -85,6 +85,9 @@ def sparse_op(
     """
 
     def register(define: F) -> F:
+        if isinstance(define, type):
+            raise SparsityError(f"@sparse_op: {define!r} is no function that defines an op")
+        _check_outputs(outputs)
         own: str = name or str(getattr(define, "__name__", ""))
         if not own.isidentifier():
             raise SparsityError(f"@sparse_op(name={own!r}): give a name that is an identifier")
@@ -92,18 +95,21 @@ def sparse_op(
         first = leading or next(iter(inspect.signature(define).parameters))
         if first not in {field.name for field in dataclasses.fields(inputs)}:
             raise SparsityError(f"@sparse_op(leading={first!r}): {own} has no such operand")
+        spaced = _spaced(own, space)
         op = Op(
             name=own,
             inputs=inputs,
             define=lambda given: define(**wide(arguments(given))),
-            bound=_bound(define, bound, outputs),
+            bound=_bound(define, bound, outputs, first),
             needed=None if needed is None else lambda given: needed(**arguments(given)),
             outputs=tuple(outputs),
             leading=first,
             module=define.__module__,
+            file=getattr(getattr(define, "__code__", None), "co_filename", ""),
+            execution=getattr(define, "__globals__", None),
+            takes=tuple(dict.fromkeys(space.get("dtype", DTYPES))),
             about=(inspect.getdoc(define) or "").partition("\n")[0],
         )
-        spaced = _spaced(own, space)
         made = OpRecord(
             op=op,
             draw=lambda drawn: inputs(**draw(drawn)),
@@ -134,16 +140,30 @@ def sparse_op(
 
 def wide(operands: Mapping[str, Any]) -> dict[str, Any]:
     """Operands with floating-point tensors as float64; those inside packed ones stay as stored."""
-    return {
-        name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
-        for name, value in operands.items()
-    }
+
+    def widened(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(map(widened, value)) if type(value) in (list, tuple) else value
+        if not isinstance(value, Tensor):
+            return value
+        own = value.detach()
+        # Copies in any case: a definition may work in place.
+        return own.to(torch.float64, copy=True) if own.is_floating_point() else own.clone()
+
+    return {name: widened(value) for name, value in operands.items()}
 
 
 def _inputs(name: str, define: Callable[..., Any], check: Callable[..., None] | None) -> type[Any]:
     """A dataclass of the operands that a definition takes, checked when it is made."""
     fields: list[Any] = []
-    for each in inspect.signature(define).parameters.values():
+    try:
+        parameters = inspect.signature(define).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise SparsityError(
+            f"@sparse_op: the parameters of the definition of {name} are not known ({error}); wrap "
+            "it in a function that names its operands"
+        ) from error
+    for each in parameters:
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
             raise SparsityError(
                 f"@sparse_op: the definition of {name} has the parameter {str(each)!r}; name all "
@@ -163,16 +183,51 @@ def _inputs(name: str, define: Callable[..., Any], check: Callable[..., None] | 
 
 
 def _bound(
-    define: Callable[..., Any], given: Callable[..., Any] | None, outputs: Sequence[Output]
+    define: Callable[..., Any],
+    given: Callable[..., Any] | None,
+    outputs: Sequence[Output],
+    leading: str,
 ) -> Callable[[Any, Precision], Any] | None:
     if all(output.kind != "numbers" for output in outputs):
         return None
     if given is not None:
         return lambda inputs, precision: given(**arguments(inputs), precision=precision)
-    return lambda inputs, precision: computed_bound(define, wide(arguments(inputs)), precision)
+
+    def computed(inputs: Any, precision: Precision) -> Any:
+        own = getattr(inputs, leading).dtype
+        dtypes = [own if o.dtype == "operand" else getattr(torch, o.dtype) for o in outputs]
+        return computed_bound(define, wide(arguments(inputs)), precision, dtypes)
+
+    return computed
+
+
+def _check_outputs(outputs: Sequence[Output]) -> None:
+    if not isinstance(outputs, tuple | list) or not outputs:
+        raise SparsityError(f"@sparse_op(outputs={outputs!r}): give a sequence of Output")
+    for output in outputs:
+        if not isinstance(output, Output):
+            raise SparsityError(f"@sparse_op(outputs=...): {output!r} is no Output")
+        if output.kind not in ("numbers", "exact", "set"):
+            raise SparsityError(
+                f"@sparse_op: Output(kind={output.kind!r}): use numbers, exact or set"
+            )
+        dtype = getattr(torch, output.dtype, None)
+        if output.dtype != "operand" and not isinstance(dtype, torch.dtype):
+            raise SparsityError(
+                f"@sparse_op: Output(dtype={output.dtype!r}): use operand, or the name of a dtype "
+                "of torch"
+            )
+        whole = isinstance(dtype, torch.dtype) and not dtype.is_floating_point
+        if output.kind == "set" and not whole:
+            raise SparsityError(
+                f"@sparse_op: Output({output.name!r}, 'set'): give the dtype of its numbers, as "
+                "int64"
+            )
 
 
 def _spaced(op: str, space: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+    if not isinstance(space, Mapping):
+        raise SparsityError(f"@sparse_op(space=...) of {op}: give names and their values")
     for name, values in space.items():
         if isinstance(values, str) or not hasattr(values, "__getitem__") or not len(values):
             raise SparsityError(
@@ -182,7 +237,30 @@ def _spaced(op: str, space: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequenc
     for dtype in space.get("dtype", ()):
         if not isinstance(getattr(torch, str(dtype), None), torch.dtype):
             raise SparsityError(f"@sparse_op: the space of {op} has dtype={dtype!r}; torch has not")
+    for name, values in space.items():
+        if name not in FIELDS:
+            _check_told(op, name, values)
     return {**space, **{n: v for n, v in _ALWAYS.items() if n not in space}}
+
+
+def _check_told(op: str, name: str, values: Sequence[Any]) -> None:
+    """Every value is read back from the line that a failing case prints."""
+    for value in values:
+        known: Any = value
+        try:
+            known = Case.parse(str(Case().with_options(**{name: value}))).option(name, None)
+        except (SparsityError, TypeError):
+            known = None
+        if known != value or type(known) is not type(value):
+            raise SparsityError(
+                f"@sparse_op: the space of {op} has {name}={value!r}, which a case cannot print "
+                "and read back; use words, numbers, yes or no (bool), or tuples of two or more "
+                "whole numbers"
+            )
+    if len({type(value) for value in values}) > 1:
+        raise SparsityError(
+            f"@sparse_op: the space of {op} has values of several types for {name}; use one"
+        )
 
 
 def _listed(own: OpRecord, argument: str, given: Iterable[Values] | None) -> Cases | None:

@@ -78,6 +78,8 @@ class Pool:
         request = Request(
             kernel.id, kernel.module, kernel.file, tuple(modules), check, examples, seed, case
         )
+        if (op := kernel.definition).file:
+            request = dataclasses.replace(request, op=(op.module, op.file))
         reply = self._ask(mode, request)
         if isinstance(reply, Refusal):
             if reply.mendable:

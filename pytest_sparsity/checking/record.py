@@ -18,6 +18,8 @@ from pytest_sparsity.targets.work import Traffic
 #: The cases of a check that goes through a list, of an op and those that a kernel of it takes.
 Cases = Callable[["OpRecord", Kernel], Iterable[Case]]
 Space = Mapping[str, Sequence[Any]]
+#: What every op may have; all else in a space is its own.
+FIELDS = {field.name for field in dataclasses.fields(Case)} - {"options"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class OpRecord:
     @property
     def options(self) -> tuple[str, ...]:
         """Names of its own parameters, as they are drawn."""
-        return tuple(name for name in self.space if name not in _FIELDS)
+        return tuple(name for name in self.space if name not in FIELDS)
 
     @property
     def has_bias(self) -> bool:
@@ -103,15 +105,40 @@ class OpRecord:
 
     def case_of(self, drawn: Mapping[str, Any]) -> Case:
         """The case with these values of fields and of the op's own parameters."""
-        of_all = {name: value for name, value in drawn.items() if name in _FIELDS}
-        own = {name: value for name, value in drawn.items() if name not in _FIELDS}
+        of_all = {name: value for name, value in drawn.items() if name in FIELDS}
+        own = {name: value for name, value in drawn.items() if name not in FIELDS}
         return self.fitted(Case(**of_all, options=tuple(self.settled(own).items())))
 
     def taken(self, case: Case, kernel: Kernel) -> Case:
         """The nearest case that ``kernel`` takes by its contract."""
-        if not kernel.contract:
-            return case
-        return self.fitted(with_values(case, kernel.contract.nearest(values_of(case))))
+        for _ in range(3):  # what fits the op may need to be fitted to the contract again
+            if kernel.contract.holds(values_of(case)):
+                return case
+            case = self.fitted(with_values(case, kernel.contract.nearest(values_of(case))))
+        raise SparsityError(
+            f"{kernel.id}: its contract and what fits {self.op.name} (@sparse_op(fitted=...)) "
+            f"contradict each other, as in {case}"
+        )
+
+    def check_contract(self, kernel: Kernel) -> None:
+        """See that a contract speaks of what the op has.
+
+        Raises:
+            SparsityError: it names something else.
+        """
+        values = dict(self.space) | {n: (v,) for n, v in self._settled_examples().items()}
+        for name in (*kernel.contract.multiples, *kernel.contract.only):
+            if name not in values:
+                raise SparsityError(
+                    f"{kernel.id}: its contract tells of {name!r}, which {self.op.name} has not; "
+                    f"it has {', '.join(values)}"
+                )
+        for name, among in kernel.contract.only.items():
+            if name in self.space and not set(among) & set(self.space[name]):
+                raise SparsityError(
+                    f"{kernel.id}: its contract has {name} only in {tuple(among)!r}, and cases of "
+                    f"{self.op.name} have none of these"
+                )
 
     def checked(self, case: Case) -> Case:
         """``case``, if the op can have it; values of its own parameters get the right type.
@@ -129,7 +156,7 @@ class OpRecord:
         own: dict[str, Value] = {}
         for name, value in case.options:
             if name not in kinds:
-                has = ", ".join([*(n for n in self.space if n in _FIELDS), *kinds])
+                has = ", ".join([*(n for n in self.space if n in FIELDS), *kinds])
                 raise SparsityError(f"case: {self.op.name} has no {name}=; it has {has}")
             own[name] = _as(kinds[name], name, value)
         return dataclasses.replace(case, options=tuple(own.items()))
@@ -149,17 +176,14 @@ class OpRecord:
 
 def values_of(case: Case) -> dict[str, Any]:
     """The values of a case's fields and options by name."""
-    return {name: getattr(case, name) for name in _FIELDS} | dict(case.options)
+    return {name: getattr(case, name) for name in FIELDS} | dict(case.options)
 
 
 def with_values(case: Case, values: Mapping[str, Any]) -> Case:
     """A case with these values in place of its own."""
     own = {name: values[name] for name, _ in case.options}
-    fields = {name: values[name] for name in _FIELDS}
+    fields = {name: values[name] for name in FIELDS}
     return dataclasses.replace(case, **fields, options=tuple(own.items()))
-
-
-_FIELDS = {field.name for field in dataclasses.fields(Case)} - {"options"}
 
 
 def _as(kind: type, name: str, value: Value) -> Value:
@@ -183,6 +207,11 @@ def one_at_a_time(own: OpRecord, kernel: Kernel) -> list[Case]:
         for name, values in own.space.items()
         if name != "seed"
     }
+    if missing := [name for name, values in among.items() if not values]:
+        raise SparsityError(
+            f"{kernel.id} takes no {missing[0]} that cases of {own.op.name} have: "
+            f"{', '.join(map(str, own.space[missing[0]]))}"
+        )
     simplest = {name: values[0] for name, values in among.items()}
     drawn = [simplest | {name: value} for name, values in among.items() for value in values]
     return list(dict.fromkeys(map(own.case_of, drawn)))

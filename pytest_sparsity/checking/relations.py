@@ -53,7 +53,7 @@ class Relations:
 
     Attributes:
         rows: rows of the leading operand do not see each other: alone or together, they give the
-            same within the bound.
+            same within the bound.  Names of all operands that have rows, if there are several.
         integers: values of parameters at which, with ``values=integer``, every sum is exact in
             float32: the result must be the definition's, bit for bit.
         ends: values of parameters at which the pattern ``none`` gives exactly the bias, or zero.
@@ -64,7 +64,7 @@ class Relations:
         only_up: the factor must not be below 1.
     """
 
-    rows: bool = False
+    rows: bool | tuple[str, ...] = False
     integers: Mapping[str, Sequence[Any]] | None = None
     ends: Mapping[str, Sequence[Any]] | None = None
     channels: Channels | None = None

@@ -96,6 +96,7 @@ def run(
     if reason is not None:
         return CheckResult(kernel.id, check, "skipped", reason)
     check_record(kernel.op)
+    record(kernel.op).check_contract(kernel)
     if case is not None:
         case = record(kernel.op).checked(case)
     attempts = _Attempts(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.record import OpRecord
 from pytest_sparsity.checking.records import record
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 
 
@@ -60,8 +61,17 @@ def space(op: str, kernel: Kernel | None = None, **fixed: Sequence[Any]) -> Spac
             choices["rows"] = [rows for rows in choices["rows"] if rows <= kernel.max_rows]
         if "dtype" in choices:
             choices["dtype"] = [dtype for dtype in choices["dtype"] if dtype in kernel.dtypes]
+        for name in ("rows", "dtype"):
+            if name in choices and not choices[name]:
+                taken = kernel.dtypes if name == "dtype" else f"up to {kernel.max_rows}"
+                raise SparsityError(
+                    f"{kernel.id} takes {name} {taken}, and cases of {op} have none of these: "
+                    f"{', '.join(map(str, own.space[name]))}"
+                )
     for name, among in fixed.items():
         if name not in choices:
             raise TypeError(f"cases of {op} have no {name!r}, only {', '.join(choices)}")
+        if own.foreign:  # its author knows what it can have
+            among = [value for value in among if value in own.space[name]] or choices[name]
         choices[name] = among
     return Space(own, choices)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pytest_sparsity.checking import guards
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.failure import CheckFailure, compare
+from pytest_sparsity.checking.failure import CheckFailure, compare, same_numbers
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
@@ -123,7 +123,8 @@ class Trial:
                 )
         bounds: Sequence[Tensor | None] = [None] * len(output)
         if op.bound is not None:
-            precision = self.kernel.precision(op.lead(inputs).dtype)
+            own = op.lead(inputs).dtype
+            precision = self.kernel.precision(own if own.is_floating_point else torch.float32)
             bounds = as_tuple(op.bound(inputs, precision))
         used = 0.0
         for tensor, reference, bound, declared in zip(
@@ -151,6 +152,9 @@ def exactly(output: Tensors, expected: Tensors, what: str) -> float:
         CheckFailure: it is not.
     """
     for tensor, right in zip(output, expected, strict=True):
+        if not tensor.is_floating_point() and not right.is_floating_point():
+            same_numbers(tensor, right, what)
+            continue
         reference = right.double()
         compare(tensor, reference, torch.zeros_like(reference), what)
     return 0.0

@@ -87,6 +87,8 @@ def find(request: Request) -> Kernel:
             _load(Path(module).stem, module)
         else:
             _load(module, "")
+    if request.op is not None:  # of others: registered before its kernel, wherever it is defined
+        _load(*request.op)
     if os.path.isfile(request.file):
         _load(request.module, request.file)
     try:
