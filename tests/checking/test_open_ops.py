@@ -372,3 +372,201 @@ def test_rubbish_beyond_a_contract_fails() -> None:
 def test_contracts_that_say_nothing(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Contract(**given)
+
+
+def randn(draw: Draw, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=draw.generator).to(draw.dtype)
+
+
+def of(op: str, check: str, call: Callable[..., Any], **given: Any) -> str:
+    """What comes of a check of a kernel, which is registered for it."""
+    name = f"k{len(registry._KERNELS)}"
+    sparse_kernel(op=op, backend=name, **given)(call)
+    outcome = run(registry.kernel(f"{op}/{name}"), check, 20)
+    return f"{outcome.status} {outcome.message}"
+
+
+def test_masked_scores_do_not_hide_their_row() -> None:
+    def causal(x: Tensor) -> Tensor:
+        scores = x @ x.T
+        scores = scores + torch.triu(torch.full_like(scores, -torch.inf), 1)
+        return torch.softmax(scores, -1) @ x
+
+    single = {"rows": (4, 2), "k": (8, 3), "dtype": ("float32",)}
+    sparse_op(draw=lambda d: {"x": randn(d, d.case.rows, d.case.k)}, space=single)(causal)
+    assert of("causal", "fuzz", causal).startswith("passed")
+
+    def wrong(x: Tensor) -> Tensor:
+        found = causal(x)
+        found[0] = 1e4
+        return found
+
+    assert of("causal", "fuzz", wrong).startswith("failed")
+
+
+def test_every_output_is_held_to_its_own_dtype() -> None:
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * 2.0, x.sum(-1)
+
+    def right(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * 2, x.float().sum(-1)
+
+    sparse_op(
+        draw=lambda d: {"x": randn(d, d.case.rows, d.case.k)},
+        space={"rows": (2, 1), "k": (8, 64), "dtype": ("bfloat16",)},
+        outputs=(Output("twice"), Output("total", dtype="float32")),
+    )(both)
+    assert of("both", "fuzz", right).startswith("passed")
+    assert of("both", "fuzz", lambda x: (x * 2, x.float().sum(-1) * 1.003)).startswith("failed")
+
+
+def test_definitions_may_work_in_place() -> None:
+    def quadrupled(x: Tensor, counts: Tensor) -> Tensor:
+        counts += 1
+        return x.mul_(2.0).mul_(2.0) * counts
+
+    def draw(draw: Draw) -> dict[str, Tensor]:
+        return {"x": randn(draw, draw.case.rows, draw.case.k), "counts": torch.ones(draw.case.k)}
+
+    sparse_op(draw=draw, space={"rows": (2, 1), "k": (8, 64), "dtype": ("float32", "float64")})(
+        quadrupled
+    )
+
+    def right(x: Tensor, counts: Tensor) -> Tensor:
+        return (x * 4 * (counts + 1)).to(x.dtype)
+
+    for check in ("edges", "fuzz", "repeat", "inputs"):
+        assert of("quadrupled", check, right).startswith("passed"), check
+    wrong = of("quadrupled", "fuzz", lambda x, counts: right(x, counts) * 1.001)
+    assert wrong.startswith("failed")
+
+
+def test_all_values_of_the_space_are_tried() -> None:
+    space = {"rows": (1, 16, 64), "k": (16, 32), "n": (4,), "dtype": ("float64", "float32")}
+    register(linear, space=space, relations=Relations(rows=True))
+
+    def few_rows(tokens: Tensor, matrix: Tensor) -> Tensor:
+        found = tokens @ matrix.T
+        found[8:] = 0
+        return found
+
+    def single_only(tokens: Tensor, matrix: Tensor) -> Tensor:
+        found = tokens @ matrix.T
+        return found if tokens.dtype == torch.float32 else found + 1
+
+    assert of("linear", "edges", few_rows).startswith("failed")
+    assert of("linear", "edges", single_only).startswith("failed")
+    seen = set()
+
+    def noting(tokens: Tensor, matrix: Tensor) -> Tensor:
+        seen.add((tokens.shape[1], len(matrix)))
+        return tokens @ matrix.T
+
+    for check in ("repeat", "inputs", "batch", "bounds"):
+        assert of("linear", check, noting).startswith("passed"), check
+    assert seen <= {(16, 4), (32, 4)}, "nothing beyond the author's space"
+
+
+@pytest.mark.parametrize(
+    ("contract", "words"),
+    [
+        (Contract(only={"moed": ("a",)}), "its contract tells of 'moed', which linear has not"),
+        (Contract(multiples={"m": 4}), "its contract tells of 'm', which linear has not"),
+        (Contract(only={"k": (7,)}), "its contract has k only in (7,), and cases of linear have"),
+    ],
+)
+def test_contracts_of_what_an_op_has_not(contract: Contract, words: str) -> None:
+    register(linear)
+    with pytest.raises(SparsityError) as caught:
+        of("linear", "fuzz", lambda tokens, matrix: tokens @ matrix.T, contract=contract)
+    assert words in str(caught.value)
+
+
+def test_one_name_is_one_kernel_and_one_op() -> None:
+    register(linear)
+    again = sparse_kernel(op="linear", backend="loop")
+    again(lambda tokens, matrix: tokens @ matrix.T)
+    with pytest.raises(SparsityError, match="linear/loop is registered twice"):
+        again(lambda tokens, matrix: matrix @ tokens.T)
+    with pytest.raises(SparsityError, match="there is an op of this name, in the same module"):
+        register(linear)
+
+
+def test_whole_numbers_are_compared_as_such() -> None:
+    def mixed(i: Tensor) -> Tensor:
+        return i ^ (i >> 3)
+
+    sparse_op(
+        draw=lambda d: {"i": torch.arange(d.case.k) + 2**62 + 1},
+        space={"k": (8, 3), "dtype": ("float32",)},
+        outputs=(Output("mixed", "exact", "int64"),),
+    )(mixed)
+    assert of("mixed", "fuzz", lambda i: i ^ (i >> 3)).startswith("passed")
+    assert of("mixed", "fuzz", lambda i: (i ^ (i >> 3)) + 1).startswith("failed")
+
+
+def test_rows_of_several_operands() -> None:
+    def taken(x: Tensor, columns: Tensor) -> Tensor:
+        return x.gather(1, columns)
+
+    def draw(draw: Draw) -> dict[str, Tensor]:
+        rows, k = draw.case.rows, draw.case.k
+        columns = torch.randint(k, (rows, 2), generator=draw.generator)
+        return {"x": randn(draw, rows, k), "columns": columns}
+
+    sparse_op(
+        draw=draw,
+        space={"rows": (1, 2, 3), "k": (8, 3)},
+        relations=Relations(rows=("x", "columns")),
+    )(taken)
+    assert of("taken", "batch", lambda x, columns: x.gather(1, columns)).startswith("passed")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [("1e3", "01"), (1, 0.5), ("auto", 4), (2, None), ((0.5, 1.0), (1.5, 2.0)), ("a b", "c"),
+     ("yes", "no"), ((1,), (2,))],
+)  # fmt: skip
+def test_values_that_a_case_cannot_print(values: tuple[Any, ...]) -> None:
+    with pytest.raises(SparsityError, match=r"cannot print and read back|of several types"):
+        register(linear, space=SPACE | {"mode": values})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"draw": lambda draw: {}["x"]}, "cannot be used: KeyError: 'x'"),
+        ({"needed": lambda tokens, matrix: matrix}, "cannot be used: AttributeError"),
+        (
+            {"relations": Relations(integers={}, channels=lambda i: {"q": Axis(1)})},
+            "cannot be used: KeyError",
+        ),
+    ],
+)
+def test_mistakes_in_a_record_are_one_sentence(given: dict[str, Any], words: str) -> None:
+    space = SPACE | {"values": ("normal", "integer")}
+    register(linear, space=space, **given)
+    with pytest.raises(SparsityError) as caught:
+        of("linear", "fuzz", lambda tokens, matrix: tokens @ matrix.T)
+    assert words in str(caught.value)
+
+
+def test_a_kernel_that_takes_nothing_of_its_op() -> None:
+    register(linear, space=SPACE | {"dtype": ("float64",)})
+    with pytest.raises(SparsityError, match="takes no dtype that cases of linear have: float64"):
+        of("linear", "edges", lambda tokens, matrix: tokens @ matrix.T, dtypes=("float32",))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        (Output(), "give a sequence of Output"),
+        (("y",), "'y' is no Output"),
+        ((Output(kind="number"),), "use numbers, exact or set"),  # type: ignore[arg-type]
+        ((Output(dtype="fp16"),), "use operand, or the name of a dtype"),
+        ((Output("a", "set"),), "give the dtype of its numbers"),
+    ],
+)
+def test_outputs_that_say_nothing(outputs: Any, words: str) -> None:
+    with pytest.raises(SparsityError, match=words):
+        register(linear, outputs=outputs)

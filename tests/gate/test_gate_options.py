@@ -137,8 +137,8 @@ def test_settings_of_the_gate(pytester: pytest.Pytester) -> None:
     assert settings.overrides is None  # it is what is written
     assert not {"gate", "against", "tolerance", "update"} & set(to_json(settings))
     plain = read_settings(pytester.parseconfig("--sparsity-budgets=x.toml"))
-    assert plain.overrides == plain.thresholds
+    assert plain.overrides == plain.budgets
     (pytester.path / "x.toml").touch()
     new_only = ("--sparsity-sweep", "--sparsity-budgets=x.toml", "--sparsity-update-new-only")
     kept = read_settings(pytester.parseconfig(*new_only))
-    assert kept.overrides == kept.thresholds
+    assert kept.overrides == kept.budgets

@@ -33,7 +33,7 @@ def session(settings: Any, tmp_path: Any, sparsity_cache: Any) -> SweepSession:
             report=tmp_path,
             cache=sparsity_cache,
             dtype="float32",
-            thresholds=None,
+            budgets=None,
         )
     )
 

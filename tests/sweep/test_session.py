@@ -28,7 +28,7 @@ def session(settings, tmp_path, sparsity_cache):
             report=tmp_path,
             cache=sparsity_cache,
             dtype="float32",
-            thresholds=None,
+            budgets=None,
         )
     )
 
