@@ -14,8 +14,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-#: From the values decided by, the decision, and how many were made before: what counts.
-Ruling = Callable[[Tensor, Tensor, int], Tensor]
+#: From how far values are from the edge, the decision, how many were made before, and whether
+#: values on the very edge may fall to either side: what counts.
+Ruling = Callable[[Tensor, Tensor, int, bool], Tensor]
 
 
 class _Ruled(threading.local):
@@ -32,7 +33,7 @@ def above(values: Tensor, threshold: Tensor | float) -> Tensor:
 
 
 def largest(values: Tensor, count: int) -> Tensor:
-    """The ``count`` largest along the last dimension: bool of ``values``' shape, the first of ties.
+    """The ``count`` largest along the last dimension: bool of ``values``' shape, any of ties.
 
     ``count`` is from 0 to the size of that dimension.
     """
@@ -44,7 +45,7 @@ def largest(values: Tensor, count: int) -> Tensor:
     # As far from the edge as from what would be chosen in its place, or from what it would be
     # chosen for.
     last, next_one = ranked[..., count - 1, None], ranked[..., count, None]
-    ruling = _decided(torch.where(chosen, values - next_one, values - last), chosen)
+    ruling = _decided(torch.where(chosen, values - next_one, values - last), chosen, ties=True)
     # As many as before: for one that falls out the next comes in, and the other way round.
     places = torch.zeros_like(order).scatter(
         -1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order)
@@ -67,9 +68,9 @@ def ruled(ruling: Ruling) -> Iterator[None]:
         _RULED.ruling, _RULED.made = before
 
 
-def _decided(margin: Tensor, decision: Tensor) -> Tensor:
+def _decided(margin: Tensor, decision: Tensor, ties: bool = False) -> Tensor:
     """``decision``, or what is ruled; ``margin`` is how far each is from the edge."""
     if _RULED.ruling is None:
         return decision
     _RULED.made += 1
-    return _RULED.ruling(margin, decision, _RULED.made - 1)
+    return _RULED.ruling(margin, decision, _RULED.made - 1, ties)

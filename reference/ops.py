@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
@@ -68,6 +68,8 @@ class Op:
         file: of that module.
         about: what it computes, in a sentence, of ops of others.
         execution: the names of that module: it may be executed again, and an op replaced by itself.
+        alternatives: what the definition gives if a decision on the edge falls to its other side,
+            one at a time; None where it decides nothing.
         takes: names of the dtypes that its cases have.
     """
 
@@ -82,6 +84,7 @@ class Op:
     file: str = ""
     about: str = ""
     execution: object = None
+    alternatives: Callable[[Any, Precision], Sequence[tuple[Tensor, ...]]] | None = None
     takes: tuple[str, ...] = ("float32", "bfloat16", "float16")
 
     def lead(self, inputs: Any) -> Tensor:

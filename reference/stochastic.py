@@ -15,7 +15,7 @@ within its error, what that would change is added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -99,90 +99,114 @@ def computed_bound(
         outputs: dtypes of the tensors of its result; by default all are ``precision.output``.
         seed: of the signs.
     """
-    held: list[Tensor] = []
-    margins: list[Tensor] = []
-
-    def run() -> tuple[Tensor, ...]:
-        # Copies: a definition may work in place.
-        return _tensors(define(**{name: _copy(value) for name, value in operands.items()}))
-
-    def note(margin: Tensor, decision: Tensor, number: int) -> Tensor:
-        held.append(decision)
-        margins.append(margin)
-        return decision
-
-    with ruled(note):
-        references = run()
-    moved = [torch.zeros_like(margin) for margin in margins]
-
-    def hold(margin: Tensor, decision: Tensor, number: int) -> Tensor:
-        away = (margin - margins[number]).abs().nan_to_num(nan=torch.inf)
-        torch.maximum(moved[number], away, out=moved[number])
-        return held[number]
-
-    squares = [torch.zeros_like(r, dtype=torch.float64) for r in references]
-    most = [torch.zeros_like(r, dtype=torch.float64) for r in references]
-    for number in range(_RUNS + 2):
-        same = number >= _RUNS
-        signs = _Same(1.0 if number % 2 else -1.0) if same else _Random(seed * 1009 + number)
-        with ruled(hold), _Moved(precision, signs):
-            found = run()
-        for place, (reference, result) in enumerate(zip(references, found, strict=True)):
-            away = _between(result, reference)
-            torch.maximum(most[place], away, out=most[place])
-            if not same:
-                squares[place] += away**2
+    runs = _Runs(define, operands, precision, seed)
     bounds = [
         torch.maximum(_FACTOR * (square / _RUNS).sqrt(), largest)
-        for square, largest in zip(squares, most, strict=True)
+        for square, largest in zip(runs.squares, runs.most, strict=True)
     ]
-    for place, change in enumerate(_flipped(run, references, held, margins, moved)):
-        bounds[place] = bounds[place] + change
+    for found in runs.flipped():
+        for place, (reference, result) in enumerate(zip(runs.references, found, strict=True)):
+            bounds[place] = bounds[place] + _between(result, reference)
     dtypes = outputs or [precision.output] * len(bounds)
     return tuple(
         _with_output(reference, bound, dtype) if dtype.is_floating_point else bound
-        for reference, bound, dtype in zip(references, bounds, dtypes, strict=True)
+        for reference, bound, dtype in zip(runs.references, bounds, dtypes, strict=True)
     )
+
+
+def alternatives(
+    define: Callable[..., Any], operands: Mapping[str, Any], precision: Precision, seed: int = 0
+) -> list[tuple[Tensor, ...]]:
+    """What the definition gives if a decision on the edge falls to its other side, one at a time.
+
+    The arguments are those of :func:`computed_bound`.
+    """
+    return list(_Runs(define, operands, precision, seed).flipped())
+
+
+class _Runs:
+    """The runs of a definition: as it is, and with every operation's result moved.
+
+    Attributes:
+        references: of the definition as it is.
+        squares: sums of squared differences of the random runs, one per tensor of the result.
+        most: the largest difference of any run.
+    """
+
+    def __init__(
+        self,
+        define: Callable[..., Any],
+        operands: Mapping[str, Any],
+        precision: Precision,
+        seed: int,
+    ) -> None:
+        self._define, self._operands = define, operands
+        self._held: list[Tensor] = []
+        self._margins: list[Tensor] = []
+        self._ties: list[bool] = []
+        with ruled(self._note):
+            self.references = self._run()
+        self._moved = [torch.zeros_like(margin) for margin in self._margins]
+        self.squares = [torch.zeros_like(r, dtype=torch.float64) for r in self.references]
+        self.most = [torch.zeros_like(r, dtype=torch.float64) for r in self.references]
+        for number in range(_RUNS + 2):
+            same = number >= _RUNS
+            signs = _Same(1.0 if number % 2 else -1.0) if same else _Random(seed * 1009 + number)
+            with ruled(self._hold), _Moved(precision, signs):
+                found = self._run()
+            for place, (reference, result) in enumerate(zip(self.references, found, strict=True)):
+                away = _between(result, reference)
+                torch.maximum(self.most[place], away, out=self.most[place])
+                if not same:
+                    self.squares[place] += away**2
+
+    def flipped(self) -> Iterator[tuple[Tensor, ...]]:
+        """Results with decisions turned that are within their error of the edge, one by one.
+
+        Where there are more than can be tried so, several are turned at a time.
+        """
+        near = [
+            (number, place)
+            for number, (margin, moved) in enumerate(zip(self._margins, self._moved, strict=True))
+            # Twice: the runs show what errors are like, not the largest of them.
+            for place in (margin.abs() <= 2 * moved).flatten().nonzero().flatten().tolist()
+            if self._ties[number] or bool(moved.flatten()[place] > 0)
+        ]
+        step = max(1, -(-len(near) // _FLIPS))
+        for start in range(0, len(near), step):
+            others = near[start : start + step]
+
+            def flip(
+                margin: Tensor, decision: Tensor, number: int, ties: bool, others: Any = others
+            ) -> Tensor:
+                turned = self._held[number].clone().flatten()
+                for which, place in others:
+                    if which == number:
+                        turned[place] = ~turned[place]
+                return turned.view(decision.shape)
+
+            with ruled(flip):
+                yield self._run()
+
+    def _run(self) -> tuple[Tensor, ...]:
+        # Copies: a definition may work in place.
+        found = self._define(**{name: _copy(value) for name, value in self._operands.items()})
+        return (found,) if isinstance(found, Tensor) else tuple(found)
+
+    def _note(self, margin: Tensor, decision: Tensor, number: int, ties: bool) -> Tensor:
+        self._held.append(decision)
+        self._margins.append(margin)
+        self._ties.append(ties)
+        return decision
+
+    def _hold(self, margin: Tensor, decision: Tensor, number: int, ties: bool) -> Tensor:
+        away = (margin - self._margins[number]).abs().nan_to_num(nan=torch.inf)
+        torch.maximum(self._moved[number], away, out=self._moved[number])
+        return self._held[number]
 
 
 def _copy(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
-
-
-def _flipped(
-    run: Callable[[], tuple[Tensor, ...]],
-    references: Sequence[Tensor],
-    held: Sequence[Tensor],
-    margins: Sequence[Tensor],
-    moved: Sequence[Tensor],
-) -> list[Tensor]:
-    """What the decisions that are within their error of the edge may change, in sum."""
-    changes = [torch.zeros_like(r, dtype=torch.float64) for r in references]
-    near = [
-        (number, place)
-        for number, margin in enumerate(margins)
-        # Twice: the runs show what errors are like, not the largest of them.
-        for place in (margin.abs() <= 2 * moved[number]).flatten().nonzero().flatten().tolist()
-        if bool(moved[number].flatten()[place] > 0)
-    ]
-    step = max(1, -(-len(near) // _FLIPS))
-    for start in range(0, len(near), step):
-        others = near[start : start + step]
-
-        def flip(
-            margin: Tensor, decision: Tensor, number: int, others: Any = tuple(others)
-        ) -> Tensor:
-            turned = held[number].clone().flatten()
-            for which, place in others:
-                if which == number:
-                    turned[place] = ~turned[place]
-            return turned.view(decision.shape)
-
-        with ruled(flip):
-            found = run()
-        for place, (reference, result) in enumerate(zip(references, found, strict=True)):
-            changes[place] += _between(result, reference)
-    return changes
 
 
 def _between(result: Tensor, reference: Tensor) -> Tensor:
@@ -197,10 +221,6 @@ def _between(result: Tensor, reference: Tensor) -> Tensor:
 def _with_output(reference: Tensor, bound: Tensor, output: torch.dtype) -> Tensor:
     total = bound + output_bound(reference.double().abs() + bound, output)
     return total.nan_to_num(nan=torch.inf, posinf=torch.inf)
-
-
-def _tensors(result: Any) -> tuple[Tensor, ...]:
-    return (result,) if isinstance(result, Tensor) else tuple(result)
 
 
 class _Random:

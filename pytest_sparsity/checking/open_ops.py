@@ -21,7 +21,7 @@ from pytest_sparsity.reference import ops
 from pytest_sparsity.reference.operands import arguments
 from pytest_sparsity.reference.ops import Op, Output
 from pytest_sparsity.reference.precision import Precision
-from pytest_sparsity.reference.stochastic import computed_bound
+from pytest_sparsity.reference.stochastic import alternatives, computed_bound
 from pytest_sparsity.targets.work import Traffic
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -106,6 +106,9 @@ def sparse_op(
             leading=first,
             module=define.__module__,
             file=getattr(getattr(define, "__code__", None), "co_filename", ""),
+            alternatives=lambda given, precision: alternatives(
+                define, wide(arguments(given)), precision
+            ),
             execution=getattr(define, "__globals__", None),
             takes=tuple(dict.fromkeys(space.get("dtype", DTYPES))),
             about=(inspect.getdoc(define) or "").partition("\n")[0],

@@ -570,3 +570,24 @@ def test_a_kernel_that_takes_nothing_of_its_op() -> None:
 def test_outputs_that_say_nothing(outputs: Any, words: str) -> None:
     with pytest.raises(SparsityError, match=words):
         register(linear, outputs=outputs)
+
+
+def test_scores_that_tie_may_be_chosen_either_way() -> None:
+    """A router: the same scores computed in another order choose others where they tie."""
+    one = torch.tensor([[1.0, 2.0**-24, 2.0**-24, -1.0]])
+    experts = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0 - 2**-24], [0, 0, 0, 0.5]])
+
+    def router(x: Tensor, experts: Tensor) -> Tensor:
+        chosen = largest(x @ experts.T, 1)
+        return chosen.nonzero()[:, 1].view(len(x), 1)
+
+    sparse_op(
+        draw=lambda d: {"x": one.clone(), "experts": experts.clone()},
+        space={"rows": (1,), "dtype": ("float32",)},
+        outputs=(Output("expert", "set", "int64"),),
+    )(router)
+    for chosen in (0, 1):
+        assert of("router", "fuzz", lambda x, experts, c=chosen: torch.full((1, 1), c)).startswith(
+            "passed"
+        )
+    assert of("router", "fuzz", lambda x, experts: torch.full((1, 1), 2)).startswith("failed")

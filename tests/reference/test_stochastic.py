@@ -139,6 +139,6 @@ def test_largest_takes_as_many_as_asked(count: int) -> None:
 
 def test_rulings_are_of_one_block() -> None:
     values = torch.tensor([1.0, 2.0])
-    with ruled(lambda margin, decision, number: ~decision):
+    with ruled(lambda margin, decision, number, ties: ~decision):
         assert above(values, 1.5).tolist() == [True, False]
     assert above(values, 1.5).tolist() == [False, True]
