@@ -154,7 +154,9 @@ def sparse_kernel(
         raise SparsityError(f"@sparse_kernel(dtypes={dtypes!r}): give a sequence, ({dtypes!r},)")
     dtypes = OPS[op].takes if dtypes is None else tuple(dtypes)
     for given in dtypes:
-        _check_dtype("dtypes", given)
+        if given not in OPS[op].takes:
+            known = ", ".join(OPS[op].takes)
+            raise SparsityError(f"@sparse_kernel(dtypes={given!r}): use one of {known}")
     for argument, given in (("accumulate", accumulate), ("intermediate", intermediate)):
         if given != "operand":
             _check_dtype(argument, given)

@@ -553,8 +553,11 @@ def test_mistakes_in_a_record_are_one_sentence(given: dict[str, Any], words: str
 
 def test_a_kernel_that_takes_nothing_of_its_op() -> None:
     register(linear, space=SPACE | {"dtype": ("float64",)})
-    with pytest.raises(SparsityError, match="takes no dtype that cases of linear have: float64"):
+    with pytest.raises(SparsityError, match=r"dtypes='float32'\): use one of float64"):
         of("linear", "edges", lambda tokens, matrix: tokens @ matrix.T, dtypes=("float32",))
+    register(linear, name="tall", space={"rows": (16, 32), "k": (4,), "n": (2,)})
+    with pytest.raises(SparsityError, match="takes no rows that cases of tall have: 16, 32"):
+        of("tall", "edges", lambda tokens, matrix: tokens @ matrix.T, max_rows=8)
 
 
 @pytest.mark.parametrize(
