@@ -134,13 +134,17 @@ def _import(module: str) -> None:
     spec = importlib.util.spec_from_file_location(Path(module).stem, module)
     if spec is None or spec.loader is None or not os.path.isfile(module):
         raise SparsityError(f"module={module!r}: there is no such file")
-    folder = str(Path(module).resolve().parent)
-    if folder not in sys.path:  # as pytest has it, for what is beside the file
-        sys.path.insert(0, folder)
     loaded = importlib.util.module_from_spec(spec)
     # Dataclasses and pickles in it look their module up; conftest files share a name.
     sys.modules.setdefault(spec.name, loaded)
-    spec.loader.exec_module(loaded)
+    # What is beside the file is found, as pytest has it; for this time and last of all, or a folder
+    # that is called like a library would be taken for it.
+    folder = str(Path(module).resolve().parent)
+    sys.path.append(folder)
+    try:
+        spec.loader.exec_module(loaded)
+    finally:
+        sys.path.remove(folder)
 
 
 def _module(kernel: Kernel) -> str | None:
