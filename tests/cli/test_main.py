@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,7 +123,7 @@ def test_a_reader_that_leaves(words: list[str]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_is_one_line(tmp_path: Path, number: int) -> None:
-    """The file is a pipe into which nobody writes, so that the command waits."""
+    """The file is a pipe into which nothing is written, so that the command waits in it."""
     os.mkfifo(tmp_path / "h.jsonl")
     started = subprocess.Popen(
         [sys.executable, "-m", "pytest_sparsity", "history", str(tmp_path / "h.jsonl")],
@@ -132,9 +131,9 @@ def test_an_interruption_is_one_line(tmp_path: Path, number: int) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(3)
-    started.send_signal(number)
-    output, errors = started.communicate(timeout=60)
+    with (tmp_path / "h.jsonl").open("w"):  # returns once the command has opened it
+        started.send_signal(number)
+        output, errors = started.communicate(timeout=60)
     assert (output, errors) == ("", "pytest-sparsity: interrupted (exit code 2)\n")
     assert started.returncode == ExitCode.INTERRUPTED
 

@@ -27,9 +27,27 @@ def git(project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def assert_nothing_left(project: Any, git: Any, tmp_path: Path) -> None:
     assert len(git("worktree", "list").splitlines()) == 1
     assert not list(tmp_path.glob("sparsity-*"))
-    worker = int(project.mark.read_text())
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker, 0)
+    assert not running(int(project.mark.read_text()))
+
+
+def running(process: int) -> bool:
+    """Whether a process has not ended; one that nobody has asked about since then has."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in ("Z", "X")
+
+
+def test_running_tells_what_has_ended_from_what_has_not() -> None:
+    assert running(os.getpid())
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it has ended, and is still listed
+    assert not running(child)
+    os.waitpid(child, 0)
+    assert not running(child)
 
 
 @pytest.mark.parametrize(
