@@ -260,7 +260,7 @@ class _Moved(Interception):
         name = func._schema.name
         if _adds(name, args, kwargs):
             terms = _added(func, args, kwargs)
-            return self._moved(func, func(*args, **kwargs), lambda sum: self._summed(*terms, sum))
+            return self._moved(func, func(*args, **kwargs), lambda x: self._summed(*terms, x))
         result = func(*args, **kwargs)
         if name in _EXACT:
             return result

@@ -58,6 +58,7 @@ def _check(own: OpRecord) -> None:
     rounded = _as_kernel(own, _rounded)
     for case in one_at_a_time(own, rounded)[:_CASES]:
         _check_operands(own, case)
+        _check_bound(own, rounded, case)
     _check_options(own)
     for name, kernel in (("definition", rounded), ("float32 run", _as_kernel(own, _in_float32))):
         for check, case in _checks(kernel):
@@ -136,6 +137,32 @@ def _check_operands(own: OpRecord, case: Case) -> None:
             f"@sparse_op: the definition of {own.op.name} gives {count} tensors, and outputs "
             f"names {len(own.op.outputs)}"
         )
+
+
+def _check_bound(own: OpRecord, kernel: Kernel, case: Case) -> None:
+    """A bound is of the result's shape, and finite where the result is: else nothing is checked."""
+    op = own.op
+    if op.bound is None:
+        return
+    inputs = own.build(case)
+    dtype = op.lead(inputs).dtype
+    precision = kernel.precision(dtype if dtype.is_floating_point else torch.float32)
+    results = zip(
+        as_tuple(op.define(inputs)), as_tuple(op.bound(inputs, precision)), op.outputs, strict=True
+    )
+    for reference, bound, output in results:
+        if output.kind != "numbers":
+            continue
+        if bound.shape != reference.shape:
+            raise SparsityError(
+                f"@sparse_op: the bound of {op.name} has shape {tuple(bound.shape)} for "
+                f"{output.name}, which is {tuple(reference.shape)}, in the case {case}"
+            )
+        if bool((~bound.isfinite() & reference.isfinite()).any()):
+            raise SparsityError(
+                f"@sparse_op: the bound of {op.name} is not finite where {output.name} is, in the "
+                f"case {case}: nothing would be checked there; give one that is (bound=...)"
+            )
 
 
 def _check_options(own: OpRecord) -> None:

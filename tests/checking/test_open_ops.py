@@ -251,6 +251,14 @@ counter: list[None] = []
             "its own float32 run",
         ),
         (
+            {"bound": lambda tokens, matrix, precision: (tokens @ matrix.T).double() + torch.inf},
+            "the bound of linear is not finite where output is",
+        ),
+        (
+            {"bound": lambda tokens, matrix, precision: torch.ones(1, dtype=torch.float64)},
+            "the bound of linear has shape (1,) for output",
+        ),
+        (
             {"needed": lambda tokens, matrix: {"matrix": torch.ones(3, 3, dtype=torch.bool)}},
             "needed of linear gives torch.bool (3, 3) for matrix",
         ),

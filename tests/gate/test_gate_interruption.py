@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +43,11 @@ def running(process: int) -> bool:
 
 def test_running_tells_what_has_ended_from_what_has_not() -> None:
     assert running(os.getpid())
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it has ended, and is still listed
-    assert not running(child)
-    os.waitpid(child, 0)
-    assert not running(child)
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still listed
+    assert not running(child.pid)
+    child.wait()
+    assert not running(child.pid)
 
 
 @pytest.mark.parametrize(
