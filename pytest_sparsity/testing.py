@@ -6,7 +6,8 @@ from pytest_sparsity.checking import strategies
 from pytest_sparsity.checking.api import KernelFailure, Report, check_kernel
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.cases import sizes
-from pytest_sparsity.checking.checks import CHECKS, Check
+from pytest_sparsity.checking.check import Check
+from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.draw import Draw
 from pytest_sparsity.checking.open_ops import sparse_op
 from pytest_sparsity.checking.record import OpRecord

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pytest_sparsity.reference import hidden, operands
 from pytest_sparsity.reference.activation import activate, check_activation
+from pytest_sparsity.reference.decisions import above
 from pytest_sparsity.reference.precision import Precision
 from pytest_sparsity.reference.products import gathered
 
@@ -104,7 +105,7 @@ def _gate(inputs: SparseSwigluInputs, precision: Precision) -> hidden.Stage:
 
 def _active(a: Tensor, threshold: float) -> Tensor:
     """Which neurons take part: bool [rows, I]; NaN does."""
-    return ~(a.abs() <= threshold)
+    return above(a.abs(), threshold)
 
 
 def _unsure(a: hidden.Stage, threshold: float, precision: Precision) -> Tensor:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.checks import CHECKS, Check
+from pytest_sparsity.checking.check import Check
+from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.consistency import check_record
 from pytest_sparsity.checking.failure import CheckFailure, Element
 from pytest_sparsity.checking.records import record

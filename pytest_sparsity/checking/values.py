@@ -1,0 +1,88 @@
+"""Checks of values within the bound: at both ends, for rows by themselves, beyond a contract."""
+
+from __future__ import annotations
+
+import torch
+
+from pytest_sparsity.checking.check import ordinary, relations_of
+from pytest_sparsity.checking.failure import CheckFailure
+from pytest_sparsity.checking.record import values_of
+from pytest_sparsity.checking.records import record
+from pytest_sparsity.checking.space import Space
+from pytest_sparsity.checking.trial import Trial, exactly
+from pytest_sparsity.kernels.contract import REFUSALS
+from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.reference import operands
+
+
+def layouts_cases(kernel: Kernel) -> Space:
+    """Every layout as often as the others."""
+    return ordinary(kernel, layout=record(kernel.op).layouts)
+
+
+def ends_cases(kernel: Kernel) -> Space:
+    """Cases with all channels active, and with none."""
+    ends = [name for name in ("all", "none", "zeros") if name in record(kernel.op).patterns]
+    return ordinary(kernel, pattern=ends, level=(0.0,), **(relations_of(kernel).ends or {}))
+
+
+def ends(trial: Trial) -> float:
+    """Within the bound, and without active channels exactly the bias."""
+    inputs = trial.inputs()
+    output = trial.guarded(inputs)
+    used = trial.verify(inputs, output)
+    if trial.case.pattern == "none" and trial.kernel.definition.bound is not None:
+        bias = getattr(inputs, "bias", None)
+        expected = tuple(
+            torch.zeros_like(each) if bias is None else bias.expand(each.shape) for each in output
+        )
+        exactly(output, expected, "is not exactly the bias, or zero, without active channels")
+    return used
+
+
+def batch_cases(kernel: Kernel) -> Space:
+    """All numbers of rows, also beyond what the kernel takes: it must say so."""
+    return ordinary(kernel, rows=tuple(dict.fromkeys(record(kernel.op).space.get("rows", (1,)))))
+
+
+def batch(trial: Trial) -> float:
+    """Rows are right together and alone."""
+    inputs = trial.inputs()
+    try:
+        output = trial.guarded(inputs)
+    except CheckFailure as finding:
+        refused = isinstance(finding.__cause__, REFUSALS)
+        if trial.case.rows > trial.kernel.max_rows and refused:
+            return 0.0
+        raise
+    used = trial.verify(inputs, output, f"is off with {trial.case.rows} rows at once")
+    if trial.case.rows == 1:
+        return used
+    op = trial.kernel.definition
+    named = relations_of(trial.kernel).rows
+    having = named if isinstance(named, tuple) else (op.leading,)
+    tensors = operands.tensors(inputs)
+    alone = [
+        operands.with_tensors(inputs, {name: tensors[name][row, None] for name in having})
+        for row in range(len(op.lead(inputs)))
+    ]
+    return max(
+        used,
+        *(
+            trial.verify(one, trial.guarded(one), f"is off with row {row} by itself")
+            for row, one in enumerate(alone)
+        ),
+    )
+
+
+def contract(trial: Trial) -> float:
+    """Beyond its contract a kernel refuses, or is right; here and everywhere it is right."""
+    inputs = trial.inputs()
+    taken = trial.kernel.contract.holds(values_of(trial.case))
+    try:
+        output = trial.guarded(inputs)
+    except CheckFailure as finding:
+        if not taken and isinstance(finding.__cause__, REFUSALS):
+            return 0.0
+        raise
+    return trial.verify(inputs, output, "is off" if taken else "is off, and does not refuse,")
