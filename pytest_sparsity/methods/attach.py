@@ -284,8 +284,8 @@ def sparsify(model: LanguageModel, plan: Plan, kernels: str = NONE) -> Attached:
             that one everywhere.  Prefills are masked as before.  Kernels need copies of
             the weights in another order, as large as the planned weights, until detached.
             Plans by neurons run ``hot_cold_mlp`` of that name in steps of one sequence, with a
-            copy of ``down``; ``"auto"`` tries it against the dense model, for a fifth of a second
-            or three tokens, and takes it where it is faster.  Masked in all passes, and not in
+            copy of ``down``; ``"auto"`` tries it against masks, for a fifth of a second or three
+            tokens, and takes it where it is faster.  Masked in all passes, and not in
             :attr:`Attached.kernels`, are MLPs that are slower so, whose selector reads what it
             drops (``"hidden"``, unless its ``mask`` is fixed, and ``"gate"``), whose gate or up
             have biases, or that do not compute down(act(gate x) * up x) with an activation of

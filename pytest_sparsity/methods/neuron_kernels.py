@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.kernels.unchecked import unchecked
 from pytest_sparsity.methods.decoding import AUTO, NONE, Exchanged, named, usable
-from pytest_sparsity.methods.exact import dropped_count
+from pytest_sparsity.methods.exact import dropped_count, kept
 from pytest_sparsity.methods.plan import HIDDEN, INPUT, RESIDUAL, NeuronSelector, Plan
 from pytest_sparsity.methods.positions import DenseRows
 from pytest_sparsity.methods.reads import NeuronReads
@@ -42,9 +42,6 @@ _OP = op_of(HotColdMlpInputs).name
 #: threshold anywhere near zero shows, and so many neurons.
 _ROWS, _NEURONS = 8, 64
 
-#: How much faster than the dense model one with a kernel must be in its trial: what is left pays
-#: for telling which passes are decoding steps.
-MARGIN = 1.02
 #: A trial takes so many seconds, and at least so many tokens of each contender.
 _SECONDS, _TOKENS = 0.2, 3
 #: What trials of this process found, by what they depend on.
@@ -61,7 +58,7 @@ class Mlp:
         block: the module that computes it, from one tensor.
         up: [I, K].
         gate: [I, K] or None.
-        down: [N, I].
+        last: its ``down``, [N, I].
         bias: [N] or None, added to the result: ``down``'s own, or what a plan puts in its place.
         activation: one of ``reference.activation.ACTIVATIONS``.
         selector: of its neurons.
@@ -73,12 +70,17 @@ class Mlp:
     block: nn.Module
     up: Tensor
     gate: Tensor | None
-    down: Tensor
+    last: nn.Linear
     bias: Tensor | None
     activation: str
     selector: NeuronSelector
     fixed: Tensor | None
     kept: int
+
+    @property
+    def down(self) -> Tensor:
+        """The weight of ``last``, [N, I]."""
+        return self.last.weight.detach()
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -188,7 +190,7 @@ def kernel_mlps(
         model: no hooks of the plan are on it.
         plan: its ``neurons``.
         kernels: ``"none"``, a name in the registry for every such layer, or ``"auto"``: the
-            kernel that is fastest in a trial, if it beats the dense module.
+            kernel that is fastest in a trial, if it beats the masked module.
         biases: by site, in place of the layer's own.
 
     Raises:
@@ -261,7 +263,7 @@ def _mlp(
         block=block,
         up=up,
         gate=gate,
-        down=down.module.weight.detach(),
+        last=down.module,
         bias=biases.get(down.name, down.module.bias),
         activation=activation,
         selector=selector,
@@ -379,13 +381,14 @@ def _random(rows: int, width: int) -> Tensor:
 
 
 def fastest(model: LanguageModel, alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> Kernel | None:
-    """The kernel with which the model is fastest, in layers of one kind; None if dense ones are.
+    """The kernel with which the model is fastest, in layers of one kind; None if masks are faster.
 
-    A table of times as :mod:`~pytest_sparsity.kernels.dispatch` has it would not do: for small
-    layers most of the time goes into the selector, of which there are any, and what they take
-    of the processor's caches slows down the layers beside them.  So the model itself takes one
-    token after the other, dense and with each kernel by turns, for a fifth of a second or three
-    tokens of each, once per process.  Off the CPU nothing is tried, nor chosen.
+    Masks are what these layers run otherwise: the plan asks for one of the two, and the dense
+    model is not among them.  A table of times as :mod:`~pytest_sparsity.kernels.dispatch` has it
+    would not do: for small layers most of the time goes into the selector, of which there are any,
+    and what they take of the processor's caches slows down the layers beside them.  So the model
+    itself takes one token after the other, masked and with each kernel by turns, for a fifth of a
+    second or three tokens of each, once per process.  Off the CPU nothing is tried, nor chosen.
     """
     able = [kernel for kernel in kernels if kernel.skips]
     if not able or model.device.type != "cpu":
@@ -395,27 +398,27 @@ def fastest(model: LanguageModel, alike: Sequence[Mlp], kernels: Sequence[Kernel
     key = type(model.model), len(model.sites), planned, ids, torch.get_num_threads()
     with _LOCK:  # two trials at a time would disturb each other
         if key not in _TRIED:
-            dense, *sparse = _seconds(model, alike, able)
+            masked, *sparse = _seconds(model, alike, able)
             best = min(range(len(able)), key=sparse.__getitem__)
-            _TRIED[key] = able[best] if MARGIN * sparse[best] <= dense else None
+            _TRIED[key] = able[best] if sparse[best] < masked else None
         return _TRIED[key]
 
 
 def _seconds(model: LanguageModel, alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> list[float]:
-    """The median time of a token: of the dense model, then with each of the kernels.
+    """The median time of a token: of the masked model, then with each of the kernels.
 
     It is that of this thread, without what others have the processor for in between.
     """
-    contenders = [[mlp.block.forward for mlp in alike]]
-    contenders += [[_as_planned(KernelMlp(mlp, kernel)) for mlp in alike] for kernel in kernels]
+    contenders = [[step for mlp in alike for step in _masked(mlp)]]
+    contenders += [[_computed(KernelMlp(mlp, kernel)) for mlp in alike] for kernel in kernels]
     found: list[list[float]] = [[] for _ in contenders]
     token = torch.zeros(1, dtype=torch.int64)
     start = time.perf_counter()
     while len(found[-1]) <= _TOKENS or time.perf_counter() < start + _SECONDS:
-        for forwards, times in zip(contenders, found, strict=True):
+        for steps, times in zip(contenders, found, strict=True):
             exchanged = Exchanged()
-            for mlp, forward in zip(alike, forwards, strict=True):
-                exchanged.put(mlp.block, forward)
+            for module, forward in steps:
+                exchanged.put(module, forward)
             try:
                 before = time.thread_time()
                 hidden_states(model, token)
@@ -425,7 +428,28 @@ def _seconds(model: LanguageModel, alike: Sequence[Mlp], kernels: Sequence[Kerne
     return [median(times[1:]) for times in found]  # the first one compiles
 
 
-def _as_planned(each: KernelMlp) -> Callable[[Tensor], Tensor]:
+#: A module, and what it runs in place of its own ``forward`` for the time of a trial.
+_Step = tuple[nn.Module, Callable[[Tensor], Tensor]]
+
+
+def _masked(mlp: Mlp) -> list[_Step]:
+    """The MLP with its mask; what the selector reads is x for the trial, which has its shape."""
+    read: list[Tensor] = []
+    dense, last = mlp.block.forward, mlp.last.forward
+
+    def forward(x: Tensor) -> Tensor:
+        read[:] = [x]
+        result: Tensor = dense(x)
+        return result
+
+    def masked(h: Tensor) -> Tensor:
+        by = h if mlp.fixed is not None else read[0]
+        return last(kept(h, mlp.selector.keeps(by).expand(h.shape)))
+
+    return [(mlp.block, forward), (mlp.last, masked)]
+
+
+def _computed(each: KernelMlp) -> _Step:
     """A step that keeps as many neurons as the plan says: this token may keep any number."""
     neurons, channels = each.mlp.up.shape
     planned = torch.linspace(0, neurons - 1, each.mlp.kept).int()
@@ -434,4 +458,4 @@ def _as_planned(each: KernelMlp) -> Callable[[Tensor], Tensor]:
         each.kept(x)
         return each(x.reshape(1, channels), planned).view(*x.shape[:-1], -1)
 
-    return forward
+    return each.mlp.block, forward
