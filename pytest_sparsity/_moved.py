@@ -1,4 +1,4 @@
-"""Modules that were moved: for one release their old names work, with a warning of the new one."""
+"""What was moved: for one release the old names work, with a warning that tells the new one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,6 @@ MOVED = {
     "errors": "core.errors",
     "evaluation.decoding": "performance.decoding",
     "files": "core.files",
-    "fixtures": "plugin.fixtures",
     "gatekeeper": "plugin.gate_reporter",
     "hookspec": "plugin.hookspec",
     "kernel_check": "plugin.kernel_check",
@@ -67,6 +66,41 @@ MOVED = {
     "termination": "core.signals",
     "worktree": "core.worktree",
 }
+
+_FIXTURES = "AccuracyGate Cell ClaimCheck Configuration Degradation HardwareTarget KernelCheck"
+_FIXTURES += " PairedBenchmark Settings SpeedGate SweepSession"
+_TESTING = "Case Kernel KernelFailure check_kernel sparse_kernel strategies"
+#: Public module to its names that were moved, and where to.
+NAMES = {
+    "pytest_sparsity": {
+        **{name: f"pytest_sparsity.fixtures.{name}" for name in _FIXTURES.split()},
+        **{name: f"pytest_sparsity.testing.{name}" for name in _TESTING.split()},
+        **{name: f"pytest_sparsity.results.{name}" for name in ("Outcome", "Record", "Verdict")},
+    },
+}
+
+
+def moved_name(module: str, name: str) -> str | None:
+    """The new name of what was public in a module, with a warning; None if it was not.
+
+    Called by the module's ``__getattr__``, whose caller the warning points at.
+    """
+    new = NAMES.get(module, {}).get(name)
+    # ``from package import name`` first looks whether the name is there, and then takes it.
+    looked = sys._getframe(2).f_code.co_name == "_handle_fromlist"
+    if new is not None and not looked:
+        _warn(f"{module}.{name}", new, stacklevel=4)
+    return new
+
+
+def _warn(old: str, new: str, stacklevel: int) -> None:
+    import warnings
+
+    warnings.warn(
+        f"{old} is {new} now; the old name goes with the next release",
+        DeprecationWarning,
+        stacklevel=stacklevel,
+    )
 
 
 class _Finder:
@@ -89,14 +123,9 @@ class _Loader:
         self._own: ModuleSpec | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        import warnings
         from importlib import import_module
 
-        warnings.warn(
-            f"{spec.name} is {self._name} now; the old name goes with the next release",
-            DeprecationWarning,
-            stacklevel=2,
-        )
+        _warn(spec.name, self._name, stacklevel=3)
         found = import_module(self._name)
         self._own = found.__spec__
         return found

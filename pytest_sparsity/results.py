@@ -8,9 +8,7 @@ Nothing is written, and nothing heavy is imported beside numpy.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,13 +18,19 @@ from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.reporting import gate, kernels, summary
+from pytest_sparsity.reporting.stored import Gate, GateDecision, Metric, StoredCheck
+from pytest_sparsity.sweep.budgets import Budget
 from pytest_sparsity.sweep.cell import Cell, Configuration
+from pytest_sparsity.sweep.comparison import Comparison
 from pytest_sparsity.sweep.record import ForeignRecord, Record
 from pytest_sparsity.sweep.store import FILE as RECORDS
+from pytest_sparsity.sweep.verdict import Outcome, Verdict
 
 __all__ = [
+    "Budget",
     "Cell",
     "ClaimVerdict",
+    "Comparison",
     "Configuration",
     "Decision",
     "Effect",
@@ -35,8 +39,10 @@ __all__ = [
     "GateDecision",
     "Interval",
     "Metric",
+    "Outcome",
     "Record",
     "StoredCheck",
+    "Verdict",
     "read_checks",
     "read_findings",
     "read_gate",
@@ -46,92 +52,6 @@ __all__ = [
 
 SUMMARY = "summary.json"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric of one configuration, against dense, and its verdict.
-
-    Attributes:
-        configuration: id, as ``smollm2-135m-teal-0.50``.
-        evaluation: what was evaluated, as ``perplexity:austen``.
-        name: of the metric, as ``kl:austen``.
-        value: with its interval; NaN where it has none.
-        change: against dense on the same data; None of the dense model itself.
-        outcome: the verdict, as ``pass``, ``fail`` or ``inconclusive``.
-        p_value: of McNemar's test, where there is one.
-        budget: the most damage, or least value, that passes; None if there is none.
-    """
-
-    configuration: str
-    evaluation: str
-    name: str
-    value: Interval
-    change: Interval | None
-    outcome: str
-    p_value: float | None
-    budget: float | None
-
-
-@dataclass(frozen=True)
-class GateDecision:
-    """What the gate decided about one cell or kernel.
-
-    Attributes:
-        kind: ``accuracy`` or ``speed``.
-        id: of the cell's configuration and metric, or of the kernel.
-        decision: what it is.
-        reason: one sentence.
-        figures: behind it, by name.
-        source: ``FILE:LINE`` of a kernel, where it is known.
-    """
-
-    kind: str
-    id: str
-    decision: Decision
-    reason: str
-    figures: Mapping[str, Any]
-    source: str | None = None
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What a gate decided.
-
-    Attributes:
-        mode: ``fail`` or ``warn``.
-        against: the baseline's folder, the revision or the kernel.
-        decisions: worst first.
-        without_baseline: ids that were measured and have nothing to be compared with.
-    """
-
-    mode: str
-    against: str
-    decisions: tuple[GateDecision, ...]
-    without_baseline: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class StoredCheck:
-    """What one check of one kernel came to.
-
-    Attributes:
-        kernel: its id.
-        check: name of the check.
-        status: ``passed``, ``failed`` or ``skipped``.
-        message: what is wrong, or why it was skipped.
-        case: the smallest case known to fail, as it prints.
-        examples: cases that were run.
-        tolerance: the largest share of the error bound that a result took.
-    """
-
-    kernel: str
-    check: str
-    status: str
-    message: str
-    case: str | None
-    examples: int
-    tolerance: float
 
 
 def read_records(folder: Path | str) -> tuple[Record, ...]:
@@ -163,23 +83,8 @@ def read_metrics(folder: Path | str) -> tuple[Metric, ...]:
     Raises:
         SparsityError: there is no summary, or it is damaged or of another version.
     """
-
-    def metric(content: Mapping[str, Any]) -> Metric:
-        budget = content["budget"]
-        change = content["change"]
-        return Metric(
-            configuration=content["configuration"],
-            evaluation=content["evaluation"],
-            name=content["metric"],
-            value=_interval(content["value"]),
-            change=None if change is None else _interval(change),
-            outcome=content["outcome"],
-            p_value=content["p_value"],
-            budget=None if budget is None else budget.get("max", budget.get("min")),
-        )
-
     path = Path(folder) / SUMMARY
-    return _read(path, summary.SCHEMA, lambda content: tuple(map(metric, content["metrics"])))
+    return _read(path, summary.SCHEMA, lambda content: tuple(map(Metric.of, content["metrics"])))
 
 
 def read_findings(folder: Path | str) -> tuple[Finding, ...]:
@@ -198,21 +103,11 @@ def read_gate(folder: Path | str) -> Gate:
         SparsityError: nothing was gated, or the file is damaged or of another version.
     """
 
-    def decision(content: Mapping[str, Any]) -> GateDecision:
-        return GateDecision(
-            kind=content["kind"],
-            id=content["id"],
-            decision=Decision(content["decision"]),
-            reason=content["reason"],
-            figures=content["figures"],
-            source=content.get("source"),
-        )
-
     def read(content: Mapping[str, Any]) -> Gate:
         return Gate(
             mode=content["gate"],
             against=content["against"],
-            decisions=tuple(map(decision, content["decisions"])),
+            decisions=tuple(map(GateDecision.of, content["decisions"])),
             without_baseline=tuple(content["without_baseline"]),
         )
 
@@ -226,13 +121,8 @@ def read_checks(folder: Path | str) -> tuple[StoredCheck, ...]:
         SparsityError: no kernel was checked, or a line is damaged or of another version.
     """
     path = Path(folder) / kernels.FILE
-
-    def result(content: Mapping[str, Any]) -> StoredCheck:
-        fields = ("kernel", "check", "status", "message", "case", "examples", "tolerance")
-        return StoredCheck(**{name: content[name] for name in fields})
-
     return tuple(
-        _parsed(path, f" line {number}", line, kernels.SCHEMA, result)
+        _parsed(path, f" line {number}", line, kernels.SCHEMA, StoredCheck.of)
         for number, line in enumerate(_lines(path), 1)
     )
 
@@ -278,10 +168,3 @@ def _foreign(path: Path, what: str) -> SparsityError:
     return SparsityError(
         f"{path} was written by another version ({what}); read it with that version"
     )
-
-
-def _interval(content: Mapping[str, Any]) -> Interval:
-    """An interval; JSON has null for what is not finite."""
-    real = ("estimate", "low", "high", "confidence", "detectable")
-    values = {name: math.nan if content[name] is None else content[name] for name in real}
-    return Interval(**values, n=content["n"], note=content["note"])

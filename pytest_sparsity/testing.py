@@ -9,16 +9,20 @@ from pytest_sparsity.checking.cases import sizes
 from pytest_sparsity.checking.check import Check
 from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.draw import Draw
+from pytest_sparsity.checking.failure import Element
 from pytest_sparsity.checking.open_ops import sparse_op
 from pytest_sparsity.checking.record import OpRecord
 from pytest_sparsity.checking.relations import Axis, Parts, Relations
 from pytest_sparsity.checking.runner import CheckResult
+from pytest_sparsity.checking.space import Space
+from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.contract import Contract
 from pytest_sparsity.kernels.registry import Kernel, registered, sparse_kernel
 from pytest_sparsity.reference.decisions import above, largest
-from pytest_sparsity.reference.ops import Output
+from pytest_sparsity.reference.ops import Op, Output
 from pytest_sparsity.reference.precision import Precision
 from pytest_sparsity.reference.stochastic import computed_bound
+from pytest_sparsity.targets.work import Work
 
 __all__ = [
     "CHECKS",
@@ -28,14 +32,19 @@ __all__ = [
     "CheckResult",
     "Contract",
     "Draw",
+    "Element",
     "Kernel",
     "KernelFailure",
+    "Op",
     "OpRecord",
     "Output",
     "Parts",
     "Precision",
     "Relations",
     "Report",
+    "Space",
+    "Trial",
+    "Work",
     "above",
     "check_kernel",
     "computed_bound",

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import pytest_sparsity
 from pytest_sparsity.reference.ops import OPS
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("reporting",),
     ("claims", "history"),
     ("plugin", "cli"),
-    ("pytest_sparsity",),  # the root: its public names, and ``testing``
+    ("pytest_sparsity",),  # the public modules: the root, ``fixtures``, ``testing`` and others
 )
 #: ``python -m pytest_sparsity...`` is the command line, wherever it is found.
 DOORS = {"__main__.py", "predictors.py"}
@@ -114,14 +113,11 @@ def test_no_op_is_named_outside_its_own_files(op: str) -> None:
     assert not wrong, wrong
 
 
-def test_public_names_are_there() -> None:
-    for name in pytest_sparsity.__all__:
-        assert getattr(pytest_sparsity, name) is not None
-
-
-#: Of a suite: what it uses beside public names.  Those of performance time what has no public
-#: name yet.
-PUBLIC = {"pytest_sparsity", "pytest_sparsity.testing", "pytest_sparsity.results"}
+#: What suites and examples may import: the modules with public names, see ``test_public.py``.
+PUBLIC = {
+    "pytest_sparsity",
+    *(f"pytest_sparsity.{name}" for name in ("fixtures", "hooks", "results", "sanity", "testing")),
+}
 
 
 @pytest.mark.parametrize("suite", ["accuracy", "claims", "kernels"])

@@ -112,7 +112,7 @@ def reproduction(kernel: Kernel, check: str, case: Case) -> str:
     module = _module(kernel)
     place = "" if module is None else f", module={module!r}"
     return (
-        "from pytest_sparsity import check_kernel; "
+        "from pytest_sparsity.testing import check_kernel; "
         f'check_kernel("{kernel.id}", "{check}", case="{case}"{place})'
     )
 

@@ -1,6 +1,6 @@
 """How long-running work tells its caller how far it is, without knowing about terminals.
 
-Work takes a :data:`Progress` and opens one task per phase::
+Work takes a :data:`Progress` and opens one :class:`Phase` per phase::
 
     with progress("convert smollm2-135m", total=272, unit="tensor") as task:
         for tensor in tensors:
@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 
-class Task(Protocol):
+class Phase(Protocol):
     """One phase of long work."""
 
     def advance(self, amount: float = 1, note: str = "") -> None:
@@ -26,11 +26,11 @@ class Task(Protocol):
 
 
 class Progress(Protocol):
-    """Opens a :class:`Task`; ``total=None`` means the length is not known."""
+    """Opens a :class:`Phase`; ``total=None`` means the length is not known."""
 
     def __call__(
         self, description: str, total: float | None = None, unit: str = "it"
-    ) -> AbstractContextManager[Task]:
+    ) -> AbstractContextManager[Phase]:
         """Open a task of ``total`` units."""
 
 
@@ -47,15 +47,15 @@ class Stream(Protocol):
         """Whether a person is watching."""
 
 
-class _SilentTask:
+class _SilentPhase:
     def advance(self, amount: float = 1, note: str = "") -> None:
         pass
 
 
 @contextlib.contextmanager
-def silent(description: str, total: float | None = None, unit: str = "it") -> Iterator[Task]:
+def silent(description: str, total: float | None = None, unit: str = "it") -> Iterator[Phase]:
     """The default: long work that tells nobody."""
-    yield _SilentTask()
+    yield _SilentPhase()
 
 
 class _Lines:
@@ -105,7 +105,7 @@ def on_stream(stream: Stream | None = None) -> Progress:
     kind: Callable[..., _Bar | _Lines] = _Bar if target.isatty() else _Lines
 
     @contextlib.contextmanager
-    def progress(description: str, total: float | None = None, unit: str = "it") -> Iterator[Task]:
+    def progress(description: str, total: float | None = None, unit: str = "it") -> Iterator[Phase]:
         task = kind(target, description, total, unit)
         try:
             yield task

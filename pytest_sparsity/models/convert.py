@@ -22,7 +22,7 @@ from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import atomic_write, cannot_write, locked, sha256_file
-from pytest_sparsity.core.progress import Progress, Task, silent
+from pytest_sparsity.core.progress import Phase, Progress, silent
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 from pytest_sparsity.models.folder import combined_hash, weight_files
 from pytest_sparsity.models.powerinfer_gguf import convert_powerinfer, open_powerinfer
@@ -159,7 +159,7 @@ def _build(source: GgufSource, staging: Path, progress: Progress) -> str:
     return combined_hash({name: hashes[name] for name in weights})
 
 
-def _convert(gguf: Path, folder: Path, task: Task, *, known: bool) -> None:
+def _convert(gguf: Path, folder: Path, task: Phase, *, known: bool) -> None:
     missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         raise SparsityError(

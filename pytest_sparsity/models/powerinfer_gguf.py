@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import atomic_write
-from pytest_sparsity.core.progress import Task
+from pytest_sparsity.core.progress import Phase
 from pytest_sparsity.core.tensor_file import write_tensors
 from pytest_sparsity.models.folder import PREDICTORS
 from pytest_sparsity.models.powerinfer_layout import ARCHITECTURES, Layout, Weight, layout_of
@@ -108,7 +108,7 @@ def open_powerinfer(path: Path) -> PowerInferFile | None:
     return PowerInferFile(path, keys, tensors, layout, reader)
 
 
-def convert_powerinfer(file: PowerInferFile, folder: Path, task: Task) -> None:
+def convert_powerinfer(file: PowerInferFile, folder: Path, task: Phase) -> None:
     """Write model, tokenizer and predictors of ``file`` to ``folder``, in float32.
 
     The task is told three of the four steps of a conversion.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_sparsity import Cell, Degradation
+from pytest_sparsity.fixtures import Cell, Degradation
 
 
 def test_within_budget(sparsity_cell: Cell, cell_degradation: Degradation) -> None:

@@ -5,7 +5,8 @@ A regression fails the cell's test; what the data do not decide is skipped with 
 
 from __future__ import annotations
 
-from pytest_sparsity import AccuracyGate, Record
+from pytest_sparsity.fixtures import AccuracyGate
+from pytest_sparsity.results import Record
 
 
 def test_no_accuracy_lost(stored_record: Record | None, accuracy_gate: AccuracyGate) -> None:

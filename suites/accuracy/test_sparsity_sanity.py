@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_sparsity import LanguageModel, Outcome, SweepSession, sanity
+from pytest_sparsity import LanguageModel, sanity
+from pytest_sparsity.fixtures import SweepSession
+from pytest_sparsity.results import Outcome
 
 POINTS = 0.02  # what thresholds achieve may differ this much from the target
 

@@ -6,7 +6,7 @@ tested here is skipped with the reason.  What was found is in ``findings.jsonl``
 
 from __future__ import annotations
 
-from pytest_sparsity import ClaimCheck
+from pytest_sparsity.fixtures import ClaimCheck
 
 
 def test_claim(sparsity_claim: ClaimCheck) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_sparsity import KernelCheck
+from pytest_sparsity.fixtures import KernelCheck
 from pytest_sparsity.testing import CHECKS, registered
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity import LanguageModel, Settings, SweepSession
+from pytest_sparsity import LanguageModel
 from pytest_sparsity.core.files import atomic_write
+from pytest_sparsity.fixtures import Settings, SweepSession
 
 FILE = "performance.json"
 LINE = "performance"

@@ -17,18 +17,9 @@ from typing import Any, TypeVar
 import pytest
 import torch
 
-from pytest_sparsity import (
-    Configuration,
-    LanguageModel,
-    Outcome,
-    Plan,
-    Settings,
-    SweepSession,
-    Threshold,
-    load_model,
-    sparsify,
-)
+from pytest_sparsity import LanguageModel, Plan, Threshold, load_model, sparsify
 from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.fixtures import Configuration, Settings, SweepSession
 from pytest_sparsity.models.parallel import cores
 from pytest_sparsity.performance.decoding import (
     Flip,
@@ -41,6 +32,7 @@ from pytest_sparsity.performance.decoding import (
     worst_layer,
 )
 from pytest_sparsity.performance.footprint import weight_bytes
+from pytest_sparsity.results import Outcome
 from pytest_sparsity.timing.interleave import interleave, ratio
 
 T = TypeVar("T")

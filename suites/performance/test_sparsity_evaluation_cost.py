@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity import Configuration, LanguageModel, Outcome, Settings, SweepSession
+from pytest_sparsity import LanguageModel
 from pytest_sparsity.core.memory import can_measure
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.evaluation.perplexity import Window, dense_states, score_documents
+from pytest_sparsity.fixtures import Configuration, Settings, SweepSession
 from pytest_sparsity.models.parallel import cores
 from pytest_sparsity.performance.footprint import scoring_footprint, weight_bytes
+from pytest_sparsity.results import Outcome
 from pytest_sparsity.timing.interleave import interleave, ratio
 
 Seconds = dict[str, list[float]]

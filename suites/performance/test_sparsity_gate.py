@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_sparsity import SparsityError, SpeedGate
+from pytest_sparsity import SparsityError
+from pytest_sparsity.fixtures import SpeedGate
 from pytest_sparsity.kernels.registry import kernel as kernel_of
 from pytest_sparsity.kernels.registry import registered
 from pytest_sparsity.plugin.options import read_settings

@@ -18,8 +18,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pytest_sparsity import HardwareTarget, Outcome, Settings, SweepSession
 from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.fixtures import HardwareTarget, Settings, SweepSession
 from pytest_sparsity.kernels.dispatch import obstacle
 from pytest_sparsity.kernels.registry import Kernel, registered
 from pytest_sparsity.kernels.unchecked import unchecked
@@ -34,6 +34,7 @@ from pytest_sparsity.performance.problems import (
 )
 from pytest_sparsity.reference.operands import arguments
 from pytest_sparsity.reference.precision import Precision
+from pytest_sparsity.results import Outcome
 from pytest_sparsity.timing.cold import Spread, describe_noise, p10_ratio, time_cold
 
 Run = Callable[[], Tensor]

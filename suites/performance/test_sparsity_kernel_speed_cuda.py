@@ -17,14 +17,15 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity import HardwareTarget, Outcome, Settings, SweepSession
 from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.fixtures import HardwareTarget, Settings, SweepSession
 from pytest_sparsity.kernels.dispatch import obstacle
 from pytest_sparsity.kernels.registry import Kernel, registered
 from pytest_sparsity.performance import receipts
 from pytest_sparsity.performance.problems import Oracle, Problem, dense_ways, linear_problem
 from pytest_sparsity.reference.operands import arguments
+from pytest_sparsity.results import Outcome
 from pytest_sparsity.targets.bandwidth import copy_bandwidth
 from pytest_sparsity.timing.cold import Spread, describe_noise, p10_ratio
 from pytest_sparsity.timing.device import time_graphs

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_sparsity import Settings, SweepSession
+from pytest_sparsity.fixtures import Settings, SweepSession
 from pytest_sparsity.timing.interleave import interleave, ratio
 
 MOST = 0.010  # seconds

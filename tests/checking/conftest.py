@@ -9,8 +9,8 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase
 
-from pytest_sparsity import Case
 from pytest_sparsity.checking.space import space
+from pytest_sparsity.testing import Case
 
 
 @pytest.fixture(scope="session")

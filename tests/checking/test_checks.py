@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity import KernelFailure, SparsityError, check_kernel
+from pytest_sparsity import SparsityError
 from pytest_sparsity.checking import api, runner
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.testing import KernelFailure, check_kernel
 
 WRONG = Path(__file__).with_name("wrong.py")
 #: Checks of kernels as they run on the CPU; the others are about Triton and CUDA.
@@ -121,7 +122,7 @@ def test_message() -> None:
     assert lines[1].endswith(" times the bound")
     assert lines[2].startswith(f"  case       {case}")
     assert lines[3].startswith(
-        "  reproduce  from pytest_sparsity import check_kernel; "
+        "  reproduce  from pytest_sparsity.testing import check_kernel; "
         f'check_kernel("sparse_linear/no-bias", "fuzz", case="{case}'
     )
     assert lines[3].endswith(f", module={where!r})")

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity import Case
 from pytest_sparsity.checking.case import DTYPES, PATTERNS
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.reference import operands
 from pytest_sparsity.reference.ops import OPS
 from pytest_sparsity.reference.precision import Precision
+from pytest_sparsity.testing import Case
 
 
 def build(op: str, case: Case) -> Any:

@@ -192,7 +192,7 @@ def _distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_distribution")
 def test_kernels_of_others(tmp_path: Path) -> None:
     (tmp_path / "others_kernels.py").write_text(
-        "from pytest_sparsity import sparse_kernel\n"
+        "from pytest_sparsity.testing import sparse_kernel\n"
         "@sparse_kernel(op='compact', backend='theirs', dtypes=['float16'], max_rows=2,\n"
         "               unavailable=lambda: 'needs a moon')\n"
         "def mine(x, threshold): ...\n"

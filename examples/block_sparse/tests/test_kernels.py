@@ -4,7 +4,8 @@ import pytest
 
 import block_sparse.numba_kernel
 import block_sparse.triton_kernel
-from pytest_sparsity import KernelCheck, check_kernel
+from pytest_sparsity.fixtures import KernelCheck
+from pytest_sparsity.testing import check_kernel
 
 KERNELS = {
     "numba": block_sparse.numba_kernel.bsr_linear,

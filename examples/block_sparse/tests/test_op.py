@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 
 from block_sparse.op import bsr_linear, check
-from pytest_sparsity import strategies
+from pytest_sparsity.testing import strategies
 
 
 @pytest.mark.filterwarnings("ignore:Sparse BSR tensor support is in beta state")

@@ -3,7 +3,7 @@
 import pytest
 
 import wrong_kernels
-from pytest_sparsity import KernelFailure, check_kernel
+from pytest_sparsity.testing import KernelFailure, check_kernel
 
 KILLED_BY = {
     "transposed_blocks": "edges",

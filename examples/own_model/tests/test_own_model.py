@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from own_model import DownOnly, ParallelForCausalLM
-from pytest_sparsity import Degradation, LanguageModel, Plan, Threshold, load_model, sparsify
+from pytest_sparsity import LanguageModel, Plan, Threshold, load_model, sparsify
+from pytest_sparsity.fixtures import Degradation
 
 KINDS = ["q", "k", "v", "o", "up", "down"]
 TEXTS = ("Once upon a time", "In the year 1811")

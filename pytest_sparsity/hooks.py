@@ -1,0 +1,57 @@
+"""For conftest files and plugins: what they offer through hooks, and what that is made of.
+
+Methods, tasks, corpora and models of one's own become known by a hook that returns them; see
+docs/extending.md.  What hooks are told of is in ``pytest_sparsity.results``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_sparsity._public import names
+
+if TYPE_CHECKING:
+    from pytest_sparsity.core.progress import Phase as Phase
+    from pytest_sparsity.core.progress import Progress as Progress
+    from pytest_sparsity.evaluation.corpora import Corpus as Corpus
+    from pytest_sparsity.evaluation.corpora import Document as Document
+    from pytest_sparsity.evaluation.items import Item as Item
+    from pytest_sparsity.evaluation.tasks import Task as Task
+    from pytest_sparsity.methods.calibration import Distribution as Distribution
+    from pytest_sparsity.methods.given.given import Given as Given
+    from pytest_sparsity.methods.given.given import GivenPredictors as GivenPredictors
+    from pytest_sparsity.methods.given.teal import Histogram as Histogram
+    from pytest_sparsity.methods.given.teal import Row as Row
+    from pytest_sparsity.methods.given.teal import TealFiles as TealFiles
+    from pytest_sparsity.methods.plan import NeuronSelector as NeuronSelector
+    from pytest_sparsity.methods.registry import Method as Method
+    from pytest_sparsity.methods.statistics import Cost as Cost
+    from pytest_sparsity.methods.statistics import Statistic as Statistic
+    from pytest_sparsity.methods.statistics import Summed as Summed
+    from pytest_sparsity.methods.stored import Quantile as Quantile
+    from pytest_sparsity.methods.stored import Store as Store
+
+_HOME = {
+    "Corpus": "evaluation.corpora",
+    "Cost": "methods.statistics",
+    "Distribution": "methods.calibration",
+    "Document": "evaluation.corpora",
+    "Given": "methods.given.given",
+    "GivenPredictors": "methods.given.given",
+    "Histogram": "methods.given.teal",
+    "Item": "evaluation.items",
+    "Method": "methods.registry",
+    "NeuronSelector": "methods.plan",
+    "Phase": "core.progress",
+    "Progress": "core.progress",
+    "Quantile": "methods.stored",
+    "Row": "methods.given.teal",
+    "Statistic": "methods.statistics",
+    "Store": "methods.stored",
+    "Summed": "methods.statistics",
+    "Task": "evaluation.tasks",
+    "TealFiles": "methods.given.teal",
+}
+
+__all__ = sorted(_HOME)
+__getattr__ = names(__name__, _HOME)
