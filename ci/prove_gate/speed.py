@@ -26,10 +26,10 @@ from pytest_sparsity.settings.settings import Settings, default_settings
 from pytest_sparsity.targets import resolve_target
 from pytest_sparsity.timing.gate import baseline, rules
 from pytest_sparsity.timing.gate.against import Revision
-from pytest_sparsity.timing.gate.judge import Judged, KernelTimer
+from pytest_sparsity.timing.gate.contenders import Contender
+from pytest_sparsity.timing.gate.kernel_timer import KernelTimer, TimedKernel
 from pytest_sparsity.timing.gate.processes import Processes
 from pytest_sparsity.timing.gate.rules import block_minimum_ratio
-from pytest_sparsity.timing.gate.sides import Side
 
 MODES = ("ab", "stored")
 _MODULE = "slowed"
@@ -70,9 +70,9 @@ class Proof:
             gate = self._gate(processes, revision, against="HEAD")
             for name in names:
                 started = time.monotonic()
-                judged = gate.judge(registry.kernel(f"sparse_linear/{name}"))
-                first = (_one_process(judged.sides[0]), _one_process(judged.sides[1]))
-                yield name, self._row(judged, first, time.monotonic() - started)
+                timed = gate.judge(registry.kernel(f"sparse_linear/{name}"))
+                first = (_one_process(timed.contenders[0]), _one_process(timed.contenders[1]))
+                yield name, self._row(timed, first, time.monotonic() - started)
         finally:
             processes.close()
             revision.close()
@@ -91,10 +91,13 @@ class Proof:
                 gate = self._gate(processes, None, baseline=self._stored)
                 for name, id in zip(names, ids, strict=True):
                     started = time.monotonic()
-                    judged = gate.judge(registry.kernel(id))
+                    timed = gate.judge(registry.kernel(id))
                     # A run of pytest-benchmark is one process, and so is what it stores.
-                    first = _one_process(judged.sides[0]), list(entry.seconds[: entry.processes[0]])
-                    yield name, self._row(judged, first, time.monotonic() - started)
+                    first = (
+                        _one_process(timed.contenders[0]),
+                        list(entry.seconds[: entry.processes[0]]),
+                    )
+                    yield name, self._row(timed, first, time.monotonic() - started)
 
     def _gate(
         self, processes: Processes, revision: Revision | None, **settings: Any
@@ -102,29 +105,36 @@ class Proof:
         asked: Settings = replace(self._settings, **settings)
         return KernelTimer(asked, self._target, processes, self._versions, revision)
 
-    def _row(self, judged: Judged, first: tuple[list[float], list[float]], seconds: float) -> Row:
-        ruling = judged.ruling
-        if judged.fault or ruling is None or ruling.ratio is None or ruling.tolerance is None:
-            raise RuntimeError(f"{judged.kernel}: {judged.fault or judged.ruling}")
-        if judged.differences:  # then it is not by its times that the gate would catch it
-            raise RuntimeError(f"{judged.kernel}: {', '.join(map(str, judged.differences))}")
-        candidate, other = judged.sides[0], judged.sides[-1]
+    def _row(
+        self, timed: TimedKernel, first: tuple[list[float], list[float]], seconds: float
+    ) -> Row:
+        comparison = timed.comparison
+        if (
+            timed.fault
+            or comparison is None
+            or comparison.ratio is None
+            or comparison.tolerance is None
+        ):
+            raise RuntimeError(f"{timed.kernel}: {timed.fault or timed.comparison}")
+        if timed.differences:  # then it is not by its times that the gate would catch it
+            raise RuntimeError(f"{timed.kernel}: {', '.join(map(str, timed.differences))}")
+        candidate, other = timed.contenders[0], timed.contenders[-1]
         stages = (
             [
                 block_minimum_ratio(candidate.series(i), other.series(i), seed=i)
                 for i in range(len(candidate.stages))
             ]
             if other is not candidate
-            else [ruling.ratio]
+            else [comparison.ratio]
         )
         return {
-            "decision": ruling.decision.value,
+            "decision": comparison.decision.value,
             "stages": [[stage.estimate, stage.low, stage.high] for stage in stages],
-            "tolerance": ruling.tolerance,
-            "spread": ruling.spread,
+            "tolerance": comparison.tolerance,
+            "spread": comparison.spread,
             "noise": candidate.noise,
             "seconds": seconds,
-            "rivals": alarms(*first, _tolerance(judged)),
+            "rivals": alarms(*first, _tolerance(timed)),
         }
 
 
@@ -176,15 +186,15 @@ def rows(out: Path) -> list[Row]:
     return []
 
 
-def _one_process(side: Side) -> list[float]:
+def _one_process(contender: Contender) -> list[float]:
     """The first process's samples of the first look."""
-    rounds, keys = side.stages[0]
+    rounds, keys = contender.stages[0]
     return rounds.seconds[keys[0]]
 
 
-def _tolerance(judged: Judged) -> float:
+def _tolerance(timed: TimedKernel) -> float:
     """What the others are given; the gate's own may be wider, if stored processes differ."""
-    return rules.TOLERANCE_STORED if len(judged.sides) == 1 else rules.TOLERANCE_CPU
+    return rules.TOLERANCE_STORED if len(timed.contenders) == 1 else rules.TOLERANCE_CPU
 
 
 @contextmanager

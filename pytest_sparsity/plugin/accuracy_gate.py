@@ -14,7 +14,7 @@ from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep import grid
 from pytest_sparsity.sweep.baseline import read_records
 from pytest_sparsity.sweep.record import Record
-from pytest_sparsity.sweep.regression import Judgement, judge_change
+from pytest_sparsity.sweep.regression import AccuracyComparison, judge_change
 from pytest_sparsity.sweep.session import SweepSession
 
 
@@ -27,7 +27,7 @@ class AccuracyGate:
         self._item = item
         self._gated = item.stash.setdefault(GATED, [])
 
-    def judge(self, before: Record) -> Judgement:
+    def judge(self, before: Record) -> AccuracyComparison:
         """Compare the stored record's cell, measured if need be, as the gate does.
 
         The amount of data is the stored run's, up to what the profile may draw: it is fixed
@@ -42,7 +42,7 @@ class AccuracyGate:
                 "the baseline has it and this sweep does not; run with the options of the stored "
                 "run, or make the baseline again"
             )
-            return Judgement(cell, Decision.NOT_COMPARABLE, reason)
+            return AccuracyComparison(cell, Decision.NOT_COMPARABLE, reason)
         now = session.record(cell)
         for draws in range(2, self._settings.sizes.draws + 1):
             if len(now.units) >= len(before.units):
@@ -50,7 +50,7 @@ class AccuracyGate:
             now = session.record(cell, draws)
         return judge_change(now, before, seed=self._settings.seed)
 
-    def check(self, before: Record | None) -> Judgement | None:
+    def check(self, before: Record | None) -> AccuracyComparison | None:
         """Fail the test if accuracy was lost since ``before``; skip it if nobody can tell.
 
         Args:
@@ -72,7 +72,7 @@ class AccuracyGate:
         try:
             found = self.judge(before)
         except MissingVectors as missing:
-            found = Judgement(before.cell, Decision.NOT_COMPARABLE, str(missing))
+            found = AccuracyComparison(before.cell, Decision.NOT_COMPARABLE, str(missing))
         self._gated.append(found.to_json())
         self._item.user_properties.append(("gate", found.decision.value))
         self._item.user_properties.append(("gate reason", found.reason))

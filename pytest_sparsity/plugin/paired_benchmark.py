@@ -19,7 +19,7 @@ from pytest_sparsity.timing.cold import FLUSHED_BYTES
 from pytest_sparsity.timing.gate import rules
 from pytest_sparsity.timing.gate.processes import THREADS
 from pytest_sparsity.timing.gate.result import Measured
-from pytest_sparsity.timing.gate.rules import Ruling, block_minimum_ratio
+from pytest_sparsity.timing.gate.rules import SpeedComparison, block_minimum_ratio
 from pytest_sparsity.timing.gate.timing import Rounds, measure
 from pytest_sparsity.timing.gate.worker import Calls, Replays, allocations
 
@@ -56,7 +56,9 @@ class Result:
         ours, theirs = self._of(name).bytes, self._of(other).bytes
         return ours / theirs / self.ratio(name, other).estimate if ours and theirs else None
 
-    def compare(self, name: str, other: str, tolerance: float = rules.TOLERANCE_CPU) -> Ruling:
+    def compare(
+        self, name: str, other: str, tolerance: float = rules.TOLERANCE_CPU
+    ) -> SpeedComparison:
         """The gate's rule: what is not clearly fine is decided by fresh rounds alone.
 
         Args:
@@ -71,9 +73,9 @@ class Result:
             raise SparsityError(
                 f"tolerance={tolerance!r}: use a fraction above 0 and below 1, such as 0.08"
             )
-        ruling = rules.ab_first(self._of(name).seconds, self._of(other).seconds, tolerance)
-        if ruling.decision is Decision.OK:
-            return ruling
+        comparison = rules.ab_first(self._of(name).seconds, self._of(other).seconds, tolerance)
+        if comparison.decision is Decision.OK:
+            return comparison
         rounds = self._again(rules.SECOND_ROUNDS, 1)
         return rules.ab_second(rounds.seconds[name], rounds.seconds[other], tolerance)
 
@@ -92,17 +94,17 @@ class Result:
             SparsityError: as :meth:`compare`.
         """
         __tracebackhide__ = True
-        ruling = self.compare(name, other, tolerance)
-        assert ruling.ratio is not None
-        ratio, fresh = ruling.ratio, "fresh " if ruling.stage == 2 else ""
+        comparison = self.compare(name, other, tolerance)
+        assert comparison.ratio is not None
+        ratio, fresh = comparison.ratio, "fresh " if comparison.stage == 2 else ""
         text = (
             f"{name} takes {ratio.estimate:.3f} times as long as {other} "
             f"[{ratio.low:.3f}, {ratio.high:.3f}], tolerance {tolerance:.1%}, "
-            f"{ruling.rounds} {fresh}rounds"
+            f"{comparison.rounds} {fresh}rounds"
         )
-        if ruling.decision is Decision.REGRESSED:
+        if comparison.decision is Decision.REGRESSED:
             raise AssertionError(text)
-        if ruling.decision is Decision.INCONCLUSIVE:
+        if comparison.decision is Decision.INCONCLUSIVE:
             pytest.skip(f"inconclusive: {text}")
 
     def __str__(self) -> str:
@@ -182,12 +184,12 @@ class PairedBenchmark:
         timed = {name: _contender(calls, cuda, flush) for name, calls in functions.items()}
         stages: list[Rounds] = []
         peaks: dict[str, int | None] = dict.fromkeys(functions)
-        told: dict[str, Any] = {"measured": [], "store": False, "registered": []}
-        self._timed.append(told)
+        report: dict[str, Any] = {"measured": [], "store": False, "registered": []}
+        self._timed.append(report)
 
-        def tell(partial: bool = False) -> list[Measured]:
+        def collect(partial: bool = False) -> list[Measured]:
             measured = self._measured(stages, work, peaks, partial)
-            told["measured"] = [m.to_json() for m in measured]
+            report["measured"] = [m.to_json() for m in measured]
             return measured
 
         def run(rounds: int, stage: int) -> Rounds:
@@ -203,14 +205,14 @@ class PairedBenchmark:
                     _believe(done)
                     _check(functions, check)
             except BaseException:
-                self._timing.keep(tell(partial=True))
+                self._timing.keep(collect(partial=True))
                 raise
-            tell()
+            collect()
             return done
 
         run(rounds, 0)
         peaks.update({name: allocations(calls[0], ())[2] for name, calls in functions.items()})
-        return Result({m.name: m for m in tell()}, baseline or names[-1], run)
+        return Result({m.name: m for m in collect()}, baseline or names[-1], run)
 
     def _measured(
         self, stages: Sequence[Rounds], work: Any, peaks: Mapping[str, int | None], partial: bool

@@ -22,10 +22,10 @@ from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.targets import HardwareTarget
 from pytest_sparsity.timing.gate import baseline
 from pytest_sparsity.timing.gate.against import Revision, names_kernel
-from pytest_sparsity.timing.gate.judge import Judged, KernelTimer
+from pytest_sparsity.timing.gate.kernel_timer import KernelTimer, TimedKernel
 from pytest_sparsity.timing.gate.processes import Processes
 from pytest_sparsity.timing.gate.result import Measured
-from pytest_sparsity.timing.gate.rules import Ruling
+from pytest_sparsity.timing.gate.rules import SpeedComparison
 
 
 class Timing:
@@ -38,7 +38,7 @@ class Timing:
         self.processes = Processes()
         named = settings.against is not None and not names_kernel(settings.against)
         self.revision = Revision(settings.against) if settings.against and named else None
-        self.judge = KernelTimer(settings, target, self.processes, self.versions, self.revision)
+        self.timer = KernelTimer(settings, target, self.processes, self.versions, self.revision)
         self._forget_sigterm = interrupt_on_sigterm()
 
     @contextmanager
@@ -73,7 +73,7 @@ class SpeedGate:
         self._timed = item.stash.setdefault(TIMED, [])
         self._gated = item.stash.setdefault(GATED, [])
 
-    def __call__(self, kernel: str | Kernel | Callable[..., Any]) -> Ruling | None:
+    def __call__(self, kernel: str | Kernel | Callable[..., Any]) -> SpeedComparison | None:
         """Time ``kernel``, and fail the test if it became slower and --sparsity-gate says so.
 
         The test is skipped if nobody can tell, and fails in any case if the kernel is wrong or
@@ -89,64 +89,64 @@ class SpeedGate:
         found = find(kernel)
         with self._timing.device_to_itself():
             try:
-                judged = self._timing.judge.judge(found)
+                timed = self._timing.timer.judge(found)
             except BaseException:
                 self._keep()
                 raise
-        self._tell(found, judged)
-        self._conclude(judged)
-        return judged.ruling
+        self._report(found, timed)
+        self._conclude(timed)
+        return timed.comparison
 
     def _keep(self) -> None:
-        if (judged := self._timing.judge.current) is not None:
-            self._timing.keep(self._measured(judged, partial=True))
+        if (timed := self._timing.timer.current) is not None:
+            self._timing.keep(self._measured(timed, partial=True))
 
-    def _measured(self, judged: Judged, **about: Any) -> list[Measured]:
+    def _measured(self, timed: TimedKernel, **about: Any) -> list[Measured]:
         target, versions = self._timing.target, self._timing.versions
-        return judged.measured(target, versions=versions, test=self._item.nodeid, **about)
+        return timed.measured(target, versions=versions, test=self._item.nodeid, **about)
 
-    def _tell(self, kernel: Kernel, judged: Judged) -> None:
-        measured = self._measured(judged)
+    def _report(self, kernel: Kernel, timed: TimedKernel) -> None:
+        measured = self._measured(timed)
         self._timed.append(
             {
                 "measured": [m.to_json() for m in measured],
-                "store": judged.store,
+                "store": timed.store,
                 "registered": sorted(registered()),
             }
         )
-        if judged.ruling is None and not judged.fault:
+        if timed.comparison is None and not timed.fault:
             return
-        ruling = judged.ruling
-        decision = Decision.REGRESSED if judged.fault or ruling is None else ruling.decision
+        comparison = timed.comparison
+        decision = Decision.REGRESSED if timed.fault or comparison is None else comparison.decision
         self._gated.append(
             {
                 "kind": "speed",
                 "id": kernel.id,
                 "decision": decision.value,
-                "reason": judged.fault or (_because(judged, ruling) if ruling else ""),
-                "figures": figures(ruling),
+                "reason": timed.fault or (_explanation(timed, comparison) if comparison else ""),
+                "figures": figures(comparison),
                 "source": _source(kernel),
             }
         )
         self._item.user_properties.append(("gate", decision.value))
-        if ruling is not None and ruling.ratio is not None:
-            self._item.user_properties.append(("gate ratio", ruling.ratio.estimate))
+        if comparison is not None and comparison.ratio is not None:
+            self._item.user_properties.append(("gate ratio", comparison.ratio.estimate))
 
-    def _conclude(self, judged: Judged) -> None:
+    def _conclude(self, timed: TimedKernel) -> None:
         __tracebackhide__ = True
-        if judged.fault:
-            details = f"\n{judged.details.rstrip()}" if judged.details else ""
-            pytest.fail(f"{judged.kernel} {judged.fault}{details}", pytrace=False)
-        if judged.skipped:
-            pytest.skip(judged.skipped)
-        if judged.ruling is None:
+        if timed.fault:
+            details = f"\n{timed.details.rstrip()}" if timed.details else ""
+            pytest.fail(f"{timed.kernel} {timed.fault}{details}", pytrace=False)
+        if timed.skipped:
+            pytest.skip(timed.skipped)
+        if timed.comparison is None:
             return
-        text = told(judged, judged.ruling)
-        if judged.ruling.decision is Decision.REGRESSED:
+        text = format_comparison(timed, timed.comparison)
+        if timed.comparison.decision is Decision.REGRESSED:
             if self._settings.gate == "fail":
                 pytest.fail(f"{text}\n  again: {self._again()}", pytrace=False)
             warnings.warn(SparsityWarning(text), stacklevel=2)
-        elif not judged.ruling.decision.decided:
+        elif not timed.comparison.decision.decided:
             pytest.skip(text)
 
     def _again(self) -> str:
@@ -169,50 +169,54 @@ class SpeedGate:
         return shlex.join([*words, "-k", self._item.name])
 
 
-def told(judged: Judged, ruling: Ruling) -> str:
-    """A ruling as it is shown: one line with every figure it rests on."""
-    against = f" against {judged.against}" if judged.against else ""
-    return f"{judged.kernel} {ruling.decision.value}{against}: {_because(judged, ruling)}"
+def format_comparison(timed: TimedKernel, comparison: SpeedComparison) -> str:
+    """A comparison as it is shown: one line with every figure it rests on."""
+    against = f" against {timed.against}" if timed.against else ""
+    return f"{timed.kernel} {comparison.decision.value}{against}: {_explanation(timed, comparison)}"
 
 
-def _because(judged: Judged, ruling: Ruling) -> str:
+def _explanation(timed: TimedKernel, comparison: SpeedComparison) -> str:
     """The reason with every figure it rests on."""
-    if ruling.ratio is None or ruling.candidate is None or ruling.baseline is None:
-        return ruling.reason
-    ratio, noise = ruling.ratio, judged.sides[0].noise
+    if comparison.ratio is None or comparison.candidate is None or comparison.baseline is None:
+        return comparison.reason
+    ratio, noise = comparison.ratio, timed.contenders[0].noise
     parts = [
-        f"{ratio.estimate:.3f} times as long ({_interval(ruling)})",
-        f"best {_time(ruling.candidate)}, before {_time(ruling.baseline)}",
-        *([] if ruling.spread is None else [f"stored with a spread of {ruling.spread:.1%}"]),
-        f"tolerance {ruling.tolerance:.1%}",
-        f"{ruling.rounds} {'fresh ' if ruling.stage == 2 else ''}rounds",
+        f"{ratio.estimate:.3f} times as long ({_interval(comparison)})",
+        f"best {_time(comparison.candidate)}, before {_time(comparison.baseline)}",
+        *(
+            []
+            if comparison.spread is None
+            else [f"stored with a spread of {comparison.spread:.1%}"]
+        ),
+        f"tolerance {comparison.tolerance:.1%}",
+        f"{comparison.rounds} {'fresh ' if comparison.stage == 2 else ''}rounds",
         f"noise {noise:.2f} (median over best)",
     ]
-    return f"{ruling.reason}; {', '.join(parts)}"
+    return f"{comparison.reason}; {', '.join(parts)}"
 
 
-def figures(ruling: Ruling | None) -> dict[str, Any]:
-    """The figures of a ruling as plain data."""
-    if ruling is None or ruling.ratio is None:
+def figures(comparison: SpeedComparison | None) -> dict[str, Any]:
+    """The figures of a comparison as plain data."""
+    if comparison is None or comparison.ratio is None:
         return {}
     return {
-        "ratio": ruling.ratio.estimate,
-        "low": ruling.ratio.low,
-        "high": ruling.ratio.high,
-        "best": ruling.candidate,
-        "before": ruling.baseline,
-        "tolerance": ruling.tolerance,
-        "spread": ruling.spread,
-        "rounds": ruling.rounds,
-        "stage": ruling.stage,
+        "ratio": comparison.ratio.estimate,
+        "low": comparison.ratio.low,
+        "high": comparison.ratio.high,
+        "best": comparison.candidate,
+        "before": comparison.baseline,
+        "tolerance": comparison.tolerance,
+        "spread": comparison.spread,
+        "rounds": comparison.rounds,
+        "stage": comparison.stage,
     }
 
 
-def _interval(ruling: Ruling) -> str:
-    ratio = ruling.ratio
+def _interval(comparison: SpeedComparison) -> str:
+    ratio = comparison.ratio
     assert ratio is not None
     ends = f"{ratio.low:.3f} to {ratio.high:.3f}"
-    return f"block minima {ends}" if ruling.spread is None else f"processes {ends}"
+    return f"block minima {ends}" if comparison.spread is None else f"processes {ends}"
 
 
 def _time(seconds: float) -> str:

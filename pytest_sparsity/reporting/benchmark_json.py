@@ -64,7 +64,7 @@ def _benchmark(measured: Measured) -> dict[str, Any]:
         "threads": measured.threads,
         "source": measured.source,
         "partial": measured.partial,
-        **measured.companions,
+        **measured.static_metrics,
     }
     return {
         "group": measured.name.partition("/")[0],

@@ -47,7 +47,7 @@ _MUST_AGREE = {
 
 
 @dataclass(frozen=True)
-class Judgement:
+class AccuracyComparison:
     """One cell held against its stored record.
 
     Attributes:
@@ -92,7 +92,7 @@ class Judgement:
         }
 
 
-def judge_change(now: Record, before: Record, *, seed: int) -> Judgement:
+def judge_change(now: Record, before: Record, *, seed: int) -> AccuracyComparison:
     """Compare a cell with its stored record, on the documents or items that both have.
 
     Args:
@@ -106,18 +106,18 @@ def judge_change(now: Record, before: Record, *, seed: int) -> Judgement:
     if now.cell != before.cell:
         raise ValueError(f"records of two cells: {now.cell.id} and {before.cell.id}")
     if difference := _difference(now.key, before.key):
-        return Judgement(now.cell, Decision.NOT_COMPARABLE, difference)
+        return AccuracyComparison(now.cell, Decision.NOT_COMPARABLE, difference)
     pairs = _pairs(now, before)
     if not pairs:
         reason = "the runs have no document or item in common"
-        return Judgement(now.cell, Decision.NOT_COMPARABLE, reason)
+        return AccuracyComparison(now.cell, Decision.NOT_COMPARABLE, reason)
     if all(a == b for a, b in pairs):
-        return Judgement(
+        return AccuracyComparison(
             now.cell, Decision.OK, f"equal to the last bit ({_count(now, len(pairs))})"
         )
     change, tolerance, text, p_value = _change(now, before, pairs, seed)
     decision = decide(change, tolerance)
-    return Judgement(now.cell, decision, text, change, p_value)
+    return AccuracyComparison(now.cell, decision, text, change, p_value)
 
 
 def decide(change: Interval, tolerance: float) -> Decision:

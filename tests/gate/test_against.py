@@ -13,7 +13,7 @@ import pytest
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.registry import Kernel
-from pytest_sparsity.timing.gate.against import NotThere, Revision, check, names_kernel
+from pytest_sparsity.timing.gate.against import NothingToCompare, Revision, check, names_kernel
 
 Git = Callable[..., str]
 
@@ -84,11 +84,11 @@ def test_what_is_not_in_the_revision(tmp_path: Path, git: Git) -> None:
     repository = tmp_path / "repository"
     (repository / "src" / "package" / "new.py").touch()
     revision = Revision("main")
-    with pytest.raises(NotThere, match=r"new\.py is not in main"):
+    with pytest.raises(NothingToCompare, match=r"new\.py is not in main"):
         revision.place(kernel(repository, "src/package/new.py"))
-    with pytest.raises(NotThere, match="is in no git repository"):
+    with pytest.raises(NothingToCompare, match="is in no git repository"):
         revision.place(kernel(tmp_path))
-    with pytest.raises(NotThere, match="has no revision gone"):
+    with pytest.raises(NothingToCompare, match="has no revision gone"):
         Revision("gone").place(kernel(repository))
     revision.close()
 

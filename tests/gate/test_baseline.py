@@ -11,8 +11,8 @@ import pytest
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.timing.gate import baseline
-from pytest_sparsity.timing.gate.companions import differences
 from pytest_sparsity.timing.gate.result import Measured
+from pytest_sparsity.timing.gate.static_metrics import differences
 
 ENTRY = Measured(
     name="op/mine",
@@ -28,7 +28,7 @@ ENTRY = Measured(
     case="rows=1",
     source="abc",
     when="2025-01-01T00:00:00+00:00",
-    companions={"allocations": 3, "registers sm_90": 40, "load_bits sm_90 weight": 128},
+    static_metrics={"allocations": 3, "registers sm_90": 40, "load_bits sm_90 weight": 128},
 )
 
 
@@ -141,6 +141,6 @@ def test_what_is_comparable(changes: dict[str, Any], reason: str | None) -> None
 def test_companions_are_compared_exactly(
     now: dict[str, int], same_compiler: bool, told: list[str], worse: bool
 ) -> None:
-    found = differences(ENTRY.companions, ENTRY.companions | now, same_compiler)
+    found = differences(ENTRY.static_metrics, ENTRY.static_metrics | now, same_compiler)
     assert list(map(str, found)) == told
     assert any(difference.worse for difference in found) == worse

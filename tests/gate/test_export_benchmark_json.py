@@ -28,7 +28,7 @@ MEASURED = Measured(
     case="rows=1 k=256 n=512",
     source="abc",
     test="suites/performance/test_sparsity_gate.py::test_speed[sparse_linear/cpu]",
-    companions={"weight_bytes": 4096},
+    static_metrics={"weight_bytes": 4096},
 )
 
 

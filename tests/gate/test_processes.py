@@ -12,8 +12,8 @@ import torch
 
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.timing.gate import processes, worker
-from pytest_sparsity.timing.gate.processes import ContenderError, Place, Process, Processes
-from pytest_sparsity.timing.gate.subject import Subject
+from pytest_sparsity.timing.gate.processes import Place, Process, Processes, WorkerError
+from pytest_sparsity.timing.gate.workload import Workload
 
 KERNELS = """
 from pytest_sparsity.testing import sparse_kernel
@@ -51,36 +51,36 @@ def file(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def subject() -> Subject:
-    return Subject.of(registry.kernel("sparse_linear/torch"), "cpu", small=True, seed=0)
+def workload() -> Workload:
+    return Workload.of(registry.kernel("sparse_linear/torch"), "cpu", small=True, seed=0)
 
 
 @pytest.fixture
-def process(subject: Subject) -> Iterator[Process]:
+def process(workload: Workload) -> Iterator[Process]:
     found = Process(Place.here())
-    found.ask("operands", subject.operands, "cpu", 2)
+    found.ask("operands", workload.operands, "cpu", 2)
     yield found
     found.close()
 
 
-def test_a_kernel_is_timed_there(process: Process, subject: Subject, file: str) -> None:
+def test_a_kernel_is_timed_there(process: Process, workload: Workload, file: str) -> None:
     assert process.ask("contender", "a", "sparse_linear/right", "conftest", file) == file
     assert 0 < process.ask("sample", "a", 3) < 1
     output = process.ask("output", "a")
-    assert subject.fault(output) is None
-    assert subject.fault(output, output) is None
-    fault = subject.fault(output * 1.5)
+    assert workload.fault(output) is None
+    assert workload.fault(output, output) is None
+    fault = workload.fault(output * 1.5)
     assert fault is not None
     assert "output[0, " in fault
-    assert subject.fault(3) == "returned int, not a tensor"
-    companions = process.ask("companions", "a")
-    assert companions["allocations"] >= 3
-    assert companions["allocated_bytes"] >= 4 * subject.inputs.weight.numel()
-    with pytest.raises(ContenderError, match="ArithmeticError: lost a carry") as caught:
+    assert workload.fault(3) == "returned int, not a tensor"
+    static_metrics = process.ask("static_metrics", "a")
+    assert static_metrics["allocations"] >= 3
+    assert static_metrics["allocated_bytes"] >= 4 * workload.inputs.weight.numel()
+    with pytest.raises(WorkerError, match="ArithmeticError: lost a carry") as caught:
         process.ask("contender", "b", "sparse_linear/raising", "conftest", file)
     assert 'raise ArithmeticError("lost a carry")' in caught.value.details
     assert process.alive
-    with pytest.raises(ContenderError, match="was killed by SIGSEGV") as caught:
+    with pytest.raises(WorkerError, match="was killed by SIGSEGV") as caught:
         process.ask("contender", "c", "sparse_linear/crashing", "conftest", file)
     assert "last words" in caught.value.details
     assert not process.alive
@@ -90,7 +90,7 @@ def test_one_that_hangs_is_ended(
     process: Process, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "PATIENCE", 3.0)
-    with pytest.raises(ContenderError, match="gave no answer for 3 s"):
+    with pytest.raises(WorkerError, match="gave no answer for 3 s"):
         process.ask("contender", "a", "sparse_linear/sleeping", "conftest", file)
     assert not process.alive
 
@@ -129,7 +129,7 @@ def test_all_ops_have_a_shape_at_which_they_are_gated() -> None:
     for kernel in registry.registered().values():
         if kernel.backend != "torch":
             continue
-        found = Subject.of(kernel, "cpu", small=True, seed=0)
+        found = Workload.of(kernel, "cpu", small=True, seed=0)
         output = kernel.call(**found.operands)
         assert isinstance(output, torch.Tensor)
         assert found.fault(output) is None, kernel.id

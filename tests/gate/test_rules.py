@@ -37,7 +37,7 @@ def noisy(rng: np.random.Generator, rounds: int) -> tuple[list[float], list[floa
 def decided(rng: np.random.Generator, slowdown: float) -> Decision:
     """One decision as the gate makes it: a suspicion is decided by fresh rounds."""
 
-    def look(rule: Callable[..., rules.Ruling], rounds: int) -> Decision:
+    def look(rule: Callable[..., rules.SpeedComparison], rounds: int) -> Decision:
         candidate, other = noisy(rng, rounds)
         return rule([slowdown * x for x in candidate], other, rules.TOLERANCE_CPU).decision
 
@@ -61,44 +61,44 @@ def decided(rng: np.random.Generator, slowdown: float) -> Decision:
 )
 def test_side_by_side(factor: float, decision: Decision) -> None:
     for rule, stage in ((ab_first, 1), (ab_second, 2)):
-        ruling = rule(times(factor), QUIET, 0.08)
-        assert ruling.decision is decision
-        assert ruling.stage == stage
-        assert ruling.ratio is not None
-        assert ruling.ratio.estimate == pytest.approx(factor)
-        assert ruling.tolerance == 0.08
-        assert ruling.rounds == 30
+        comparison = rule(times(factor), QUIET, 0.08)
+        assert comparison.decision is decision
+        assert comparison.stage == stage
+        assert comparison.ratio is not None
+        assert comparison.ratio.estimate == pytest.approx(factor)
+        assert comparison.tolerance == 0.08
+        assert comparison.rounds == 30
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.5])
 def test_on_a_machine_that_is_too_busy_nothing_is_slower_or_faster(factor: float) -> None:
     busy = [value * (1.0 if i % 5 == 0 else 2.5) for i, value in enumerate(QUIET)]
     for candidate, baseline in ((busy, times(1 / factor)), (times(factor), busy)):
-        ruling = ab_second(candidate, baseline, 0.04)
-        assert ruling.decision is Decision.INCONCLUSIVE
-        assert "too busy: the median round took 2.5 times" in ruling.reason
+        comparison = ab_second(candidate, baseline, 0.04)
+        assert comparison.decision is Decision.INCONCLUSIVE
+        assert "too busy: the median round took 2.5 times" in comparison.reason
     much = ab_second(busy, times(0.3), 0.04)
     assert much.decision is Decision.REGRESSED
     assert stored(1.0, 0.01, [3.5, 3.4, 3.6], 0.1, noise=2.5).decision is Decision.REGRESSED
-    ruling = stored(1.0, 0.01, [1.5, 1.4, 1.6], 0.1, noise=2.5)
-    assert ruling.decision is Decision.INCONCLUSIVE
-    assert "too busy" in ruling.reason
+    comparison = stored(1.0, 0.01, [1.5, 1.4, 1.6], 0.1, noise=2.5)
+    assert comparison.decision is Decision.INCONCLUSIVE
+    assert "too busy" in comparison.reason
 
 
 @pytest.mark.parametrize("blocks", [(1.0, 1.2, 1.2, 1.0, 1.2, 1.0), (0.9, 0.9, 1.2, 1.0, 1.2, 1.0)])
 def test_blocks_that_disagree_neither_condemn_nor_acquit(blocks: tuple[float, ...]) -> None:
-    ruling = ab_first([x for x in blocks for _ in range(5)], [1.0] * 30, 0.04)
-    assert ruling.decision is Decision.INCONCLUSIVE
-    assert not ruling.decision.decided
-    assert ruling.ratio is not None
-    assert ruling.ratio.low <= 1 <= ruling.ratio.estimate
-    assert ruling.ratio.high > 1.04
+    comparison = ab_first([x for x in blocks for _ in range(5)], [1.0] * 30, 0.04)
+    assert comparison.decision is Decision.INCONCLUSIVE
+    assert not comparison.decision.decided
+    assert comparison.ratio is not None
+    assert comparison.ratio.low <= 1 <= comparison.ratio.estimate
+    assert comparison.ratio.high > 1.04
 
 
 def test_moments_of_unusual_speed_decide_nothing() -> None:
     """Three samples of the candidate are faster than any of the other, and all else is slower."""
-    ruling = ab_first([0.7] * 3 + [1.2] * 57, [1.0] * 60, 0.04)
-    assert ruling.decision is Decision.REGRESSED
+    comparison = ab_first([0.7] * 3 + [1.2] * 57, [1.0] * 60, 0.04)
+    assert comparison.decision is Decision.REGRESSED
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ def test_moments_of_unusual_speed_decide_nothing() -> None:
     ],
 )
 def test_against_a_stored_time(runs: list[float], spread: float, decision: Decision) -> None:
-    ruling = stored(1.0, spread, runs, 0.1)
-    assert ruling.decision is decision
-    assert ruling.tolerance == max(0.1, 3 * spread)
-    assert ruling.candidate == min(runs)
+    comparison = stored(1.0, spread, runs, 0.1)
+    assert comparison.decision is decision
+    assert comparison.tolerance == max(0.1, 3 * spread)
+    assert comparison.candidate == min(runs)
 
 
 def test_equal_code_is_not_alarmed() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pytest_sparsity.timing.gate import timing, worker
-from pytest_sparsity.timing.gate.processes import ContenderError
+from pytest_sparsity.timing.gate.processes import WorkerError
 from pytest_sparsity.timing.gate.timing import Rounds, calibrate, measure
 from pytest_sparsity.timing.gate.worker import Calls, ClockError
 
@@ -79,7 +79,7 @@ def test_contenders_about_as_fast_take_equal_samples() -> None:
     assert done.iterations["a"] > done.iterations["b"] == 1
 
 
-@pytest.mark.parametrize("error", [ValueError("lost"), ContenderError("ValueError: lost", "trace")])
+@pytest.mark.parametrize("error", [ValueError("lost"), WorkerError("ValueError: lost", "trace")])
 def test_a_contender_that_raises_in_round_17(error: Exception) -> None:
     done = measure({"good": Fake(1.0), "bad": Raising(17, error)}, 30, seed=0)
     assert done.count == 16

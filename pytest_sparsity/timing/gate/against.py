@@ -23,8 +23,8 @@ def names_kernel(against: str) -> bool:
     return bool(slash) and op in OPS
 
 
-class NotThere(Exception):
-    """The revision has nothing to compare a kernel with; the message says why."""
+class NothingToCompare(Exception):
+    """There is nothing to compare a kernel with; the message says why."""
 
 
 class Revision:
@@ -43,22 +43,22 @@ class Revision:
         """Where a process imports the kernel from as it was.
 
         Raises:
-            NotThere: the kernel's file is in no repository, in one that does not know the revision,
-                or not in the revision.
+            NothingToCompare: the kernel's file is in no repository, in one that does not know the
+                revision, or not in the revision.
             SparsityError: git cannot check it out.
         """
         repository = repository_of(str(folder_of(kernel.file)))
         if repository is None:
-            raise NotThere(f"{kernel.file} is in no git repository")
+            raise NothingToCompare(f"{kernel.file} is in no git repository")
         if repository not in self._worktrees:
             commit = commit_of(repository, self.name)
             if commit is None:
-                raise NotThere(f"{repository} has no revision {self.name}")
+                raise NothingToCompare(f"{repository} has no revision {self.name}")
             self._worktrees[repository] = Worktree(repository, commit)
         worktree = self._worktrees[repository]
         place = _place(worktree, kernel)
         if not os.path.isfile(place.file(kernel.file)):
-            raise NotThere(f"{os.path.basename(kernel.file)} is not in {self.name}")
+            raise NothingToCompare(f"{os.path.basename(kernel.file)} is not in {self.name}")
         return place
 
     def close(self) -> None:

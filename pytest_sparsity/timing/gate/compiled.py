@@ -20,7 +20,7 @@ def figures(kernel: Kernel) -> dict[str, int]:
     For a process in which ``compilation.install`` was called before kernels were imported.
 
     Returns:
-        Named as in ``companions``, with the architecture: ``registers sm_90``.
+        Named as in ``static_metrics``, with the architecture: ``registers sm_90``.
 
     Raises:
         CheckFailure: it does not compile, or not well.

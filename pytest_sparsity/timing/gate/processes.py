@@ -32,7 +32,7 @@ PATIENCE = 600.0
 _LAST_BYTES = 2000
 
 
-class ContenderError(Exception):
+class WorkerError(Exception):
     """A contender raised an exception, or its process ended; ``details`` is its traceback."""
 
     def __init__(self, message: str, details: str = "") -> None:
@@ -90,7 +90,7 @@ class Process:
         """What a method of ``worker.Kernels`` returns there.
 
         Raises:
-            ContenderError: the kernel raised an exception, crashed or hung; the latter two end
+            WorkerError: the kernel raised an exception, crashed or hung; the latter two end
                 the process.
             ClockError: the clock went backwards there.
         """
@@ -98,15 +98,15 @@ class Process:
             self._connection.send_bytes(pickle.dumps((method, *arguments)))
             if not self._connection.poll(PATIENCE):
                 self.close()
-                raise ContenderError(f"gave no answer for {PATIENCE:g} s")
+                raise WorkerError(f"gave no answer for {PATIENCE:g} s")
             status, answer = pickle.loads(self._connection.recv_bytes())
         except (EOFError, OSError) as error:
-            raise ContenderError(self._ending(), self._last_words()) from error
+            raise WorkerError(self._ending(), self._last_words()) from error
         except BaseException:  # Ctrl-C: the answer would be taken for that of the next question
             self.close()
             raise
         if status == "raised":
-            raise ContenderError(*answer)
+            raise WorkerError(*answer)
         if status == "clock":
             raise ClockError(answer)
         return answer

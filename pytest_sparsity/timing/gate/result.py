@@ -10,6 +10,8 @@ from typing import Any
 #: The statistic is the mean of this many fastest samples: as robust as a minimum, and not decided
 #: by a single sample.
 FASTEST = 3
+#: The static metrics' name in stored files, which were written before they were called that.
+STORED_AS = "companions"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Measured:
         test: node id of the test that measured it.
         when: ISO time, UTC.
         partial: it was interrupted, or the contender failed, before all rounds were done.
-        companions: figures that are the same in every run (``companions.py``).
+        static_metrics: figures that are the same in every run (``static_metrics.py``).
     """
 
     name: str
@@ -50,7 +52,7 @@ class Measured:
     test: str = ""
     when: str = ""
     partial: bool = False
-    companions: Mapping[str, int] = field(default_factory=dict)
+    static_metrics: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def best(self) -> float:
@@ -89,6 +91,7 @@ class Measured:
     def to_json(self) -> dict[str, Any]:
         """Plain data that :meth:`from_json` reads."""
         content = asdict(self)
+        content[STORED_AS] = content.pop("static_metrics")
         return content | {"seconds": list(self.seconds), "processes": list(self.processes)}
 
     @classmethod
@@ -98,15 +101,17 @@ class Measured:
         Raises:
             ValueError: it is not whole.
         """
-        tables: list[Any] = [content.get(name, {}) for name in ("versions", "companions")]
+        tables: list[Any] = [content.get(name, {}) for name in ("versions", STORED_AS)]
         if not all(isinstance(table, Mapping) for table in tables):
-            raise ValueError("its versions or companions are no table")
+            raise ValueError(f"its versions or {STORED_AS} are no table")
         if not all(isinstance(figure, int) for figure in tables[1].values()):
-            raise ValueError("its companions are no whole numbers")
+            raise ValueError(f"its {STORED_AS} are no whole numbers")
+        fields = {name: value for name, value in content.items() if name != STORED_AS}
         try:
             found = cls(
                 **{
-                    **content,
+                    **fields,
+                    "static_metrics": tables[1],
                     "seconds": tuple(map(float, content["seconds"])),
                     "processes": tuple(map(int, content["processes"])),
                 }

@@ -46,7 +46,7 @@ _CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Ruling:
+class SpeedComparison:
     """A decision and the figures it rests on.
 
     Attributes:
@@ -74,7 +74,7 @@ class Ruling:
 
 def ab_first(
     candidate: Sequence[float], baseline: Sequence[float], tolerance: float, *, seed: int = 0
-) -> Ruling:
+) -> SpeedComparison:
     """The first look at two contenders that ran side by side.
 
     A regression or an improvement seen here is a suspicion: among many kernels one is slower or
@@ -94,7 +94,7 @@ def ab_first(
 
 def ab_second(
     candidate: Sequence[float], baseline: Sequence[float], tolerance: float, *, seed: int = 0
-) -> Ruling:
+) -> SpeedComparison:
     """The same rule on fresh rounds only: more looks at the same data would find anything."""
     return _ab(candidate, baseline, tolerance, seed, 2)
 
@@ -106,7 +106,7 @@ def stored(
     tolerance: float,
     rounds: int = 0,
     noise: float = 1.0,
-) -> Ruling:
+) -> SpeedComparison:
     """Best times of fresh processes against a stored one.
 
     Args:
@@ -138,12 +138,14 @@ def stored(
     else:
         decision, reason = Decision.OK, "within the tolerance"
     stage = 1 if len(runs) == 1 else 2
-    return Ruling(decision, reason, ratio, min(runs), baseline, limit, spread, rounds, stage)
+    return SpeedComparison(
+        decision, reason, ratio, min(runs), baseline, limit, spread, rounds, stage
+    )
 
 
-def not_comparable(reason: str) -> Ruling:
+def not_comparable(reason: str) -> SpeedComparison:
     """Times of different things."""
-    return Ruling(Decision.NOT_COMPARABLE, reason)
+    return SpeedComparison(Decision.NOT_COMPARABLE, reason)
 
 
 def block_minimum_ratio(
@@ -179,7 +181,7 @@ def block_minimum_ratio(
 
 def _ab(
     candidate: Sequence[float], baseline: Sequence[float], tolerance: float, seed: int, stage: int
-) -> Ruling:
+) -> SpeedComparison:
     ratio = block_minimum_ratio(candidate, baseline, seed=seed)
     value = ratio.estimate
     noise = max(float(np.median(series)) / best(series) for series in (candidate, baseline))
@@ -193,7 +195,7 @@ def _ab(
         decision, reason = Decision.INCONCLUSIVE, "the rounds do not decide"
     if decision in (Decision.REGRESSED, Decision.IMPROVED) and _too_busy(noise, ratio):
         decision, reason = Decision.INCONCLUSIVE, _busy(noise)
-    return Ruling(
+    return SpeedComparison(
         decision,
         reason,
         ratio,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pytest_sparsity.timing.gate.processes import ContenderError
+from pytest_sparsity.timing.gate.processes import WorkerError
 from pytest_sparsity.timing.gate.worker import ClockError
 
 #: A sample lasts at least so many seconds: a timer's tick and an interrupt are small beside it.
@@ -21,7 +21,7 @@ _TRIALS = 3
 _SPOILED = 0.1
 
 
-class Contender(Protocol):
+class Sampler(Protocol):
     """Something that takes one timed sample when it is asked for one."""
 
     def sample(self, iterations: int) -> float:
@@ -61,7 +61,7 @@ class Rounds:
         return ""
 
 
-def calibrate(contender: Contender) -> int:
+def calibrate(contender: Sampler) -> int:
     """How many calls make a sample of at least :data:`LEAST_SAMPLE`."""
     iterations = 1
     while True:
@@ -74,7 +74,7 @@ def calibrate(contender: Contender) -> int:
 
 
 def measure(
-    contenders: Mapping[str, Contender],
+    contenders: Mapping[str, Sampler],
     rounds: int,
     seed: int,
     pause: float = 0.0,
@@ -123,21 +123,23 @@ def measure(
                 time.sleep(pause)
     except ClockError:  # of no sample is known how long it must be
         done.spoiled += rounds
-    except ContenderError as error:
-        _tell(done, name, number, str(error), error.details)
+    except WorkerError as error:
+        _report_broken(done, name, number, str(error), error.details)
     except Exception as error:
         import traceback
 
-        _tell(done, name, number, f"{type(error).__name__}: {error}", traceback.format_exc())
+        _report_broken(
+            done, name, number, f"{type(error).__name__}: {error}", traceback.format_exc()
+        )
     return done
 
 
-def _tell(done: Rounds, name: str, number: int, message: str, details: str) -> None:
+def _report_broken(done: Rounds, name: str, number: int, message: str, details: str) -> None:
     where = f"in round {number}" if number else "while it was calibrated"
     done.culprit, done.broken, done.details = name, f"{message} {where}", details
 
 
-def _calibrated(contender: Contender) -> int:
+def _calibrated(contender: Sampler) -> int:
     try:
         return calibrate(contender)
     except ClockError:  # once may be an accident

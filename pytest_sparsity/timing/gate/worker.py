@@ -204,7 +204,7 @@ class Kernels:
         call = self._contenders[name][0]
         return call(**self._operands[0]).cpu()
 
-    def companions(self, name: str) -> dict[str, int]:
+    def static_metrics(self, name: str) -> dict[str, int]:
         """What a call allocates, and on a CUDA device how many kernels it launches."""
         call = _bound(self._contenders[name][0], self._operands[0])
         count, size, peak = allocations(call, _tensors(self._operands[0]))

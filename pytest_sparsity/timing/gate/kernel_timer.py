@@ -14,34 +14,34 @@ from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.targets import HardwareTarget
 from pytest_sparsity.timing.gate import baseline, rules
-from pytest_sparsity.timing.gate.against import NotThere, Revision, names_kernel
-from pytest_sparsity.timing.gate.companions import Difference, differences
-from pytest_sparsity.timing.gate.processes import Place, Processes
-from pytest_sparsity.timing.gate.result import Measured
-from pytest_sparsity.timing.gate.rules import Ruling, not_comparable
-from pytest_sparsity.timing.gate.sides import (
-    GLANCE,
-    STARE,
-    Doubtful,
-    Faulty,
-    Look,
-    Side,
+from pytest_sparsity.timing.gate.against import NothingToCompare, Revision, names_kernel
+from pytest_sparsity.timing.gate.contenders import (
+    CONFIRM,
+    SCREEN,
+    Contender,
+    ContenderFault,
+    SamplingPlan,
+    UnreliableTiming,
     compiled,
     stage,
 )
-from pytest_sparsity.timing.gate.subject import Subject
+from pytest_sparsity.timing.gate.processes import Place, Processes
+from pytest_sparsity.timing.gate.result import Measured
+from pytest_sparsity.timing.gate.rules import SpeedComparison, not_comparable
+from pytest_sparsity.timing.gate.static_metrics import Difference, differences
+from pytest_sparsity.timing.gate.workload import Workload
 
 
 @dataclass
-class Judged:
+class TimedKernel:
     """What came of one kernel.
 
     Attributes:
         kernel: its id.
         against: what it was compared with, in words; empty if with nothing.
-        subject: the operands; None if it cannot run here.
-        sides: the candidate, then what it was measured beside.
-        ruling: on its times and figures; None if nothing is gated.
+        workload: the operands; None if it cannot run here.
+        contenders: the candidate, then what it was measured beside.
+        comparison: on its times and figures; None if nothing is gated.
         differences: figures that changed.
         fault: what is wrong with the kernel itself; empty if nothing is.
         details: of the fault.
@@ -52,9 +52,9 @@ class Judged:
 
     kernel: str
     against: str = ""
-    subject: Subject | None = None
-    sides: list[Side] = field(default_factory=list)
-    ruling: Ruling | None = None
+    workload: Workload | None = None
+    contenders: list[Contender] = field(default_factory=list)
+    comparison: SpeedComparison | None = None
     differences: Sequence[Difference] = ()
     fault: str = ""
     details: str = ""
@@ -64,11 +64,11 @@ class Judged:
 
     def measured(self, target: HardwareTarget, **about: Any) -> list[Measured]:
         """Everything that was measured, whole or not, the candidate first."""
-        subject = self.subject
-        if subject is None:
+        workload = self.workload
+        if workload is None:
             return []
         about = {"partial": self.partial, **about}
-        return [side.measured(subject, target, **about) for side in self.sides]
+        return [contender.measured(workload, target, **about) for contender in self.contenders]
 
 
 class KernelTimer:
@@ -98,38 +98,40 @@ class KernelTimer:
         stored = settings.baseline is not None and settings.against is None
         self._path = settings.baseline / baseline.FILE if stored and settings.baseline else None
         #: What is being judged, for whoever is interrupted.
-        self.current: Judged | None = None
+        self.current: TimedKernel | None = None
 
-    def judge(self, kernel: Kernel) -> Judged:
+    def judge(self, kernel: Kernel) -> TimedKernel:
         """Time a kernel, and hold it against what the settings name.
 
         Raises:
             SparsityError: there is no such kernel or revision, or the baseline is damaged.
         """
         settings = self._settings
-        found = self.current = Judged(kernel.id)
-        subject = Subject.of(kernel, self._target.kind, settings.profile == "smoke", settings.seed)
-        found.subject = subject
-        hindered = obstacle(kernel, self._target.kind, subject.case.dtype)
+        found = self.current = TimedKernel(kernel.id)
+        workload = Workload.of(
+            kernel, self._target.kind, settings.profile == "smoke", settings.seed
+        )
+        found.workload = workload
+        hindered = obstacle(kernel, self._target.kind, workload.case.dtype)
         if hindered is not None and not self._compiles(kernel):
             found.skipped = hindered
             return found
-        candidate = Side(kernel.id, kernel, Place.here())
-        found.sides.append(candidate)
+        candidate = Contender(kernel.id, kernel, Place.here())
+        found.contenders.append(candidate)
         try:
             if self._compiles(kernel):
                 compiled(candidate, self._processes)
-            found.ruling = self._ruled(found, hindered)
-        except Faulty as fault:
+            found.comparison = self._compared(found, hindered)
+        except ContenderFault as fault:
             found.store, found.partial = False, True
-            if fault.side is candidate:
+            if fault.contender is candidate:
                 found.fault, found.details = str(fault), fault.details
             else:
-                found.ruling = not_comparable(f"{found.against} {fault}")
-        except Doubtful as doubt:
+                found.comparison = not_comparable(f"{found.against} {fault}")
+        except UnreliableTiming as doubt:
             found.store, found.partial = False, True
-            found.ruling = Ruling(Decision.INCONCLUSIVE, str(doubt))
-        found.ruling = self._with_companions(found)
+            found.comparison = SpeedComparison(Decision.INCONCLUSIVE, str(doubt))
+        found.comparison = self._with_static_metrics(found)
         return found
 
     def _compiles(self, kernel: Kernel) -> bool:
@@ -141,7 +143,7 @@ class KernelTimer:
     def _known(self) -> set[str]:
         return {name for name, version in self._versions.items() if version is not None}
 
-    def _ruled(self, found: Judged, hindered: str | None) -> Ruling | None:
+    def _compared(self, found: TimedKernel, hindered: str | None) -> SpeedComparison | None:
         settings = self._settings
         if settings.against is not None:
             return self._side_by_side(found, settings.against, hindered)
@@ -153,7 +155,7 @@ class KernelTimer:
             found.store = True
             for number in range(rules.STORED_PROCESSES if hindered is None else 0):
                 # One after the other: a slow second of the machine is not in all of them.
-                self._stage(found, found.sides, range(number, number + 1), STARE)
+                self._stage(found, found.contenders, range(number, number + 1), CONFIRM)
             return None
         if settings.gate == "off":
             self._once(found, hindered)
@@ -161,52 +163,56 @@ class KernelTimer:
         found.against = f"the time stored in {self._path.parent.name}"
         return self._against_stored(found, entry, hindered)
 
-    def _once(self, found: Judged, hindered: str | None) -> None:
+    def _once(self, found: TimedKernel, hindered: str | None) -> None:
         if hindered is None:
-            self._stage(found, found.sides, range(1), GLANCE)
+            self._stage(found, found.contenders, range(1), SCREEN)
 
-    def _side_by_side(self, found: Judged, against: str, hindered: str | None) -> Ruling:
-        (candidate,) = found.sides
+    def _side_by_side(
+        self, found: TimedKernel, against: str, hindered: str | None
+    ) -> SpeedComparison:
+        (candidate,) = found.contenders
         kernel = candidate.kernel
         try:
-            other = self._other_side(kernel, found.subject, against)
-        except NotThere as missing:
+            other = self._other_contender(kernel, found.workload, against)
+        except NothingToCompare as missing:
             self._once(found, hindered)
             return not_comparable(str(missing))
         found.against = other.name if names_kernel(against) else f"itself at {against}"
-        found.sides.append(other)
+        found.contenders.append(other)
         if self._compiles(kernel):
             compiled(other, self._processes)
         if hindered is not None:
             return not_comparable(f"not timed: {hindered}")
         tolerance = self._tolerance()
         seed = self._settings.seed
-        self._stage(found, found.sides, range(rules.PROCESSES), GLANCE)
-        ruling = rules.ab_first(candidate.series(), other.series(), tolerance, seed=seed)
-        if ruling.decision is Decision.OK:
-            return ruling
+        self._stage(found, found.contenders, range(rules.PROCESSES), SCREEN)
+        comparison = rules.ab_first(candidate.series(), other.series(), tolerance, seed=seed)
+        if comparison.decision is Decision.OK:
+            return comparison
         numbers = range(rules.PROCESSES)
-        self._stage(found, found.sides, numbers, STARE, fresh=True)
+        self._stage(found, found.contenders, numbers, CONFIRM, fresh=True)
         return rules.ab_second(candidate.series(), other.series(), tolerance, seed=seed)
 
-    def _other_side(self, kernel: Kernel, subject: Subject | None, against: str) -> Side:
+    def _other_contender(
+        self, kernel: Kernel, workload: Workload | None, against: str
+    ) -> Contender:
         if names_kernel(against):
             other = registry.kernel(against)
             if other.id == kernel.id:
-                raise NotThere("it would be compared with itself")
+                raise NothingToCompare("it would be compared with itself")
             if other.op != kernel.op:
-                raise NotThere(f"{against} is of another op")
-            assert subject is not None
-            if reason := obstacle(other, self._target.kind, subject.case.dtype):
-                raise NotThere(reason)
-            return Side(other.id, other, Place.here())
+                raise NothingToCompare(f"{against} is of another op")
+            assert workload is not None
+            if reason := obstacle(other, self._target.kind, workload.case.dtype):
+                raise NothingToCompare(reason)
+            return Contender(other.id, other, Place.here())
         if self._revision is None:
             raise SparsityError(f"--sparsity-against {against}: no revision was given")
-        return Side(f"{kernel.id}@{against}", kernel, self._revision.place(kernel))
+        return Contender(f"{kernel.id}@{against}", kernel, self._revision.place(kernel))
 
     def _against_stored(
-        self, found: Judged, entry: Measured | None, hindered: str | None
-    ) -> Ruling:
+        self, found: TimedKernel, entry: Measured | None, hindered: str | None
+    ) -> SpeedComparison:
         self._once(found, hindered)
         if entry is None:
             return not_comparable(
@@ -223,74 +229,76 @@ class KernelTimer:
         tolerance = self._settings.tolerance or rules.TOLERANCE_STORED
         while True:
             (now,) = self._now(found)
-            ruling = rules.stored(
+            comparison = rules.stored(
                 min(entry.bests),
                 entry.spread,
                 now.bests,
                 tolerance,
                 now.processes[-1],
-                found.sides[0].noise,
+                found.contenders[0].noise,
             )
-            decided = ruling.decision is not Decision.INCONCLUSIVE
+            decided = comparison.decision is not Decision.INCONCLUSIVE
             if decided or len(now.processes) >= rules.PROCESSES:
                 if entry.source == now.source:
-                    ruling = replace(ruling, reason=f"{ruling.reason}, of the same source")
-                return ruling
+                    comparison = replace(
+                        comparison, reason=f"{comparison.reason}, of the same source"
+                    )
+                return comparison
             number = len(now.processes)
             numbers = range(number, number + 1)
-            self._stage(found, found.sides, numbers, STARE, fresh=True)
+            self._stage(found, found.contenders, numbers, CONFIRM, fresh=True)
 
-    def _now(self, found: Judged) -> list[Measured]:
+    def _now(self, found: TimedKernel) -> list[Measured]:
         return found.measured(self._target, versions=self._versions)
 
-    def _with_companions(self, found: Judged) -> Ruling | None:
-        """The ruling, and a regression if a figure that needs no statistics got worse."""
-        if found.ruling is None or found.fault:
-            return found.ruling
+    def _with_static_metrics(self, found: TimedKernel) -> SpeedComparison | None:
+        """The comparison, and a regression if a figure that needs no statistics got worse."""
+        if found.comparison is None or found.fault:
+            return found.comparison
         before: Mapping[str, int] = {}
         same_compiler = True
         if self._settings.against is not None:
-            if len(found.sides) == 2 and not names_kernel(self._settings.against):
-                before = found.sides[1].companions
+            if len(found.contenders) == 2 and not names_kernel(self._settings.against):
+                before = found.contenders[1].static_metrics
         elif self._path is not None and (entry := baseline.read(self._path).get(found.kernel)):
-            before = entry.companions
+            before = entry.static_metrics
             now = baseline.minor(self._versions, "triton")
             same_compiler = baseline.minor(entry.versions, "triton") == now
             (current,) = self._now(found)
             if entry.case != current.case:
                 before = {name: n for name, n in before.items() if " sm_" in name}
-        found.differences = differences(before, found.sides[0].companions, same_compiler)
+        found.differences = differences(before, found.contenders[0].static_metrics, same_compiler)
         worse = [str(difference) for difference in found.differences if difference.worse]
         if worse:
             return replace(
-                found.ruling,
+                found.comparison,
                 decision=Decision.REGRESSED,
                 reason=f"it takes more: {'; '.join(worse)}",
             )
-        compared = set(before) & set(found.sides[0].companions)
-        untimed = not any(rounds.count for rounds, _ in found.sides[0].stages)
-        if compared and untimed and found.ruling.decision is Decision.NOT_COMPARABLE:
-            reason = f"{len(compared)} figures of its code are no worse; {found.ruling.reason}"
-            return replace(found.ruling, decision=Decision.OK, reason=reason)
-        return found.ruling
+        compared = set(before) & set(found.contenders[0].static_metrics)
+        untimed = not any(rounds.count for rounds, _ in found.contenders[0].stages)
+        if compared and untimed and found.comparison.decision is Decision.NOT_COMPARABLE:
+            reason = f"{len(compared)} figures of its code are no worse; {found.comparison.reason}"
+            return replace(found.comparison, decision=Decision.OK, reason=reason)
+        return found.comparison
 
     def _stage(
         self,
-        found: Judged,
-        sides: Sequence[Side],
+        found: TimedKernel,
+        contenders: Sequence[Contender],
         numbers: range,
-        look: Look,
+        plan: SamplingPlan,
         fresh: bool = False,
     ) -> None:
-        assert found.subject is not None
+        assert found.workload is not None
         stage(
-            sides,
-            found.subject,
+            contenders,
+            found.workload,
             self._processes,
             self._target,
             numbers=numbers,
-            look=look,
-            seed=self._settings.seed + len(sides[0].stages),
+            plan=plan,
+            seed=self._settings.seed + len(contenders[0].stages),
             fresh=fresh,
         )
 

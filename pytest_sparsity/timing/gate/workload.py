@@ -18,7 +18,7 @@ from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.kernels.sources import sources_hash
 from pytest_sparsity.reference.operands import arguments, tensors
 from pytest_sparsity.targets import HardwareTarget
-from pytest_sparsity.timing.gate.companions import weight_bytes
+from pytest_sparsity.timing.gate.static_metrics import weight_bytes
 
 #: Channels and outputs: tens of MB of weights, milliseconds of work; and for the smoke profile.
 _SHAPES: Mapping[str, tuple[int, int]] = {"cpu": (2048, 4096), "cuda": (4096, 14336)}
@@ -31,14 +31,14 @@ _OURS = "pytest_sparsity.kernels."
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """A kernel at the shape at which it is gated."""
 
     kernel: Kernel
     case: Case
 
     @classmethod
-    def of(cls, kernel: Kernel, device: str, small: bool, seed: int) -> Subject:
+    def of(cls, kernel: Kernel, device: str, small: bool, seed: int) -> Workload:
         """One row, half of the channels active, bfloat16 if the kernel takes it.
 
         Args:
