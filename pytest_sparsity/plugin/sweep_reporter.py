@@ -21,7 +21,7 @@ from pytest_sparsity.settings.settings import Settings, resumed, to_json
 
 if TYPE_CHECKING:
     from pytest_sparsity.claims.log import FindingLog
-    from pytest_sparsity.claims.watch import CellWatch
+    from pytest_sparsity.claims.cell_progress import CellProgress
     from pytest_sparsity.reporting.kernels import KernelLog
     from pytest_sparsity.sweep.cell import Cell, Configuration
     from pytest_sparsity.sweep.skipped import Skipped
@@ -50,7 +50,7 @@ class SweepReporter:
         self._without_vectors: list[Configuration] = []
         self._checks: KernelLog | None = None
         self._findings: FindingLog | None = None
-        self._watch: CellWatch | None = None
+        self._watch: CellProgress | None = None
         self._results: tuple[list[Verdict], dict[Cell, Skipped]] = ([], {})
         self._plateaus: dict[Configuration, tuple[str, ...]] = {}
 
@@ -155,12 +155,12 @@ class SweepReporter:
             return
         from pytest_sparsity.claims.catalog import CATALOG
         from pytest_sparsity.claims.log import FindingLog
-        from pytest_sparsity.claims.watch import CellWatch
+        from pytest_sparsity.claims.cell_progress import CellProgress
 
         settings = self._state.settings
         needed = [c for number, model in claims for c in CATALOG[number].cells(model, settings)]
         self._findings = FindingLog(len(claims))
-        self._watch = CellWatch(self._state.session.store, needed, settings.seed, self._tell)
+        self._watch = CellProgress(self._state.session.store, needed, settings.seed, self._tell)
         self._watch.start()
 
     # -- while it runs -------------------------------------------------------------------

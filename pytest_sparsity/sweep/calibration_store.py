@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
-from functools import cache, lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_sparsity.compression.names import LOADED
@@ -19,10 +20,11 @@ from pytest_sparsity.sweep.text_store import TextStore
 from pytest_sparsity.sweep.weight_store import WeightStore
 
 
+@dataclass(frozen=True, eq=False)
 class CalibrationStore:
     """Calibrates models on the calibration text.
 
-    Args:
+    Attributes:
         settings: the methods, levels and weights that are prepared together.
         cache: folder that calibrations are kept in.
         progress: told about calibration.
@@ -30,29 +32,16 @@ class CalibrationStore:
         methods: by name.
         texts: what is calibrated on.
         weights: the models.
-
-    Attributes:
-        prefill: as given.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        cache: Path,
-        progress: Progress,
-        prefill: PrefillPolicy,
-        methods: ChosenMethods,
-        texts: TextStore,
-        weights: WeightStore,
-    ) -> None:
-        self.prefill = prefill
-        self._settings = settings
-        self._cache = cache
-        self._progress = progress
-        self._methods = methods
-        self._texts = texts
-        self._weights = weights
-        self._expected: dict[str, tuple[set[str], set[float]]] = {}
+    settings: Settings
+    cache: Path
+    progress: Progress
+    prefill: PrefillPolicy
+    methods: ChosenMethods
+    texts: TextStore
+    weights: WeightStore
+    _expected: dict[str, tuple[set[str], set[float]]] = field(default_factory=dict, init=False)
 
     def calibrator(self, model: str, weights: str = LOADED) -> Calibrator:
         """Calibration of a model with these weights.
@@ -81,33 +70,33 @@ class CalibrationStore:
         """
         calibrator = self.calibrator(model, weights)
         names, levels = self._expected.get(weights, (set(), set()))
-        if weights in self._settings.weights or weights not in self._expected:
-            names = names.union(self._settings.methods)
-            levels = levels.union(self._settings.levels)
-        wants = (want for name in sorted(names) for want in wants_of(self._methods.method(name)))
+        if weights in self.settings.weights or weights not in self._expected:
+            names = names.union(self.settings.methods)
+            levels = levels.union(self.settings.levels)
+        wants = (want for name in sorted(names) for want in wants_of(self.methods.method(name)))
         calibrator.prepare(sorted(levels), wants)
         return calibrator
 
-    @cache  # noqa: B019 - a store lives as long as its session
+    @functools.cache  # noqa: B019 - a store lives as long as its session
     def hash(self, model: str, weights: str) -> str:
         """Identifies a calibration, without compressing or calibrating anything."""
-        return self._calibrate(self._weights.named(model, weights)).hash
+        return self._calibrate(self.weights.named(model, weights)).hash
 
-    @cache  # noqa: B019
+    @functools.cache  # noqa: B019
     def _of_loaded(self, model: str) -> Calibrator:
-        return self._calibrate(self._weights.model(model))
+        return self._calibrate(self.weights.model(model))
 
-    @lru_cache(maxsize=1)  # noqa: B019 - it holds the model
+    @functools.lru_cache(maxsize=1)  # noqa: B019 - it holds the model
     def _of_compressed(self, model: str, weights: str) -> Calibrator:
-        return self._calibrate(self._weights.model(model, weights))
+        return self._calibrate(self.weights.model(model, weights))
 
     def _calibrate(self, model: LanguageModel) -> Calibrator:
         return Calibrator(
             model,
-            self._texts.calibration_tokens(model.name),
+            self.texts.calibration_tokens(model.name),
             self.prefill,
-            self._cache,
-            self._progress,
-            more=lambda: self._texts.learning_tokens(model.name),
-            given=self._methods.given,
+            self.cache,
+            self.progress,
+            more=lambda: self.texts.learning_tokens(model.name),
+            given=self.methods.given,
         )

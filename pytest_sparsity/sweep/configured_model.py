@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from pytest_sparsity.methods.attach import Attached, sparsify
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.sweep.cell import Configuration
@@ -9,18 +11,18 @@ from pytest_sparsity.sweep.plan_store import PlanStore
 from pytest_sparsity.sweep.weight_store import WeightStore
 
 
+@dataclass(eq=False)
 class ConfiguredModel:
     """Makes the model of one configuration after the other.
 
-    Args:
+    Attributes:
         weights: the models.
         plans: what is attached to them.
     """
 
-    def __init__(self, weights: WeightStore, plans: PlanStore) -> None:
-        self._weights = weights
-        self._plans = plans
-        self._last: tuple[Configuration, LanguageModel, Attached] | None = None
+    weights: WeightStore
+    plans: PlanStore
+    _last: tuple[Configuration, LanguageModel, Attached] | None = field(default=None, init=False)
 
     def attached(self, configuration: Configuration) -> tuple[LanguageModel, Attached]:
         """A twin of the model with the configuration's plan; the last one is kept attached.
@@ -34,6 +36,6 @@ class ConfiguredModel:
         """
         if self._last is None or self._last[0] != configuration:
             self._last = None  # before another model is made: each may be as large
-            twin = self._weights.model(configuration.model, configuration.weights).twin()
-            self._last = (configuration, twin, sparsify(twin, self._plans.plan(configuration)))
+            twin = self.weights.model(configuration.model, configuration.weights).twin()
+            self._last = (configuration, twin, sparsify(twin, self.plans.plan(configuration)))
         return self._last[1:]

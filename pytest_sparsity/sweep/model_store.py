@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_sparsity.core.errors import SparsityError
@@ -12,24 +13,22 @@ from pytest_sparsity.models.forward import check_head
 from pytest_sparsity.settings.settings import Settings
 
 
+@dataclass(frozen=True, eq=False)
 class ModelStore:
     """Loads the models of the settings when the first of them is needed.
 
-    Args:
+    Attributes:
         settings: names the models, their dtype and the machine they run on.
         cache: folder that downloads are kept in.
         progress: told about downloads.
         given: files of others that must fit the models; None without such files.
     """
 
-    def __init__(
-        self, settings: Settings, cache: Path, progress: Progress, given: Given | None
-    ) -> None:
-        self._settings = settings
-        self._cache = cache
-        self._progress = progress
-        self._given = given
-        self._loaded: dict[str, LanguageModel] = {}
+    settings: Settings
+    cache: Path
+    progress: Progress
+    given: Given | None
+    _loaded: dict[str, LanguageModel] = field(default_factory=dict, init=False)
 
     def load_all(self) -> dict[str, LanguageModel]:
         """Load every model of the settings, by its short name.
@@ -37,13 +36,13 @@ class ModelStore:
         Raises:
             SparsityError: a model cannot be had, or two have the same short name.
         """
-        for source in self._settings.models:
+        for source in self.settings.models:
             found = load_model(
                 source,
-                dtype=self._settings.dtype,
-                device=self._settings.target,
-                cache=self._cache,
-                progress=self._progress,
+                dtype=self.settings.dtype,
+                device=self.settings.target,
+                cache=self.cache,
+                progress=self.progress,
             )
             known = self._loaded.get(found.name)
             if known is not None and known.source != source:
@@ -53,8 +52,8 @@ class ModelStore:
                 )
             if known is None:
                 check_head(found)
-                if self._given is not None:
-                    check_given(self._given, found)
+                if self.given is not None:
+                    check_given(self.given, found)
                 self._loaded[found.name] = found
         return self._loaded
 

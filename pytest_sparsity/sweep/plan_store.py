@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cache, cached_property
+import functools
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from pytest_sparsity.sweep.model_store import ModelStore
 from pytest_sparsity.sweep.text_store import TextStore
 
 
+@dataclass(frozen=True, eq=False)
 class PlanStore:
     """Makes plans, and the vectors that are folded into them.
 
-    Args:
+    Attributes:
         settings: which sites and layers have vectors, and whether they may be trained.
         cache: folder that trained vectors are kept in.
         progress: told about training.
@@ -37,25 +38,15 @@ class PlanStore:
         calibrations: what methods make plans from.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        cache: Path,
-        progress: Progress,
-        methods: ChosenMethods,
-        models: ModelStore,
-        texts: TextStore,
-        calibrations: CalibrationStore,
-    ) -> None:
-        self._settings = settings
-        self._cache = cache
-        self._progress = progress
-        self._methods = methods
-        self._models = models
-        self._texts = texts
-        self._calibrations = calibrations
+    settings: Settings
+    cache: Path
+    progress: Progress
+    methods: ChosenMethods
+    models: ModelStore
+    texts: TextStore
+    calibrations: CalibrationStore
 
-    @cache  # noqa: B019 - a store lives as long as its session
+    @functools.cache  # noqa: B019 - a store lives as long as its session
     def plan(self, configuration: Configuration) -> Plan:
         """How a configuration is sparsified, SPON folded in.
 
@@ -63,9 +54,9 @@ class PlanStore:
             MissingVectors: it needs trained vectors, and none fit.
             SparsityError: there is no such method, or it cannot make a plan for the model.
         """
-        calibrator = self._calibrations.prepared(configuration.model, configuration.weights)
-        method = self._methods.method(configuration.method)
-        given = self._methods.given_to(method, calibrator.model)
+        calibrator = self.calibrations.prepared(configuration.model, configuration.weights)
+        method = self.methods.method(configuration.method)
+        given = self.methods.given_to(method, calibrator.model)
         own = f"{variant(method)}-{given}" if given else variant(method)
         plan = replace(method.plan(calibrator, configuration.level), variant=own)
         if configuration.spon == OFF:
@@ -73,7 +64,7 @@ class PlanStore:
         bias = self.vectors(configuration).fold(calibrator.model)
         return replace(plan, bias=bias)
 
-    @cache  # noqa: B019
+    @functools.cache  # noqa: B019
     def vectors(self, configuration: Configuration) -> SpontaneousVectors:
         """The spontaneous vectors of a configuration.
 
@@ -84,18 +75,18 @@ class PlanStore:
             # The numbers are the same, at most rounded: what they lose by sparsity is, too.
             return self.vectors(replace(configuration, weights=LOADED))
         plan = self.plan(configuration.without_spon)
-        calibrator = self._calibrations.calibrator(configuration.model, configuration.weights)
+        calibrator = self.calibrations.calibrator(configuration.model, configuration.weights)
         if configuration.spon == MEAN_RESIDUAL:
-            return mean_residual(calibrator.model, plan, calibrator.tokens, self._progress)
-        streams = self._texts.training_streams(configuration.model)
-        teacher = self._models.load(configuration.model)
+            return mean_residual(calibrator.model, plan, calibrator.tokens, self.progress)
+        streams = self.texts.training_streams(configuration.model)
+        teacher = self.models.load(configuration.model)
         return self.library.get(calibrator.model, plan, streams, teacher, configuration.weights)
 
-    @cached_property
+    @functools.cached_property
     def library(self) -> VectorLibrary:
         """Trained vectors: shipped, cached, or trained now if the settings allow it."""
-        recipe = Recipe(sites=self._settings.spon_sites, layers=self._settings.spon_layers)
-        return VectorLibrary(self._cache, recipe, self._settings.train, self._progress)
+        recipe = Recipe(sites=self.settings.spon_sites, layers=self.settings.spon_layers)
+        return VectorLibrary(self.cache, recipe, self.settings.train, self.progress)
 
     def preparation(self, configuration: Configuration) -> dict[str, Any]:
         """What a sparse configuration took before it could be measured, as tokens and seconds.
@@ -105,8 +96,8 @@ class PlanStore:
         for: for casts those of the model as it was loaded.  All are those of the run that made
         them, also where they come from the cache.
         """
-        wants = wants_of(self._methods.method(configuration.method))
-        calibrator = self._calibrations.prepared(configuration.model, configuration.weights)
+        wants = wants_of(self.methods.method(configuration.method))
+        calibrator = self.calibrations.prepared(configuration.model, configuration.weights)
         cost = calibrator.cost(wants, configuration.level)
         found: dict[str, Any] = {
             "calibration": {"tokens": cost.tokens, "seconds": cost.seconds},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_sparsity.core.provenance import versions
@@ -17,10 +18,11 @@ from pytest_sparsity.sweep.weight_store import WeightStore
 from pytest_sparsity.targets import HardwareTarget
 
 
+@dataclass(frozen=True, eq=False)
 class RecordKeys:
     """Makes the keys of cells; compresses, calibrates and measures nothing.
 
-    Args:
+    Attributes:
         settings: seed and sizes.
         target: the machine.
         methods: by name.
@@ -30,23 +32,13 @@ class RecordKeys:
         plans: hashes of vectors.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        target: HardwareTarget,
-        methods: ChosenMethods,
-        texts: TextStore,
-        weights: WeightStore,
-        calibrations: CalibrationStore,
-        plans: PlanStore,
-    ) -> None:
-        self._settings = settings
-        self._target = target
-        self._methods = methods
-        self._texts = texts
-        self._weights = weights
-        self._calibrations = calibrations
-        self._plans = plans
+    settings: Settings
+    target: HardwareTarget
+    methods: ChosenMethods
+    texts: TextStore
+    weights: WeightStore
+    calibrations: CalibrationStore
+    plans: PlanStore
 
     def of(self, cell: Cell) -> dict[str, Any]:
         """The key of a cell, as plain data.
@@ -56,33 +48,33 @@ class RecordKeys:
             SparsityError: its model, text or method cannot be had.
         """
         configuration = cell.configuration
-        model = self._weights.named(configuration.model, configuration.weights)
+        model = self.weights.named(configuration.model, configuration.weights)
         key: dict[str, Any] = {
             "weights": model.weights_hash,
             "network": model.network_hash,
             "dtype": str(model.dtype).removeprefix("torch."),
-            "target": self._target.fingerprint,
-            "seed": self._settings.seed,
+            "target": self.target.fingerprint,
+            "seed": self.settings.seed,
             "data": self._data(cell),
             "versions": versions(),
             "code": code_hash(),
         }
         if configuration.method != "dense":
-            method = self._methods.method(configuration.method)
+            method = self.methods.method(configuration.method)
             key["method"] = dict(method.parameters)
             if (source := foreign_source(method)) is not None:
                 key["method_source"] = source
-            if given := self._methods.given_to(method, model):
+            if given := self.methods.given_to(method, model):
                 key["given"] = given
-            key["calibration"] = self._calibrations.hash(configuration.model, configuration.weights)
-            key["prefill"] = self._calibrations.prefill.name
+            key["calibration"] = self.calibrations.hash(configuration.model, configuration.weights)
+            key["prefill"] = self.calibrations.prefill.name
             key["spon"] = configuration.spon
             if configuration.spon == TRAINED:
-                key["spon"] = self._plans.vectors(configuration).hash
+                key["spon"] = self.plans.vectors(configuration).hash
         return key
 
     def _data(self, cell: Cell) -> Mapping[str, Any]:
-        sizes, texts = self._settings.sizes, self._texts
+        sizes, texts = self.settings.sizes, self.texts
         if cell.kind == PERPLEXITY:
             return {"corpus": texts.evaluation_corpus(cell.subject).hash, "window": sizes.window}
         if cell.kind == GENERATION:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from pytest_sparsity.core.errors import SparsityError, blaming
 from pytest_sparsity.core.progress import Progress
-from pytest_sparsity.evaluation.asked import asked_task
+from pytest_sparsity.evaluation.resolve_task import resolve_task
 from pytest_sparsity.evaluation.corpora import Corpus, assert_disjoint, corpus
 from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.evaluation.perplexity import Window, windows
@@ -36,25 +37,23 @@ _KINDS = {
 _PROMPT = 32  # tokens
 
 
+@dataclass(frozen=True, eq=False)
 class TextStore:
     """Reads corpora and tasks, and cuts corpora into windows of tokens.
 
-    Args:
+    Attributes:
         settings: names corpora and tasks, and says how much of them is read.
         cache: folder that downloads are kept in.
         progress: told about downloads.
         models: whose tokenizers cut the text.
     """
 
-    def __init__(
-        self, settings: Settings, cache: Path, progress: Progress, models: ModelStore
-    ) -> None:
-        self._settings = settings
-        self._cache = cache
-        self._progress = progress
-        self._models = models
+    settings: Settings
+    cache: Path
+    progress: Progress
+    models: ModelStore
 
-    @cached_property
+    @functools.cached_property
     def calibration_corpus(self) -> Corpus:
         """Text for thresholds and training, disjoint from every evaluation corpus.
 
@@ -62,12 +61,12 @@ class TextStore:
             SparsityError: it cannot be read, or shares a document with one of those.
         """
         with blaming("--sparsity-calibration"):
-            found = corpus(self._settings.calibration, "calibration")
-        for name in self._settings.corpora:
+            found = corpus(self.settings.calibration, "calibration")
+        for name in self.settings.corpora:
             assert_disjoint(found, self.evaluation_corpus(name))
         return found
 
-    @cache  # noqa: B019 - a store lives as long as its session
+    @functools.cache  # noqa: B019 - a store lives as long as its session
     def evaluation_corpus(self, name: str) -> Corpus:
         """Text for perplexity.
 
@@ -80,9 +79,9 @@ class TextStore:
     @property
     def first_corpus(self) -> Corpus:
         """The first evaluation corpus: what is measured on one text only is measured on it."""
-        return self.evaluation_corpus(self._settings.corpora[0])
+        return self.evaluation_corpus(self.settings.corpora[0])
 
-    @cache  # noqa: B019
+    @functools.cache  # noqa: B019
     def task(self, name: str) -> Task | HarnessTask:
         """A task, its items and choices shuffled by the seed.
 
@@ -90,12 +89,12 @@ class TextStore:
             SparsityError: there is none, or it cannot be read.
         """
         with blaming("--sparsity-tasks"):
-            return asked_task(
+            return resolve_task(
                 name,
-                seed=self._settings.seed,
-                data=self._settings.data,  # type: ignore[arg-type]
-                cache=self._cache,
-                progress=self._progress,
+                seed=self.settings.seed,
+                data=self.settings.data,  # type: ignore[arg-type]
+                cache=self.cache,
+                progress=self.progress,
             )
 
     def task_of(self, evaluation: str) -> Task | HarnessTask:
@@ -122,7 +121,7 @@ class TextStore:
             )
         return task
 
-    @cache  # noqa: B019
+    @functools.cache  # noqa: B019
     def windows(self, model: str, corpus_name: str) -> list[Window]:
         """All windows of an evaluation corpus for a model.
 
@@ -130,9 +129,9 @@ class TextStore:
             SparsityError: no document is long enough, or the model's context is too short.
         """
         text = self.evaluation_corpus(corpus_name)
-        return self._windows(model, text, self._settings.sizes.window)
+        return self._windows(model, text, self.settings.sizes.window)
 
-    @cache  # noqa: B019
+    @functools.cache  # noqa: B019
     def prompts(self, model: str) -> list[Window]:
         """The beginnings of documents that generation continues: 32 tokens each.
 
@@ -140,7 +139,7 @@ class TextStore:
             SparsityError: no document is long enough, or the model's context is too short.
         """
         found = self._windows(model, self.first_corpus, _PROMPT)
-        return found[: self._settings.sizes.prompts]
+        return found[: self.settings.sizes.prompts]
 
     def available(self, cell: Cell) -> int:
         """How many units of text a cell could be measured on; not of generation.
@@ -152,14 +151,14 @@ class TextStore:
             return len(self.windows(cell.configuration.model, cell.subject))
         return len(self.task(cell.subject).items)
 
-    @cache  # noqa: B019
+    @functools.cache  # noqa: B019
     def calibration_tokens(self, model: str) -> list[torch.Tensor]:
         """The documents that thresholds and weights are calibrated on, int64 [T] each.
 
         Raises:
             SparsityError: no document is long enough, or the model's context is too short.
         """
-        return self._calibration_windows(model)[: self._settings.sizes.calibration]
+        return self._calibration_windows(model)[: self.settings.sizes.calibration]
 
     def learning_tokens(self, model: str) -> list[torch.Tensor]:
         """The documents beyond those of calibration, int64 [T] each: predictors learn from them.
@@ -167,12 +166,12 @@ class TextStore:
         Raises:
             SparsityError: no document is long enough, or the model's context is too short.
         """
-        return self._calibration_windows(model)[self._settings.sizes.calibration :]
+        return self._calibration_windows(model)[self.settings.sizes.calibration :]
 
-    @cache  # noqa: B019
+    @functools.cache  # noqa: B019
     def training_streams(self, model: str) -> dict[str, torch.Tensor]:
         """The calibration text as one stream of tokens per source, int64 [T] each."""
-        tokenizer = self._models.load(model).tokenizer
+        tokenizer = self.models.load(model).tokenizer
         sources: dict[str, list[str]] = {}
         for document in self.calibration_corpus.documents:
             sources.setdefault(document.source, []).append(document.text)
@@ -193,19 +192,19 @@ class TextStore:
         Raises:
             SparsityError: one cannot be had.
         """
-        texts = [self.calibration_corpus, *map(self.evaluation_corpus, self._settings.corpora)]
+        texts = [self.calibration_corpus, *map(self.evaluation_corpus, self.settings.corpora)]
         found = {f"{t.name} ({t.split})": f"{t.licence}; {t.hash[:16]}" for t in texts}
-        for task in map(self.task, task_names(self._settings)):
+        for task in map(self.task, task_names(self.settings)):
             found[task.name] = f"{task.licence}; {task.hash[:16]}"
         return found
 
-    @cache  # noqa: B019
+    @functools.cache  # noqa: B019
     def _calibration_windows(self, model: str) -> list[torch.Tensor]:
-        length = self._settings.sizes.window
+        length = self.settings.sizes.window
         return [w.tokens for w in self._windows(model, self.calibration_corpus, length)]
 
     def _windows(self, model: str, text: Corpus, length: int) -> list[Window]:
-        loaded = self._models.load(model)
+        loaded = self.models.load(model)
         positions = getattr(loaded.model.config, "max_position_embeddings", None)
         if positions and length > positions:
             raise SparsityError(

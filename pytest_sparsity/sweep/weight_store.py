@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cache, lru_cache
+import functools
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_sparsity.compression.compress import (
@@ -20,23 +20,21 @@ from pytest_sparsity.sweep.model_store import ModelStore
 from pytest_sparsity.sweep.text_store import TextStore
 
 
+@dataclass(frozen=True, eq=False)
 class WeightStore:
     """Compresses the weights of models.
 
-    Args:
+    Attributes:
         models: as they were loaded.
         texts: some compressions are calibrated on text.
         cache: folder that compressed weights are kept in.
         progress: told about compressing.
     """
 
-    def __init__(
-        self, models: ModelStore, texts: TextStore, cache: Path, progress: Progress
-    ) -> None:
-        self._models = models
-        self._texts = texts
-        self._cache = cache
-        self._progress = progress
+    models: ModelStore
+    texts: TextStore
+    cache: Path
+    progress: Progress
 
     def model(self, model: str, weights: str = LOADED) -> LanguageModel:
         """The dense model with this short name, its weights compressed as ``weights`` says.
@@ -45,11 +43,11 @@ class WeightStore:
             SparsityError: they cannot be.
         """
         if weights == LOADED:
-            return self._models.load(model)
+            return self.models.load(model)
         return self.compressed(model, weights).model
 
     # One at a time: each is as large as the model, and cells come in the order of their weights.
-    @lru_cache(maxsize=1)  # noqa: B019
+    @functools.lru_cache(maxsize=1)  # noqa: B019
     def compressed(self, model: str, weights: str) -> Compressed:
         """A model with its weights compressed, and what that took.
 
@@ -57,18 +55,18 @@ class WeightStore:
             SparsityError: they cannot be.
         """
         with blaming("--sparsity-weights"):
-            tokens = self._texts.calibration_tokens(model)
-            loaded = self._models.load(model)
-            return compress(loaded, weights, tokens, self._cache, self._progress)
+            tokens = self.texts.calibration_tokens(model)
+            loaded = self.models.load(model)
+            return compress(loaded, weights, tokens, self.cache, self.progress)
 
-    @cache  # noqa: B019
+    @functools.cache  # noqa: B019
     def named(self, model: str, weights: str) -> LanguageModel:
         """The model as it was loaded, with the hash and the dtype of its compressed weights.
 
         It identifies the compressed model, and nothing is compressed for that: a summary asks
         this of every cell.
         """
-        loaded, tokens = self._models.load(model), self._texts.calibration_tokens(model)
+        loaded, tokens = self.models.load(model), self.texts.calibration_tokens(model)
         return replace(
             loaded,
             weights_hash=compressed_hash(loaded, weights, tokens),

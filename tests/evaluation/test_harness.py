@@ -15,7 +15,7 @@ import torch
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation import asked, harness
-from pytest_sparsity.evaluation.asked import asked_task
+from pytest_sparsity.evaluation.resolve_task import resolve_task
 from pytest_sparsity.evaluation.harness import HarnessTask, score_harness
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan, Threshold
@@ -111,7 +111,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["lm-eval:mmlu", "some/task.yaml"])
 def test_a_task_of_lm_eval_names_the_extra(name: str) -> None:
     with pytest.raises(SparsityError) as error:
-        asked_task(name, seed=0)
+        resolve_task(name, seed=0)
     assert str(error.value) == (
         f"task {name.removeprefix('lm-eval:')!r} needs lm-eval; install the extra: "
         "pip install 'pytest-sparsity[lm-eval]'"
@@ -121,7 +121,7 @@ def test_a_task_of_lm_eval_names_the_extra(name: str) -> None:
 @pytest.mark.usefixtures("without")
 def test_an_unknown_name_suggests_ours_and_the_extra() -> None:
     with pytest.raises(SparsityError) as error:
-        asked_task("chain_sum", seed=0)
+        resolve_task("chain_sum", seed=0)
     assert "unknown task 'chain_sum', did you mean 'chain_sums'?" in str(error.value)
     assert str(error.value).endswith(
         "with the extra lm-eval installed (pip install 'pytest-sparsity[lm-eval]') also its tasks"
@@ -130,9 +130,9 @@ def test_an_unknown_name_suggests_ours_and_the_extra() -> None:
 
 def test_names_of_ours_never_reach_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asked.harness, "load", lambda *_, **__: pytest.fail("asked lm-eval"))
-    assert asked_task("gsm8k", seed=0).name == "gsm8k"
+    assert resolve_task("gsm8k", seed=0).name == "gsm8k"
     with pytest.raises(SparsityError, match=r"task file no/such\.jsonl does not exist"):
-        asked_task("no/such.jsonl", seed=0)
+        resolve_task("no/such.jsonl", seed=0)
 
 
 # --- with it
@@ -152,7 +152,7 @@ def plain(model: Any, context: str, text: str) -> float:
 def test_a_choice_task_is_scored_as_plain_sequences(
     sparse: bool, task_file: Any, small_model: Any
 ) -> None:
-    found = asked_task(task_file(CHOICE, "parity"), seed=0)
+    found = resolve_task(task_file(CHOICE, "parity"), seed=0)
     assert isinstance(found, HarnessTask)
     assert (found.name, found.family, found.normalisation) == ("lm-eval:parity", "user", "char")
     assert found.chance == 5 / 9  # always yes is better than guessing: (5 / 2 + 4 / 3) / 9
@@ -189,7 +189,7 @@ def test_every_model_is_shown_the_same_shots(
         return span(self, context, continuation)
 
     monkeypatch.setattr(HarnessModel, "_span", spy)
-    found = asked_task(task_file(SHOWN, "shown"), seed=0)
+    found = resolve_task(task_file(SHOWN, "shown"), seed=0)
     assert isinstance(found, HarnessTask)
     model = small_model("llama")
     first, second = (score_harness(model, found, found.items[:3], share=True) for _ in range(2))
@@ -216,11 +216,11 @@ def test_choices_that_a_task_shuffles_are_the_same_every_time(
         "output_type", "process_docs: !function shuffling.process\noutput_type", 1
     )
     path = task_file(template, "shuffled")
-    found = asked_task(path, seed=0)
+    found = resolve_task(path, seed=0)
     random.random()  # whatever else draws
-    again = asked_task(path, seed=0)
+    again = resolve_task(path, seed=0)
     assert isinstance(found, HarnessTask)
-    assert found.hash == again.hash != asked_task(path, seed=1).hash
+    assert found.hash == again.hash != resolve_task(path, seed=1).hash
     model = small_model("llama")
     first = score_harness(model, found, found.items, share=True)
     random.random()
@@ -255,7 +255,7 @@ def test_what_a_model_is_shown_and_when_it_stops_are_in_the_hash() -> None:
 @with_lm_eval
 @pytest.mark.slow
 def test_a_generation_task_runs(task_file: Any, small_model: Any) -> None:
-    found = asked_task(
+    found = resolve_task(
         task_file(GENERATED, "answers", sample="false", metric="exact_match", aggregation="mean"),
         seed=0,
     )
@@ -278,7 +278,7 @@ def test_what_cannot_be_compared_item_by_item_is_refused(
     sample: str, metric: str, aggregation: str, message: str, task_file: Any, small_model: Any
 ) -> None:
     values = {"sample": sample, "metric": metric, "aggregation": aggregation}
-    found = asked_task(task_file(GENERATED, "bad", **values), seed=0)
+    found = resolve_task(task_file(GENERATED, "bad", **values), seed=0)
     with pytest.raises(SparsityError, match=message):
         score_harness(small_model("llama"), found, found.items[:2], share=True)
 
@@ -287,13 +287,13 @@ def test_what_cannot_be_compared_item_by_item_is_refused(
 @pytest.mark.slow
 def test_bad_names_and_missing_data(task_file: Any, tmp_path: Path) -> None:
     with pytest.raises(SparsityError, match=r"unknown task 'hellaswagg'.*did you mean 'hellaswag'"):
-        asked_task("hellaswagg", seed=0)
+        resolve_task("hellaswagg", seed=0)
     with pytest.raises(SparsityError, match=r"task file no/such\.yaml does not exist"):
-        asked_task("no/such.yaml", seed=0)
+        resolve_task("no/such.yaml", seed=0)
     path = task_file(CHOICE, "lost")
     (tmp_path / "items.jsonl").unlink()
     with pytest.raises(SparsityError, match=r"lm-eval cannot load task .* its data come from"):
-        asked_task(path, seed=0)
+        resolve_task(path, seed=0)
 
 
 @with_lm_eval

@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from pytest_sparsity.core.files import locked, sha256_text
+from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.exact import dropped_count
 from pytest_sparsity.methods.neurons import activity, predictor, training
-from pytest_sparsity.methods.neurons.activity import TAIL, down_sites
-from pytest_sparsity.methods.neurons.plans import ACTIVE, COUNT, neuron_plan, skipped_kinds
-from pytest_sparsity.methods.neurons.predictor import Predictor
-from pytest_sparsity.methods.neurons.selectors import LargestNeurons, PredictedNeurons
+from pytest_sparsity.methods.neurons.activity import TAIL
+from pytest_sparsity.methods.neurons.plans import ACTIVE, COUNT, highest_scores_plan, neuron_plan
+from pytest_sparsity.methods.neurons.predictor import Predictor, made_once
+from pytest_sparsity.methods.neurons.selectors import LargestNeurons
 from pytest_sparsity.methods.neurons.training import PredictorRecipe, train_predictor
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.wina import column_norms
@@ -60,16 +60,13 @@ class ColdSkipOracle:
             self.name,
             calibrator,
             level,
-            {
-                site.name: LargestNeurons(
-                    dropped_count(level, site.module.in_features),
-                    column_norms(site),
-                    skipped_kinds(calibrator.model, site),
-                    self._recall,
-                    self._seed,
-                )
-                for site in down_sites(calibrator.model).values()
-            },
+            lambda site, skips: LargestNeurons(
+                dropped_count(level, site.module.in_features),
+                column_norms(site),
+                skips,
+                self._recall,
+                self._seed,
+            ),
         )
 
 
@@ -107,22 +104,7 @@ class ColdSkip:
         Raises:
             SparsityError: the predictors cannot be trained.
         """
-        model, predictor = calibrator.model, self.predictor(calibrator)
-        plan = neuron_plan(
-            self.name,
-            calibrator,
-            level,
-            {
-                site.name: PredictedNeurons(
-                    dropped_count(level, site.module.in_features),
-                    predictor.layers[site.layer].to(model.device),
-                    skipped_kinds(model, site),
-                )
-                for site in down_sites(model).values()
-            },
-            cost={name: float(predictor.provenance[name]) for name in ("tokens", "seconds")},
-        )
-        return plan
+        return highest_scores_plan(self.name, calibrator, level, self.predictor(calibrator))
 
     def predictor(self, calibrator: Calibrator) -> Predictor:
         """The predictors of the calibrator's model: known, cached, or trained now.
@@ -130,29 +112,15 @@ class ColdSkip:
         Raises:
             SparsityError: they cannot be trained, or a cached file is damaged.
         """
-        found = self._made.get(calibrator)
-        if found is None:
-            found = self._made[calibrator] = self._cached(calibrator)
-        return found
+        if (found := self._made.get(calibrator)) is not None:
+            return found
 
-    def _cached(self, calibrator: Calibrator) -> Predictor:
-        folder = calibrator.store.folder
-        if folder is None:
-            return self._train(calibrator)
+        def train() -> Predictor:
+            how = calibrator.prefill, self._recipe, calibrator.progress
+            return train_predictor(calibrator.model, calibrator.tokens, *how)
+
         code = (Path(file).read_text(encoding="utf-8") for file in _PREDICTING)
         recipe = sha256_text(repr(self._recipe), str(TAIL), *code)[:8]
-        path = folder / f"neuron-predictors-{recipe}.safetensors"
-        with locked(path.with_suffix(".lock")):
-            if not path.exists():
-                self._train(calibrator).save(path)
-            # What is used is what is stored: float16, as the next run will read it.
-            return Predictor.load(path)
-
-    def _train(self, calibrator: Calibrator) -> Predictor:
-        return train_predictor(
-            calibrator.model,
-            calibrator.tokens,
-            calibrator.prefill,
-            self._recipe,
-            calibrator.progress,
-        )
+        found = made_once(calibrator.store.folder, f"neuron-predictors-{recipe}", train)
+        self._made[calibrator] = found
+        return found

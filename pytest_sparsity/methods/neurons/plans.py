@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -11,7 +11,8 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.exact import dropped_count
 from pytest_sparsity.methods.neurons.activity import TAIL, down_sites
-from pytest_sparsity.methods.neurons.selectors import FixedNeurons
+from pytest_sparsity.methods.neurons.predictor import Predictor
+from pytest_sparsity.methods.neurons.selectors import FixedNeurons, PredictedNeurons
 from pytest_sparsity.methods.neurons.training import BLOCK
 from pytest_sparsity.methods.plan import NeuronSelector, Plan
 from pytest_sparsity.models import LanguageModel, Site
@@ -31,7 +32,7 @@ def neuron_plan(
     method: str,
     calibrator: Calibrator,
     level: float,
-    neurons: Mapping[str, NeuronSelector],
+    select: Callable[[Site, tuple[str, ...]], NeuronSelector],
     shares: Mapping[int, float] | None = None,
     cost: Mapping[str, float] | None = None,
 ) -> Plan:
@@ -41,7 +42,7 @@ def neuron_plan(
         method: name of the method.
         calibrator: of the model.
         level: share of neurons asked for.
-        neurons: name of a ``down`` site to its selector.
+        select: makes the selector of a ``down`` site; it is also given :func:`skipped_kinds`.
         shares: by layer, the share that is dropped on average, where it is not the same number at
             every token.
         cost: what making the plan took.
@@ -51,7 +52,7 @@ def neuron_plan(
     """
     if not 0 <= level <= 1:
         raise SparsityError(f"{method}: the level must be in [0, 1], not {level!r}")
-    downs = down_sites(calibrator.model)
+    model, downs = calibrator.model, down_sites(calibrator.model)
     if shares is None:
         widths = {name: site.module.in_features for name, site in downs.items()}
         targets = {name: dropped_count(level, width) / width for name, width in widths.items()}
@@ -62,23 +63,41 @@ def neuron_plan(
         level=level,
         selectors={},
         prefill=calibrator.prefill,
-        neurons=neurons,
+        neurons={name: select(site, skipped_kinds(model, site)) for name, site in downs.items()},
         targets=targets,
         exact=shares is None,
         cost=dict(cost or {}),
     )
 
 
+def highest_scores_plan(
+    method: str, calibrator: Calibrator, level: float, found: Predictor
+) -> Plan:
+    """A plan in which every token keeps the best-scoring ``1 - level`` of each layer's neurons.
+
+    Args:
+        method: name of the method.
+        calibrator: of the model.
+        level: share of neurons that every token drops in every layer.
+        found: the predictors that score.
+    """
+    device = calibrator.model.device
+
+    def select(site: Site, skips: tuple[str, ...]) -> PredictedNeurons:
+        own = found.layers[site.layer].to(device)
+        return PredictedNeurons(dropped_count(level, len(own.second)), own, skips, found.reads)
+
+    return neuron_plan(method, calibrator, level, select, cost=found.cost)
+
+
 def fixed_plan(
     method: str, calibrator: Calibrator, level: float, masks: Mapping[int, torch.Tensor]
 ) -> Plan:
     """A plan in which every token keeps the neurons marked in ``masks``, by layer."""
-    model = calibrator.model
-    neurons = {
-        name: FixedNeurons(masks[site.layer].to(model.device), skipped_kinds(model, site))
-        for name, site in down_sites(model).items()
-    }
+    device = calibrator.model.device
     shares = {layer: 1 - int(mask.sum()) / len(mask) for layer, mask in masks.items()}
-    plan = neuron_plan(method, calibrator, level, neurons)
-    targets = {name: shares[site.layer] for name, site in down_sites(model).items()}
-    return replace(plan, targets=targets)
+
+    def select(site: Site, skips: tuple[str, ...]) -> FixedNeurons:
+        return FixedNeurons(masks[site.layer].to(device), skips)
+
+    return replace(neuron_plan(method, calibrator, level, select, shares), exact=True)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.files import locked, sha256_text
+from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.exact import dropped_count
 from pytest_sparsity.methods.given.given import DEJA_VU, POWERINFER, check_given
 from pytest_sparsity.methods.levels import NATURAL
 from pytest_sparsity.methods.neurons import activity, fitting, layer_fit, predictor
-from pytest_sparsity.methods.neurons.activity import TAIL, down_sites
+from pytest_sparsity.methods.neurons.activity import TAIL
 from pytest_sparsity.methods.neurons.fitting import FitRecipe, fit_predictor
-from pytest_sparsity.methods.neurons.plans import ACTIVE, COUNT, neuron_plan, skipped_kinds
-from pytest_sparsity.methods.neurons.predictor import LINEAR, RELU, LayerPredictor, Predictor
+from pytest_sparsity.methods.neurons.plans import ACTIVE, COUNT, highest_scores_plan, neuron_plan
+from pytest_sparsity.methods.neurons.predictor import (
+    LINEAR,
+    RELU,
+    LayerPredictor,
+    Predictor,
+    made_once,
+)
 from pytest_sparsity.methods.neurons.scores import (
     Cut,
     counting,
@@ -26,8 +31,9 @@ from pytest_sparsity.methods.neurons.scores import (
     cut_at_value,
     digest,
 )
-from pytest_sparsity.methods.neurons.selectors import PredictedNeurons, ScoredNeurons
-from pytest_sparsity.methods.plan import RESIDUAL, NeuronSelector, Plan
+from pytest_sparsity.methods.neurons.selectors import ScoredNeurons
+from pytest_sparsity.methods.plan import RESIDUAL, Plan
+from pytest_sparsity.models import Site
 
 #: The code that trained predictors depend on.
 _FITTING = (activity.__file__, predictor.__file__, fitting.__file__, layer_fit.__file__)
@@ -84,17 +90,10 @@ class Predictors:
             how = calibrator.prefill, self.recipe, calibrator.progress
             return fit_predictor(model, training, held_out, *how)
 
-        if folder is None:
-            return train()
         code = (Path(file).read_text(encoding="utf-8") for file in _FITTING)
         text = digest({str(number): tokens for number, tokens in enumerate(training)})
         name = sha256_text(repr(self.recipe), str(TAIL), text, *code)[:8]
-        path = folder / f"predictors-{self.rule}-{name}.safetensors"
-        with locked(path.with_suffix(".lock")):
-            if not path.exists():
-                train().save(path)
-            # What is used is what is stored: float16, as the next run will read it.
-            return Predictor.load(path)
+        return made_once(folder, f"predictors-{self.rule}-{name}", train)
 
 
 class PowerInfer:
@@ -181,17 +180,13 @@ class PowerInfer:
         Raises:
             SparsityError: see :meth:`cut`.
         """
-        model, found = calibrator.model, self.predictor(calibrator)
+        device, found = calibrator.model.device, self.predictor(calibrator)
         cut = self.cut(calibrator, level)
 
-        def selector(layer: int, skips: tuple[str, ...]) -> NeuronSelector:
-            return ScoredNeurons(
-                cut.value, found.layers[layer].to(model.device), skips, found.reads
-            )
+        def select(site: Site, skips: tuple[str, ...]) -> ScoredNeurons:
+            return ScoredNeurons(cut.value, found.layers[site.layer].to(device), skips, found.reads)
 
-        return neuron_plan(
-            self.name, calibrator, level, _selectors(calibrator, selector), cut.shares, _cost(found)
-        )
+        return neuron_plan(self.name, calibrator, level, select, cut.shares, found.cost)
 
 
 class DejaVu:
@@ -226,17 +221,7 @@ class DejaVu:
         Raises:
             SparsityError: predictors cannot be had.
         """
-        model, found = calibrator.model, self.predictor(calibrator)
-
-        def selector(layer: int, skips: tuple[str, ...]) -> NeuronSelector:
-            own = found.layers[layer].to(model.device)
-            return PredictedNeurons(
-                dropped_count(level, own.second.shape[0]), own, skips, found.reads
-            )
-
-        return neuron_plan(
-            self.name, calibrator, level, _selectors(calibrator, selector), cost=_cost(found)
-        )
+        return highest_scores_plan(self.name, calibrator, level, self.predictor(calibrator))
 
 
 _PARTS = ("first", "second")
@@ -253,20 +238,6 @@ def _reached(cut: Cut, level: float, model: str) -> Cut:
             "scores are equal; the predictors are damaged, or not of this model"
         )
     return cut
-
-
-def _selectors(
-    calibrator: Calibrator, make: Callable[[int, tuple[str, ...]], NeuronSelector]
-) -> dict[str, NeuronSelector]:
-    model = calibrator.model
-    return {
-        site.name: make(site.layer, skipped_kinds(model, site))
-        for site in down_sites(model).values()
-    }
-
-
-def _cost(found: Predictor) -> dict[str, float]:
-    return {name: float(found.provenance.get(name, 0)) for name in ("tokens", "seconds")}
 
 
 def _number(text: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import locked
 from pytest_sparsity.core.tensor_file import read_tensors, write_tensors
 from pytest_sparsity.methods.plan import INPUT, RESIDUAL
 
@@ -74,6 +75,11 @@ class Predictor:
         """How many weights are read for every token to predict it."""
         return sum(layer.weights for layer in self.layers.values())
 
+    @property
+    def cost(self) -> dict[str, float]:
+        """Tokens and seconds that training took; 0 for predictors that others trained."""
+        return {name: float(self.provenance.get(name, 0)) for name in ("tokens", "seconds")}
+
     def save(self, path: Path) -> None:
         """Write a safetensors file (float16, provenance in its header), atomically.
 
@@ -117,6 +123,22 @@ class Predictor:
                 "are made again"
             ) from error
         return cls(layers, provenance, reads, None if threshold is None else float(threshold))
+
+
+def made_once(folder: Path | None, name: str, train: Callable[[], Predictor]) -> Predictor:
+    """The predictors kept under ``name`` in ``folder``, trained if there are none; None keeps none.
+
+    Raises:
+        SparsityError: they cannot be trained or written, or the file is damaged.
+    """
+    if folder is None:
+        return train()
+    path = folder / f"{name}.safetensors"
+    with locked(path.with_suffix(".lock")):
+        if not path.exists():
+            train().save(path)
+        # What is used is what is stored: float16, as the next run will read it.
+        return Predictor.load(path)
 
 
 def _parts(layer: LayerPredictor) -> Iterable[tuple[str, torch.Tensor]]:

@@ -12,7 +12,7 @@ from pytest_sparsity.methods.neurons.activity import (
     down_sites,
     tail_of,
 )
-from pytest_sparsity.methods.neurons.plans import neuron_plan, skipped_kinds
+from pytest_sparsity.methods.neurons.plans import neuron_plan
 from pytest_sparsity.methods.neurons.scores import counting, cut_at_share
 from pytest_sparsity.methods.neurons.selectors import ContributingNeurons, NonzeroNeurons
 from pytest_sparsity.methods.plan import Plan
@@ -47,10 +47,7 @@ class ExactZeros:
             self.name,
             calibrator,
             level,
-            {
-                site.name: NonzeroNeurons(skipped_kinds(model, site))
-                for site in down_sites(model).values()
-            },
+            lambda site, skips: NonzeroNeurons(skips),
             {
                 layer: 1 - int(counts.sum()) / (found.tokens * len(counts))
                 for layer, counts in found.counts.items()
@@ -86,9 +83,6 @@ class Contribution:
             self.name,
             calibrator,
             level,
-            {
-                site.name: ContributingNeurons(value, norms[site.layer], skipped_kinds(model, site))
-                for site in down_sites(model).values()
-            },
+            lambda site, skips: ContributingNeurons(value, norms[site.layer], skips),
             shares,
         )

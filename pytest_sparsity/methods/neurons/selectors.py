@@ -70,8 +70,23 @@ class LargestNeurons:
         )
 
 
+class _ByPredictor:
+    """What selectors with a predictor have in common."""
+
+    predictor: LayerPredictor
+
+    @property
+    def weights(self) -> int:
+        """See :class:`~..plan.NeuronSelector`."""
+        return self.predictor.weights
+
+    def scores(self, read: torch.Tensor) -> torch.Tensor:
+        """Of the neurons, [..., I], for what the predictor reads, [..., H]."""
+        return self.predictor.scores(read.detach())
+
+
 @dataclass(frozen=True, eq=False)
-class PredictedNeurons:
+class PredictedNeurons(_ByPredictor):
     """The neurons that a predictor gives the highest scores, so many at every token.
 
     That is Deja Vu's rule (arXiv 2310.17157); PowerInfer's is :class:`ScoredNeurons`.
@@ -88,19 +103,14 @@ class PredictedNeurons:
     skips: tuple[str, ...]
     reads: str = INPUT
 
-    @property
-    def weights(self) -> int:
-        """See :class:`~..plan.NeuronSelector`."""
-        return self.predictor.weights
-
     def keeps(self, read: torch.Tensor) -> torch.Tensor:
         """Boolean [..., I] for what the predictor reads, [..., H]."""
-        scores = self.predictor.scores(read.detach())
+        scores = self.scores(read)
         return keep_largest(scores, scores.shape[-1] - self.dropped)
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredNeurons:
+class ScoredNeurons(_ByPredictor):
     """The neurons whose score is at least a threshold, which all layers share: PowerInfer's rule.
 
     Attributes:
@@ -115,14 +125,9 @@ class ScoredNeurons:
     skips: tuple[str, ...]
     reads: str = RESIDUAL
 
-    @property
-    def weights(self) -> int:
-        """See :class:`~..plan.NeuronSelector`."""
-        return self.predictor.weights
-
     def keeps(self, read: torch.Tensor) -> torch.Tensor:
         """Boolean [..., I] for what the predictor reads, [..., H]."""
-        return ~(self.predictor.scores(read.detach()) < self.threshold)
+        return ~(self.scores(read) < self.threshold)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from pytest_sparsity.evaluation.tasks import TASKS, Task, task
 from pytest_sparsity.evaluation.user_files import is_path
 
 
-def asked_task(
+def resolve_task(
     name: str,
     *,
     seed: int,

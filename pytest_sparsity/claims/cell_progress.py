@@ -13,7 +13,7 @@ from pytest_sparsity.sweep.code_hash import code_hash
 from pytest_sparsity.sweep.store import RecordStore
 
 
-class CellWatch:
+class CellProgress:
     """Looks into the report folder, also from a thread that tells what is new there.
 
     Claims share most of their cells and need very different numbers of them: how many claims are

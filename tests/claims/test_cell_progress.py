@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pytest_sparsity.claims import watch
-from pytest_sparsity.claims.watch import CellWatch
+from pytest_sparsity.claims.cell_progress import CellProgress
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.code_hash import code_hash
 from pytest_sparsity.sweep.record import Record
@@ -36,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_counts_what_is_new_and_told_once(tmp_path, clock) -> None:
     append(tmp_path, CELLS[0])  # of a run before
     told: list[str] = []
-    found = CellWatch(RecordStore(tmp_path), [*CELLS, CELLS[0]], 0, told.append)
+    found = CellProgress(RecordStore(tmp_path), [*CELLS, CELLS[0]], 0, told.append)
     found.look()
     assert told == []
     assert found.eta() is None
@@ -57,7 +57,7 @@ def test_counts_what_is_new_and_told_once(tmp_path, clock) -> None:
 
 def test_other_seeds_code_and_cells_do_not_count(tmp_path, clock) -> None:
     told: list[str] = []
-    found = CellWatch(RecordStore(tmp_path), CELLS, 0, told.append)
+    found = CellProgress(RecordStore(tmp_path), CELLS, 0, told.append)
     append(tmp_path, CELLS[0], seed=1)
     append(tmp_path, CELLS[1], code="of before")
     append(tmp_path, Cell(Configuration("m"), "perplexity:e"))
@@ -73,7 +73,7 @@ def test_thread_tells_until_it_is_stopped(tmp_path) -> None:
         told.append(line)
         heard.set()
 
-    found = CellWatch(RecordStore(tmp_path), CELLS, 0, tell, every=0.01)
+    found = CellProgress(RecordStore(tmp_path), CELLS, 0, tell, every=0.01)
     found.start()
     append(tmp_path, CELLS[0])
     assert heard.wait(30)
