@@ -22,8 +22,8 @@ APPROACHED = 0.5  # share of the loss, at every level: claim 7
 NEGLIGIBLE = 0.02  # relative increase of perplexity: claim 8
 SHARP = 2.0  # times the slope of the loss between 25 and 40 %: claim 9
 TRANSFERRED = 0.5  # times the share recovered on a source of calibration: claim 12
-#: Share that this project asks of its own vectors, on the default model and on others: claim 10.
-ASKED_DEFAULT, ASKED = 0.45, 0.25
+#: Share that this project demands of its own vectors, on the default model and on others: claim 10.
+DEMANDED_DEFAULT, DEMANDED = 0.45, 0.25
 
 LOW, LEVELS = 0.25, (0.25, 0.4, 0.5)
 SLOPES = (0.25, 0.4, 0.5, 0.6)
@@ -31,9 +31,9 @@ SLOPES = (0.25, 0.4, 0.5, 0.6)
 _DEFAULT_MODEL = next(option.default for option in OPTIONS if option.name == "model")
 
 
-def asked(model: str) -> float:
-    """Share of TEAL's loss at level 0.5 that this project asks its vectors to recover."""
-    return ASKED_DEFAULT if model == _DEFAULT_MODEL else ASKED
+def demanded_share(model: str) -> float:
+    """Share of TEAL's loss at level 0.5 that this project demands that its vectors recover."""
+    return DEMANDED_DEFAULT if model == _DEFAULT_MODEL else DEMANDED
 
 
 def slope_ratio(losses: Table) -> Vector:
@@ -87,7 +87,7 @@ def _sharp(losses: Losses, model: str) -> list[Part]:
 
 def _mitigated(losses: Losses, model: str) -> list[Part]:
     share = losses.recovered(spon(model), teal(model), Configuration(model))
-    limit = asked(model)
+    limit = demanded_share(model)
     label = _share_label(losses, HALF)
     return [
         claim.above(label, share, "share", 0.0),

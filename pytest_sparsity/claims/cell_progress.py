@@ -1,4 +1,4 @@
-"""How many of the cells that claims need are measured, whichever process measures them."""
+"""How many of the cells that claims need are measured, by whichever process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_sparsity.sweep.store import RecordStore
 
 
 class CellProgress:
-    """Looks into the report folder, also from a thread that tells what is new there.
+    """Counts measured cells in the report folder, and reports them now and then from a thread.
 
     Claims share most of their cells and need very different numbers of them: how many claims are
     judged says little about how long the others will take.
@@ -23,8 +23,8 @@ class CellProgress:
         store: of the report folder.
         cells: that the claims need.
         seed: of this run; records of other seeds, or of other code, do not count.
-        tell: takes a line.
-        every: seconds from look to look.
+        report: takes a line.
+        every: seconds between two counts.
     """
 
     def __init__(
@@ -32,25 +32,25 @@ class CellProgress:
         store: RecordStore,
         cells: Iterable[Cell],
         seed: int,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         every: float = 30,
     ) -> None:
         self._store = store
         self._wanted = frozenset(cells)
         self._origin = (seed, code_hash())
-        self._tell = tell
+        self._report = report
         self._every = every
         self._begun = time.monotonic()
-        self._reused = self._told = self._measured()
+        self._reused = self._reported = self._measured()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sparsity-cells", daemon=True)
 
     def start(self) -> None:
-        """Tell now and then how far the cells are."""
+        """Report from a thread until :meth:`stop`."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell no more."""
+        """End the reports."""
         self._ended.set()
         self._thread.join()
 
@@ -61,13 +61,13 @@ class CellProgress:
         except SparsityError:  # whoever measures fails with it, too, and says so
             return None
 
-    def look(self) -> None:
-        """Tell how many cells are measured, if there are more than when that was last told."""
+    def update(self) -> None:
+        """Report how many cells are measured, if there are more than in the last report."""
         measured = self._measured()
-        if measured > self._told:
-            self._told = measured
+        if measured > self._reported:
+            self._reported = measured
             eta = format_eta(self._left(measured))
-            self._tell(f"{measured} of {len(self._wanted)} cells measured  eta {eta}")
+            self._report(f"{measured} of {len(self._wanted)} cells measured  eta {eta}")
 
     def _left(self, measured: int) -> float | None:
         fresh = measured - self._reused
@@ -85,6 +85,6 @@ class CellProgress:
     def _run(self) -> None:
         while not self._ended.wait(self._every):
             try:
-                self.look()
+                self.update()
             except SparsityError:
                 return

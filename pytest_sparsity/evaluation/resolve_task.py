@@ -27,7 +27,7 @@ def resolve_task(
     where lm-eval is installed, and a path that ends in ``.yaml``.
 
     Args:
-        name: what was asked for.
+        name: an entry of the option.
         seed: decides the order of the items.
         data: for ours, see :func:`~.tasks.task`.
         cache: for ours.
@@ -36,9 +36,9 @@ def resolve_task(
     Raises:
         SparsityError: there is no such task, or it cannot be read.
     """
-    asked = name.removeprefix(harness.PREFIX)
-    if asked != name or Path(name).suffix in (".yaml", ".yml"):
-        return harness.load(asked, seed=seed)
+    bare = name.removeprefix(harness.PREFIX)
+    if bare != name or Path(name).suffix in (".yaml", ".yml"):
+        return harness.load(bare, seed=seed)
     if name not in TASKS and not is_path(name) and harness.installed():
         return harness.load(name, seed=seed)
     try:

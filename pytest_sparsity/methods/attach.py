@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from pytest_sparsity.methods.decoding import NONE, Joined, KernelLayers, Mask, join
-from pytest_sparsity.methods.exact import kept
 from pytest_sparsity.methods.neuron_kernels import KernelMlps, kernel_mlps
 from pytest_sparsity.methods.plan import NeuronSelector, Plan, Selector
 from pytest_sparsity.methods.positions import DenseRows
-from pytest_sparsity.methods.reads import NeuronReads
+from pytest_sparsity.methods.reads import SelectorInputs
+from pytest_sparsity.methods.topk_mask import kept
 from pytest_sparsity.models import LanguageModel, Site
 
 _MARK = "_pytest_sparsity_attached"
@@ -156,7 +156,7 @@ class Attached:
         self._dense = DenseRows(decoder, plan.prefill)
         self._shared = _Shared()
         self._layers = KernelLayers(self._dense, self._count)
-        self._reads = NeuronReads(model, plan.neurons)
+        self._reads = SelectorInputs(model, plan.neurons)
         self._mlps = KernelMlps(self._dense, self._reads, self._count_neurons)
         self._handles = [
             decoder.register_forward_pre_hook(self._dense.begin, with_kwargs=True),

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.kernels.unchecked import unchecked
 from pytest_sparsity.methods.decoding import AUTO, NONE, Exchanged, named, usable
-from pytest_sparsity.methods.exact import dropped_count, kept
 from pytest_sparsity.methods.plan import HIDDEN, INPUT, RESIDUAL, NeuronSelector, Plan
 from pytest_sparsity.methods.positions import DenseRows
-from pytest_sparsity.methods.reads import NeuronReads
+from pytest_sparsity.methods.reads import SelectorInputs
+from pytest_sparsity.methods.topk_mask import dropped_count, kept
 from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.reference.activation import ACTIVATIONS
@@ -139,7 +139,7 @@ class KernelMlps:
         count: told of every step.
     """
 
-    def __init__(self, dense: DenseRows, reads: NeuronReads, count: Count) -> None:
+    def __init__(self, dense: DenseRows, reads: SelectorInputs, count: Count) -> None:
         self._dense = dense
         self._reads = reads
         self._count = count

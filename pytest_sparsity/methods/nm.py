@@ -9,9 +9,9 @@ import torch
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.exact import keep_largest, kept
 from pytest_sparsity.methods.levels import offers
 from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.methods.topk_mask import keep_largest, kept
 
 
 @dataclass(frozen=True)

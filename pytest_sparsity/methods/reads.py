@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from pytest_sparsity.methods.exact import kept
 from pytest_sparsity.methods.gated import ACTIVATED, activated_gate, activation_of
 from pytest_sparsity.methods.plan import GATE, HIDDEN, INPUT, RESIDUAL, NeuronSelector, Plan
 from pytest_sparsity.methods.positions import observe_documents
 from pytest_sparsity.methods.residual_stream import mlp_norms, residual_of
+from pytest_sparsity.methods.topk_mask import kept
 from pytest_sparsity.models import LanguageModel, Site
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class _Read(threading.local):
         self.of: dict[str, torch.Tensor] = {}
 
 
-class NeuronReads:
+class SelectorInputs:
     """Hooks that keep, until ``down`` is reached, what its layer's selector reads.
 
     Args:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.exact import dropped_count, keep_largest, kept
 from pytest_sparsity.methods.plan import Plan, Selector
+from pytest_sparsity.methods.topk_mask import dropped_count, keep_largest, kept
 from pytest_sparsity.models import LanguageModel
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.exact import keep_largest, kept
 from pytest_sparsity.methods.plan import Plan, Selector
 from pytest_sparsity.methods.topk import dropped_counts, exact_plan
+from pytest_sparsity.methods.topk_mask import keep_largest, kept
 from pytest_sparsity.models import Site
 
 

@@ -20,8 +20,8 @@ from pytest_sparsity.plugin.terminal import say, showing_warnings
 from pytest_sparsity.settings.settings import Settings, resumed, to_json
 
 if TYPE_CHECKING:
-    from pytest_sparsity.claims.log import FindingLog
     from pytest_sparsity.claims.cell_progress import CellProgress
+    from pytest_sparsity.claims.log import FindingLog
     from pytest_sparsity.reporting.kernels import KernelLog
     from pytest_sparsity.sweep.cell import Cell, Configuration
     from pytest_sparsity.sweep.skipped import Skipped
@@ -154,8 +154,8 @@ class SweepReporter:
         if not claims or not self._prepared or self._findings is not None:
             return
         from pytest_sparsity.claims.catalog import CATALOG
-        from pytest_sparsity.claims.log import FindingLog
         from pytest_sparsity.claims.cell_progress import CellProgress
+        from pytest_sparsity.claims.log import FindingLog
 
         settings = self._state.settings
         needed = [c for number, model in claims for c in CATALOG[number].cells(model, settings)]

@@ -10,10 +10,10 @@ import torch
 
 from pytest_sparsity.core.errors import SparsityError, blaming
 from pytest_sparsity.core.progress import Progress
-from pytest_sparsity.evaluation.resolve_task import resolve_task
 from pytest_sparsity.evaluation.corpora import Corpus, assert_disjoint, corpus
 from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.evaluation.perplexity import Window, windows
+from pytest_sparsity.evaluation.resolve_task import resolve_task
 from pytest_sparsity.evaluation.tasks import TASKS, Task
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import (

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pytest_sparsity.claims import watch
+from pytest_sparsity.claims import cell_progress
 from pytest_sparsity.claims.cell_progress import CellProgress
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.code_hash import code_hash
@@ -29,7 +29,7 @@ def append(folder, cell, seed=0, code=None) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds since something, which only the test lets pass."""
     now = [100.0]
-    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(cell_progress.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -37,21 +37,21 @@ def test_counts_what_is_new_and_told_once(tmp_path, clock) -> None:
     append(tmp_path, CELLS[0])  # of a run before
     told: list[str] = []
     found = CellProgress(RecordStore(tmp_path), [*CELLS, CELLS[0]], 0, told.append)
-    found.look()
+    found.update()
     assert told == []
     assert found.eta() is None
 
     append(tmp_path, CELLS[1])
     clock[0] += 60
-    found.look()
-    found.look()
+    found.update()
+    found.update()
     assert told == ["2 of 4 cells measured  eta 2:00"]
     assert found.eta() == 120
 
     append(tmp_path, CELLS[2])
     clock[0] += 20
     assert found.eta() == 40
-    found.look()
+    found.update()
     assert told[1:] == ["3 of 4 cells measured  eta 0:40"]
 
 
@@ -62,7 +62,7 @@ def test_other_seeds_code_and_cells_do_not_count(tmp_path, clock) -> None:
     append(tmp_path, CELLS[1], code="of before")
     append(tmp_path, Cell(Configuration("m"), "perplexity:e"))
     clock[0] += 60
-    found.look()
+    found.update()
     assert told == []
 
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.evaluation import asked, harness
-from pytest_sparsity.evaluation.resolve_task import resolve_task
+from pytest_sparsity.evaluation import harness
 from pytest_sparsity.evaluation.harness import HarnessTask, score_harness
+from pytest_sparsity.evaluation.resolve_task import resolve_task
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan, Threshold
 
@@ -129,7 +129,7 @@ def test_an_unknown_name_suggests_ours_and_the_extra() -> None:
 
 
 def test_names_of_ours_never_reach_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asked.harness, "load", lambda *_, **__: pytest.fail("asked lm-eval"))
+    monkeypatch.setattr(harness, "load", lambda *_, **__: pytest.fail("asked lm-eval"))
     assert resolve_task("gsm8k", seed=0).name == "gsm8k"
     with pytest.raises(SparsityError, match=r"task file no/such\.jsonl does not exist"):
         resolve_task("no/such.jsonl", seed=0)

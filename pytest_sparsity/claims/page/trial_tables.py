@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_sparsity.claims.catalog_recovery import asked
+from pytest_sparsity.claims.catalog_recovery import demanded_share
 from pytest_sparsity.claims.finding import in_unit
 from pytest_sparsity.claims.page.parts import table
 from pytest_sparsity.claims.page.trials import Trial
@@ -51,7 +51,7 @@ def _table(trials: Sequence[Trial]) -> str:
         f"{in_unit(effect.interval, effect.unit)} on {effect.label} (n = {effect.interval.n})"
         for effect in first.lost
     )
-    limit = asked(first.model)
+    limit = demanded_share(first.model)
     best = min(trials, key=lambda trial: trial.held_out[1])
     reached = ", ".join(trial.name for trial in trials if _reaches(trial, limit))
     rows = table([trial_row(trial) for trial in trials])

@@ -15,7 +15,6 @@ import torch
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.exact import kept
 from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.methods.statistics import (
     Cost,
@@ -25,6 +24,7 @@ from pytest_sparsity.methods.statistics import (
     collect,
     register,
 )
+from pytest_sparsity.methods.topk_mask import kept
 from pytest_sparsity.methods.wina import column_norms
 from pytest_sparsity.models import LanguageModel, Site
 

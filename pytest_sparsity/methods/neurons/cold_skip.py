@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 
 from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.exact import dropped_count
 from pytest_sparsity.methods.neurons import activity, predictor, training
 from pytest_sparsity.methods.neurons.activity import TAIL
 from pytest_sparsity.methods.neurons.plans import ACTIVE, COUNT, highest_scores_plan, neuron_plan
@@ -21,6 +20,7 @@ from pytest_sparsity.methods.neurons.predictor import Predictor, made_once
 from pytest_sparsity.methods.neurons.selectors import LargestNeurons
 from pytest_sparsity.methods.neurons.training import PredictorRecipe, train_predictor
 from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.methods.topk_mask import dropped_count
 from pytest_sparsity.methods.wina import column_norms
 
 #: The code that stored predictors depend on.

@@ -12,7 +12,6 @@ import torch
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.exact import dropped_count
 from pytest_sparsity.methods.levels import NATURAL
 from pytest_sparsity.methods.neurons.activity import (
     NEURON_STATISTICS,
@@ -22,6 +21,7 @@ from pytest_sparsity.methods.neurons.activity import (
 from pytest_sparsity.methods.neurons.hot_set import PLACED, hot_blocks, hot_mask, hottest
 from pytest_sparsity.methods.neurons.plans import ACTIVE, COUNT, fixed_plan
 from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.methods.topk_mask import dropped_count
 
 Masks = dict[int, torch.Tensor]
 Counts = Mapping[int, torch.Tensor]

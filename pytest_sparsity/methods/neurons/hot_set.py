@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import torch
 
-from pytest_sparsity.methods.exact import dropped_count
+from pytest_sparsity.methods.topk_mask import dropped_count
 
 #: Share of all activations that the hot neurons account for, in the paper's figures.  The solver
 #: has no such rule: it takes what fits, see :func:`hot_blocks`.

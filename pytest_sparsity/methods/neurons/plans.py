@@ -9,12 +9,12 @@ import torch
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.exact import dropped_count
 from pytest_sparsity.methods.neurons.activity import TAIL, down_sites
 from pytest_sparsity.methods.neurons.predictor import Predictor
 from pytest_sparsity.methods.neurons.selectors import FixedNeurons, PredictedNeurons
 from pytest_sparsity.methods.neurons.training import BLOCK
 from pytest_sparsity.methods.plan import NeuronSelector, Plan
+from pytest_sparsity.methods.topk_mask import dropped_count
 from pytest_sparsity.models import LanguageModel, Site
 
 #: What the parameters of methods say an active neuron is, and how counts are rounded.

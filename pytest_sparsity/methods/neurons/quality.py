@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from pytest_sparsity.methods.exact import keep_largest
 from pytest_sparsity.methods.neurons.activity import (
     contribution,
     down_sites,
@@ -16,6 +15,7 @@ from pytest_sparsity.methods.neurons.activity import (
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import all_dense
 from pytest_sparsity.methods.reads import Kept, observe_plans
+from pytest_sparsity.methods.topk_mask import keep_largest
 from pytest_sparsity.methods.wina import column_norms
 from pytest_sparsity.models import LanguageModel
 

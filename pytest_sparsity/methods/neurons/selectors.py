@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from pytest_sparsity.methods.exact import keep_largest
 from pytest_sparsity.methods.neurons.activity import contribution
 from pytest_sparsity.methods.neurons.predictor import LayerPredictor
 from pytest_sparsity.methods.plan import HIDDEN, INPUT, RESIDUAL
+from pytest_sparsity.methods.topk_mask import keep_largest
 
 _WORD = 0xFFFFFFFF
 

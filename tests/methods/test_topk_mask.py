@@ -9,12 +9,12 @@ import torch
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.exact import dropped_count, keep_largest, kept
 from pytest_sparsity.methods.nm import LargestOfGroup
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE
 from pytest_sparsity.methods.reads import Kept, observe_kept
 from pytest_sparsity.methods.registry import by_name
 from pytest_sparsity.methods.topk import Largest
+from pytest_sparsity.methods.topk_mask import dropped_count, keep_largest, kept
 from pytest_sparsity.methods.wina import LargestWeighted
 from pytest_sparsity.models.forward import hidden_states
 
