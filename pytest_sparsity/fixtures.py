@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from pytest_sparsity.settings.settings import Sizes as Sizes
     from pytest_sparsity.sweep.cell import Cell as Cell
     from pytest_sparsity.sweep.cell import Configuration as Configuration
-    from pytest_sparsity.sweep.regression import Judgement as Judgement
+    from pytest_sparsity.sweep.regression import AccuracyComparison as AccuracyComparison
     from pytest_sparsity.sweep.session import SweepSession as SweepSession
     from pytest_sparsity.sweep.skipped import Skipped as Skipped
     from pytest_sparsity.targets import HardwareTarget as HardwareTarget
     from pytest_sparsity.targets.caches import Cache as Cache
     from pytest_sparsity.timing.gate.result import Measured as Measured
-    from pytest_sparsity.timing.gate.rules import Ruling as Ruling
+    from pytest_sparsity.timing.gate.rules import SpeedComparison as SpeedComparison
 
 _HOME = {
+    "AccuracyComparison": "sweep.regression",
     "AccuracyGate": "plugin.accuracy_gate",
     "Cache": "targets.caches",
     "Cell": "sweep.cell",
@@ -43,15 +44,14 @@ _HOME = {
     "Degradation": "plugin.degradation",
     "Document": "evaluation.corpora",
     "HardwareTarget": "targets",
-    "Judgement": "sweep.regression",
     "KernelCheck": "plugin.kernel_check",
     "Measured": "timing.gate.result",
     "PairedBenchmark": "plugin.paired_benchmark",
     "Result": "plugin.paired_benchmark",
-    "Ruling": "timing.gate.rules",
     "Settings": "settings.settings",
     "Sizes": "settings.settings",
     "Skipped": "sweep.skipped",
+    "SpeedComparison": "timing.gate.rules",
     "SpeedGate": "plugin.speed_gate",
     "SweepSession": "sweep.session",
 }
