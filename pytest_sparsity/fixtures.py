@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.plugin.paired_benchmark import PairedBenchmark as PairedBenchmark
     from pytest_sparsity.plugin.paired_benchmark import Result as Result
     from pytest_sparsity.plugin.speed_gate import SpeedGate as SpeedGate
+    from pytest_sparsity.plugin.state import settings_of as settings_of
     from pytest_sparsity.settings.settings import Settings as Settings
     from pytest_sparsity.settings.settings import Sizes as Sizes
     from pytest_sparsity.sweep.cell import Cell as Cell
@@ -54,6 +55,7 @@ _HOME = {
     "SpeedComparison": "timing.gate.rules",
     "SpeedGate": "plugin.speed_gate",
     "SweepSession": "sweep.session",
+    "settings_of": "plugin.state",
 }
 
 __all__ = sorted(_HOME)

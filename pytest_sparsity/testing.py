@@ -17,15 +17,16 @@ from pytest_sparsity.checking.runner import CheckResult
 from pytest_sparsity.checking.space import Space
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.contract import Contract
-from pytest_sparsity.kernels.registry import Kernel, registered, sparse_kernel
+from pytest_sparsity.kernels.registry import Kernel, find, registered, sparse_kernel
 from pytest_sparsity.reference.decisions import above, largest
-from pytest_sparsity.reference.ops import Op, Output
+from pytest_sparsity.reference.ops import OPS, Op, Output
 from pytest_sparsity.reference.precision import Precision
 from pytest_sparsity.reference.stochastic import computed_bound
 from pytest_sparsity.targets.work import Work
 
 __all__ = [
     "CHECKS",
+    "OPS",
     "Axis",
     "Case",
     "Check",
@@ -48,6 +49,7 @@ __all__ = [
     "above",
     "check_kernel",
     "computed_bound",
+    "find",
     "largest",
     "registered",
     "sizes",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import pytest_sparsity
 from pytest_sparsity.reference.ops import OPS
 
 ROOT = Path(__file__).parents[1]
@@ -113,19 +114,25 @@ def test_no_op_is_named_outside_its_own_files(op: str) -> None:
     assert not wrong, wrong
 
 
+_FACES = ("fixtures", "hooks", "results", "sanity", "speed", "testing")
 #: What suites and examples may import: the modules with public names, see ``test_public.py``.
 PUBLIC = {
     "pytest_sparsity",
-    *(f"pytest_sparsity.{name}" for name in ("fixtures", "hooks", "results", "sanity", "testing")),
+    *(f"pytest_sparsity.{name}" for name in _FACES),
 }
 
 
-@pytest.mark.parametrize("suite", ["accuracy", "claims", "kernels"])
-def test_suites_use_public_names_only(suite: str) -> None:
-    used = {
-        node.module
-        for path in (ROOT / "suites" / suite).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pytest_sparsity")
-    }
-    assert used <= PUBLIC
+ROOT_NAMES = {f"pytest_sparsity.{name}" for name in pytest_sparsity.__all__}
+OUTSIDE = sorted([*(ROOT / "suites").rglob("*.py"), *(ROOT / "examples").rglob("*.py")])
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=[str(path.relative_to(ROOT)) for path in OUTSIDE])
+def test_suites_and_examples_use_public_names_only(path: Path) -> None:
+    used = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            named = {f"{node.module}.{alias.name}" for alias in node.names}
+            used |= named - ROOT_NAMES if node.module == "pytest_sparsity" else {node.module or ""}
+        elif isinstance(node, ast.Import):
+            used |= {alias.name for alias in node.names}
+    assert {name for name in used if name.split(".")[0] == "pytest_sparsity"} <= PUBLIC

@@ -8,14 +8,14 @@ from pathlib import Path
 _STATUS = Path("/proc/self/status")
 
 
-def can_measure() -> bool:
+def can_measure_memory() -> bool:
     """Whether the system tells a process's largest memory since it was started (Linux)."""
     return _STATUS.exists()
 
 
 def peak_bytes() -> int:
     """Largest resident memory of this process so far."""
-    if can_measure():
+    if can_measure_memory():
         return resident_bytes("VmHWM")
     import resource
 

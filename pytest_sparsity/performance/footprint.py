@@ -53,7 +53,7 @@ def scoring_footprint(
 
     Raises:
         SparsityError: the model cannot be had any more.
-        FileNotFoundError: the system is not Linux; see ``core.memory.can_measure``.
+        FileNotFoundError: the system is not Linux; see ``core.memory.can_measure_memory``.
     """
     # Token lists, because tensors would be passed through shared memory.
     texts = [(document.id, document.tokens.tolist()) for document in documents]

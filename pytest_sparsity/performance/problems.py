@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pytest_sparsity.kernels.dispatch import obstacle
+from pytest_sparsity.kernels.registry import Kernel, registered
+from pytest_sparsity.kernels.unchecked import unchecked
 from pytest_sparsity.reference.activation import activate
 from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs
-from pytest_sparsity.reference.operands import tensors
+from pytest_sparsity.reference.operands import arguments, tensors
 from pytest_sparsity.reference.ops import OPS, as_tuple, op_of
 from pytest_sparsity.reference.precision import Precision, tolerance_used
 from pytest_sparsity.reference.quantization import QuantizedWeight
@@ -56,6 +59,33 @@ class Problem:
         named = tensors(inputs)
         masks = OPS[self.op].must_read(inputs)
         return sum(int(mask.sum()) * named[name].element_size() for name, mask in masks.items())
+
+    def call(self, kernel: Kernel, level: float, *, checked: bool = True) -> Callable[[], Tensor]:
+        """A call of a kernel with the operands of a level.
+
+        Args:
+            kernel: of this op.
+            level: one of ``at``.
+            checked: the kernel looks at its operands, as whoever calls it once wants it; False for
+                loops that have looked before.  Kernels of others have no such choice.
+        """
+        run = kernel.call if checked else unchecked(kernel)
+        return partial(run, **arguments(self.at[level]))
+
+
+def runnable(op: str, device: str, dtype: str) -> list[Kernel]:
+    """The kernels of an op that run here and leave skipped weights unread.
+
+    Args:
+        op: its name.
+        device: ``"cpu"`` or ``"cuda"``.
+        dtype: of weights and activations, for example ``"bfloat16"``.
+    """
+    return [
+        kernel
+        for kernel in registered().values()
+        if kernel.op == op and kernel.skips and obstacle(kernel, device, dtype) is None
+    ]
 
 
 def dense_ways(device: str) -> dict[str, Dense]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import atomic_write
+from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.kernels.sources import KERNELS, sources_hash
 
 
@@ -53,6 +54,31 @@ def receipt(
     today = datetime.now(timezone.utc).date().isoformat()
     sources = {backend: sources_hash(backend) for backend in backends}
     return Receipt(name, device, today, command, dict(versions), sources, dict(figures))
+
+
+def write_receipt(
+    folder: Path,
+    name: str,
+    *,
+    device: str,
+    command: str,
+    backends: Iterable[str],
+    figures: Mapping[str, Any],
+) -> Path:
+    """Write what a benchmark measured to ``folder``, with the versions and sources it is of.
+
+    Args:
+        folder: made if it is missing.
+        name: of the benchmark.
+        device: the device's own name.
+        command: measures it again.
+        backends: folders of ``kernels/`` that were measured.
+        figures: what was measured, as plain JSON.
+
+    Returns:
+        The file; an earlier one of this benchmark and device is replaced.
+    """
+    return write(receipt(name, device, command, versions(), backends, figures), folder)
 
 
 def write(made: Receipt, folder: Path) -> Path:

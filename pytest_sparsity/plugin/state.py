@@ -121,6 +121,18 @@ def state_of(config: pytest.Config) -> State:
     return config.stash[STATE]
 
 
+def settings_of(config: pytest.Config) -> Settings:
+    """All --sparsity-* options of a session, checked.
+
+    For hooks such as ``pytest_generate_tests``, which are given no fixtures; tests have
+    ``sparsity_settings``.
+
+    Raises:
+        SparsityError: an option has a value it cannot have.
+    """
+    return state_of(config).settings
+
+
 def is_worker(config: pytest.Config) -> bool:
     """Whether this process is a worker of pytest-xdist."""
     worker: Any = getattr(config, "workerinput", None)

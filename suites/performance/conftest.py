@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
 from pytest_sparsity import LanguageModel
-from pytest_sparsity.core.files import atomic_write
-from pytest_sparsity.fixtures import Settings, SweepSession
+from pytest_sparsity.fixtures import HardwareTarget, Settings
+from pytest_sparsity.speed import PerformanceLog
 
-FILE = "performance.json"
 LINE = "performance"
 
 
 @pytest.fixture(scope="session")
 def performance_file(
-    sparsity_settings: Settings, sparsity_session: SweepSession
-) -> Callable[[str, str, Mapping[str, Any]], None]:
+    sparsity_settings: Settings, hardware_target: HardwareTarget
+) -> PerformanceLog:
     """Adds what a test measured to performance.json in the report folder, at once."""
-    from pytest_sparsity.core.provenance import versions
-
-    target = sparsity_session.target
-    models: dict[str, dict[str, Mapping[str, Any]]] = {}
-    content = {
-        "schema": 1,
-        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "target": {"name": target.name, "cores": target.cores, "fingerprint": target.fingerprint},
-        "versions": versions(),
-        "models": models,
-    }
-
-    def add(model: str, name: str, numbers: Mapping[str, Any]) -> None:
-        models.setdefault(model, {})[name] = numbers
-        text = json.dumps(content, indent=1) + "\n"
-        atomic_write(sparsity_settings.report / FILE, text)
-
-    return add
+    return PerformanceLog(sparsity_settings.report, hardware_target)
 
 
 Report = Callable[[str, str, Mapping[str, Any]], None]
@@ -49,7 +29,7 @@ Report = Callable[[str, str, Mapping[str, Any]], None]
 def report_cost(
     request: pytest.FixtureRequest,
     dense_model: LanguageModel,
-    performance_file: Callable[[str, str, Mapping[str, Any]], None],
+    performance_file: PerformanceLog,
 ) -> Report:
     """Reports what a test measured, before it is judged: ``report_cost(name, line, numbers)``."""
     return _reporter(request.node, dense_model.name, performance_file)
@@ -58,7 +38,7 @@ def report_cost(
 @pytest.fixture
 def report_kernels(
     request: pytest.FixtureRequest,
-    performance_file: Callable[[str, str, Mapping[str, Any]], None],
+    performance_file: PerformanceLog,
 ) -> Report:
     """Like report_cost, for kernels that are timed without a model."""
     return _reporter(request.node, "kernels", performance_file)
@@ -67,7 +47,7 @@ def report_kernels(
 @pytest.fixture
 def report_plugin(
     request: pytest.FixtureRequest,
-    performance_file: Callable[[str, str, Mapping[str, Any]], None],
+    performance_file: PerformanceLog,
 ) -> Report:
     """Like report_cost, for the plugin itself."""
     return _reporter(request.node, "plugin", performance_file)
@@ -76,10 +56,10 @@ def report_plugin(
 def _reporter(
     node: pytest.Item,
     subject: str,
-    add_to_file: Callable[[str, str, Mapping[str, Any]], None],
+    log: PerformanceLog,
 ) -> Report:
     def report(name: str, line: str, numbers: Mapping[str, Any]) -> None:
-        add_to_file(subject, name, numbers)
+        log.add(subject, name, numbers)
         plain = {key: n for key, n in numbers.items() if isinstance(n, (int, float, str))}
         # What record_property does, which warns where JUnit's xunit2 is written.
         node.user_properties += [

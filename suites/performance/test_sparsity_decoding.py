@@ -18,22 +18,22 @@ import pytest
 import torch
 
 from pytest_sparsity import LanguageModel, Plan, Threshold, load_model, sparsify
-from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.fixtures import Configuration, Settings, SweepSession
-from pytest_sparsity.models.parallel import cores
-from pytest_sparsity.performance.decoding import (
+from pytest_sparsity.results import Interval, Outcome
+from pytest_sparsity.speed import (
     Flip,
+    cores,
     first_flip,
     forks,
     greedy_path,
+    interleave,
     logit_error,
+    ratio,
     site_inputs,
     step_logits,
+    weight_bytes,
     worst_layer,
 )
-from pytest_sparsity.performance.footprint import weight_bytes
-from pytest_sparsity.results import Outcome
-from pytest_sparsity.timing.interleave import interleave, ratio
 
 T = TypeVar("T")
 Report = Callable[[str, str, Mapping[str, Any]], None]

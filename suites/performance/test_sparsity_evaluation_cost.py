@@ -12,14 +12,19 @@ import pytest
 import torch
 
 from pytest_sparsity import LanguageModel
-from pytest_sparsity.core.memory import can_measure
-from pytest_sparsity.core.stats import Interval
-from pytest_sparsity.evaluation.perplexity import Window, dense_states, score_documents
 from pytest_sparsity.fixtures import Configuration, Settings, SweepSession
-from pytest_sparsity.models.parallel import cores
-from pytest_sparsity.performance.footprint import scoring_footprint, weight_bytes
-from pytest_sparsity.results import Outcome
-from pytest_sparsity.timing.interleave import interleave, ratio
+from pytest_sparsity.results import Interval, Outcome
+from pytest_sparsity.speed import (
+    Window,
+    can_measure_memory,
+    cores,
+    dense_states,
+    interleave,
+    ratio,
+    score_documents,
+    scoring_footprint,
+    weight_bytes,
+)
 
 Seconds = dict[str, list[float]]
 Timed = Callable[[Mapping[str, Callable[[], object]], int], Seconds]
@@ -178,7 +183,7 @@ def test_peak_memory(
     report_cost: ReportCost,
 ) -> None:
     """Loading a model and scoring it, dense and sparse, takes little more than its weights."""
-    if dense_model.device.type != "cpu" or not can_measure():
+    if dense_model.device.type != "cpu" or not can_measure_memory():
         pytest.skip("resident memory is measured on the CPU, under Linux")
     plan = sparsity_session.plans.plan(Configuration(dense_model.name, "teal", 0.5))
     footprint = scoring_footprint(dense_model, plan, windows, sparsity_session.cache)

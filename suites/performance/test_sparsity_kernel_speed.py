@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -18,24 +17,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.fixtures import HardwareTarget, Settings, SweepSession
-from pytest_sparsity.kernels.dispatch import obstacle
-from pytest_sparsity.kernels.registry import Kernel, registered
-from pytest_sparsity.kernels.unchecked import unchecked
-from pytest_sparsity.performance.problems import (
+from pytest_sparsity.results import Interval, Outcome
+from pytest_sparsity.speed import (
     Oracle,
     Problem,
+    Spread,
     dense_ways,
+    describe_noise,
     int4_problem,
     linear_problem,
+    p10_ratio,
     predicted_problem,
+    runnable,
     swiglu_problem,
+    time_cold,
 )
-from pytest_sparsity.reference.operands import arguments
-from pytest_sparsity.reference.precision import Precision
-from pytest_sparsity.results import Outcome
-from pytest_sparsity.timing.cold import Spread, describe_noise, p10_ratio, time_cold
+from pytest_sparsity.testing import Kernel, Precision
 
 Run = Callable[[], Tensor]
 Seconds = dict[str, list[float]]
@@ -171,12 +169,9 @@ def _contenders(problem: Problem) -> list[Contender]:
     x = problem.x
     plain = Precision(x.dtype, torch.float32, x.dtype)
     found = [Contender(name, run, 0.0, plain) for name, run in problem.dense.items()]
-    for kernel in registered().values():
-        dtype = str(x.dtype).removeprefix("torch.")
-        if kernel.op != problem.op or not kernel.skips or obstacle(kernel, x.device.type, dtype):
-            continue
+    for kernel in runnable(problem.op, x.device.type, str(x.dtype).removeprefix("torch.")):
         for level in (0.0, *LEVELS):
-            run = partial(unchecked(kernel), **arguments(problem.at[level]))
+            run = problem.call(kernel, level, checked=False)
             name = f"{kernel.name} at {level:.0%}"
             found.append(Contender(name, run, level, kernel.precision(x.dtype), kernel))
     return found

@@ -12,23 +12,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import pytest
 
-from pytest_sparsity.core.provenance import versions
-from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.fixtures import HardwareTarget, Settings, SweepSession
-from pytest_sparsity.kernels.dispatch import obstacle
-from pytest_sparsity.kernels.registry import Kernel, registered
-from pytest_sparsity.performance import receipts
-from pytest_sparsity.performance.problems import Oracle, Problem, dense_ways, linear_problem
-from pytest_sparsity.reference.operands import arguments
-from pytest_sparsity.results import Outcome
-from pytest_sparsity.targets.bandwidth import copy_bandwidth
-from pytest_sparsity.timing.cold import Spread, describe_noise, p10_ratio
-from pytest_sparsity.timing.device import time_graphs
+from pytest_sparsity.results import Interval, Outcome
+from pytest_sparsity.speed import (
+    Oracle,
+    Problem,
+    Spread,
+    copy_bandwidth,
+    dense_ways,
+    describe_noise,
+    linear_problem,
+    p10_ratio,
+    runnable,
+    time_graphs,
+    write_receipt,
+)
+from pytest_sparsity.testing import Kernel
 
 Report = Callable[[str, str, Mapping[str, Any]], None]
 
@@ -63,13 +66,7 @@ def test_kernels_beat_cublas(
     if hardware_target.kind != "cuda":
         pytest.skip(f"times kernels of a GPU, and the target is {hardware_target.device}")
     seed, device = sparsity_settings.seed, hardware_target.device
-    kernels = [
-        kernel
-        for kernel in registered().values()
-        if kernel.op == "sparse_linear"
-        and kernel.skips
-        and obstacle(kernel, "cuda", "bfloat16") is None
-    ]
+    kernels = runnable("sparse_linear", "cuda", "bfloat16")
     if not kernels:
         pytest.skip("no kernel of sparse_linear runs here")
     copied = copy_bandwidth(hardware_target.index)
@@ -78,7 +75,7 @@ def test_kernels_beat_cublas(
         problem = linear_problem(k, n, LEVELS, dense_ways("cuda"), device, seed)
         runs = dict(problem.dense)
         runs |= {
-            f"{kernel.name} at {level:.0%}": partial(kernel.call, **arguments(problem.at[level]))
+            f"{kernel.name} at {level:.0%}": problem.call(kernel, level)
             for kernel in kernels
             for level in LEVELS
         }
@@ -108,15 +105,14 @@ def test_kernels_beat_cublas(
                 verdicts += [_at_least(SPEED[level], speed), enough]
     text = "\n    ".join(lines)
     report_kernels("sparse_linear on a GPU", text, {"copy": copied, **figures})
-    made = receipts.receipt(
+    write_receipt(
+        sparsity_settings.report / "receipts",
         "sparse_linear speed",
-        hardware_target.name,
-        COMMAND,
-        versions(),
-        sorted({kernel.backend for kernel in kernels}),
-        {"copy_bytes_per_second": copied, **figures},
+        device=hardware_target.name,
+        command=COMMAND,
+        backends=sorted({kernel.backend for kernel in kernels}),
+        figures={"copy_bytes_per_second": copied, **figures},
     )
-    receipts.write(made, sparsity_settings.report / "receipts")
     assert Outcome.FAIL not in verdicts, text
     if Outcome.INCONCLUSIVE in verdicts:
         pytest.skip(f"inconclusive: {text}")
@@ -126,7 +122,7 @@ def _check(problem: Problem, kernels: list[Kernel]) -> None:
     for level in LEVELS:
         oracle = Oracle(problem, level)
         for kernel in kernels:
-            output = kernel.call(**arguments(problem.at[level]))
+            output = problem.call(kernel, level)()
             used = oracle.tolerance_used(output, kernel.precision(problem.x.dtype))
             assert used <= 1, f"{kernel.id} is wrong: its error is {used:.2g} times the bound"
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from pytest_sparsity.fixtures import Settings, SweepSession
-from pytest_sparsity.timing.interleave import interleave, ratio
+from pytest_sparsity.speed import interleave, ratio
 
 MOST = 0.010  # seconds
 ROUNDS = (40, 120)  # the second number is of fresh rounds, when the first ones do not decide

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.memory import can_measure
+from pytest_sparsity.core.memory import can_measure_memory
 from pytest_sparsity.evaluation.perplexity import Window
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.performance.footprint import scoring_footprint, weight_bytes
 
-pytestmark = pytest.mark.skipif(not can_measure(), reason="resident memory is read under Linux")
+pytestmark = pytest.mark.skipif(
+    not can_measure_memory(), reason="resident memory is read under Linux"
+)
 
 MIB = 1 << 20
 
