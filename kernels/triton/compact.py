@@ -21,8 +21,7 @@ def compact(x: Tensor, threshold: float) -> Tensor:
         ValueError, TypeError: the operands are not what ``CompactInputs`` asks for, or not on a
             GPU.
     """
-    CompactInputs(x, threshold)
-    launching.check_device(x)
+    launching.check(CompactInputs(x, threshold))
     from pytest_sparsity.kernels.triton._jit.compaction import compaction
 
     rows, channels = x.shape

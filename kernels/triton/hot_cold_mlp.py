@@ -6,6 +6,8 @@ is found in the list.  So hot and cold neurons are merged by the sums that are t
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -17,61 +19,28 @@ from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs
 
 @sparse_kernel(op="hot_cold_mlp", backend="triton", unavailable=launching.unavailable)
 def hot_cold_mlp(
-    x: Tensor,
-    up: Tensor,
-    down: Tensor,
-    hot: int,
-    cold: Tensor,
-    activation: str = "relu",
-    gate: Tensor | None = None,
-) -> Tensor:
+    x: Tensor, up: Tensor, down: Tensor, hot: int, cold: Tensor,
+    activation: str = "relu", gate: Tensor | None = None, atomic: bool = False,
+) -> Tensor:  # fmt: skip
     """An MLP over neurons 0 to hot - 1 and those in ``cold``: [rows, N], in x's dtype.
 
     For x [1 to 8 rows, K], up and gate [I, K], down [N, I], cold int32 [count].  Fast if a
     neuron's weights are contiguous in all of them, right for any strides.  Checking the indices
-    waits for the GPU; :func:`unchecked` does not.
+    waits for the GPU; :func:`unchecked` does not.  With ``atomic`` the product with down adds the
+    splits' parts as they come, by float32 atomics.
 
     Raises:
         ValueError, TypeError: the operands are not what ``HotColdMlpInputs`` asks for, or not on
             a GPU.
     """
-    HotColdMlpInputs(x, up, down, hot, cold, activation, gate)
-    launching.check_device(x)
-    return unchecked(x, up, down, hot, cold, activation, gate)
-
-
-@sparse_kernel(
-    op="hot_cold_mlp",
-    backend="triton",
-    name="triton-split-k",
-    deterministic=False,
-    unavailable=launching.unavailable,
-)
-def hot_cold_mlp_split_k(
-    x: Tensor,
-    up: Tensor,
-    down: Tensor,
-    hot: int,
-    cold: Tensor,
-    activation: str = "relu",
-    gate: Tensor | None = None,
-) -> Tensor:
-    """:func:`hot_cold_mlp`, with float32 atomics in the product with down."""
-    HotColdMlpInputs(x, up, down, hot, cold, activation, gate)
-    launching.check_device(x)
-    return unchecked(x, up, down, hot, cold, activation, gate, atomic=True)
+    launching.check(HotColdMlpInputs(x, up, down, hot, cold, activation, gate))
+    return unchecked(x, up, down, hot, cold, activation, gate, atomic)
 
 
 def unchecked(
-    x: Tensor,
-    up: Tensor,
-    down: Tensor,
-    hot: int,
-    cold: Tensor,
-    activation: str,
-    gate: Tensor | None,
-    atomic: bool = False,
-) -> Tensor:
+    x: Tensor, up: Tensor, down: Tensor, hot: int, cold: Tensor,
+    activation: str, gate: Tensor | None, atomic: bool = False,
+) -> Tensor:  # fmt: skip
     """:func:`hot_cold_mlp` for operands that were checked before; wrong ones do anything."""
     from pytest_sparsity.kernels.triton._jit.predicted import predicted
 
@@ -94,3 +63,6 @@ def unchecked(
             **plan.tile,
         )
     return listed_product(hidden, down, hot, cold, packed=True, atomic=atomic)
+
+
+sparse_kernel(op="hot_cold_mlp", **launching.SPLIT_K)(partial(hot_cold_mlp, atomic=True))

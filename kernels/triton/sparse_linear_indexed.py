@@ -5,45 +5,30 @@ What Deja Vu (arXiv 2310.17157) does with the neurons its predictor names.
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from pytest_sparsity.kernels.registry import sparse_kernel
-from pytest_sparsity.kernels.triton import configurations, launching
-from pytest_sparsity.kernels.triton.configurations import Product
+from pytest_sparsity.kernels.triton import launching
 from pytest_sparsity.reference.sparse_linear_indexed import SparseLinearIndexedInputs
 
 
 @sparse_kernel(op="sparse_linear_indexed", backend="triton", unavailable=launching.unavailable)
 def sparse_linear_indexed(
-    x: Tensor, weight: Tensor, indices: Tensor, bias: Tensor | None = None
+    x: Tensor, weight: Tensor, indices: Tensor, bias: Tensor | None = None, atomic: bool = False
 ) -> Tensor:
     """W[:, idx] x[:, idx] + b for x [1 to 8 rows, K], weight [N, K]: [rows, N], in x's dtype.
 
-    Checking the indices waits for the GPU; :func:`unchecked` does not.
+    Checking the indices waits for the GPU; :func:`unchecked` does not.  With ``atomic`` the
+    splits' parts are added as they come, by float32 atomics.
 
     Raises:
         ValueError, TypeError: the operands are not what ``SparseLinearIndexedInputs`` asks for,
             or not on a GPU.
     """
-    SparseLinearIndexedInputs(x, weight, indices, bias)
-    launching.check_device(x)
-    return unchecked(x, weight, indices, bias)
-
-
-@sparse_kernel(
-    op="sparse_linear_indexed",
-    backend="triton",
-    name="triton-split-k",
-    deterministic=False,
-    unavailable=launching.unavailable,
-)
-def sparse_linear_indexed_split_k(
-    x: Tensor, weight: Tensor, indices: Tensor, bias: Tensor | None = None
-) -> Tensor:
-    """:func:`sparse_linear_indexed`, with atomics that add the splits' parts as they come."""
-    SparseLinearIndexedInputs(x, weight, indices, bias)
-    launching.check_device(x)
-    return unchecked(x, weight, indices, bias, atomic=True)
+    launching.check(SparseLinearIndexedInputs(x, weight, indices, bias))
+    return unchecked(x, weight, indices, bias, atomic)
 
 
 def unchecked(
@@ -78,22 +63,15 @@ def listed_product(
 
     outputs, count = len(weight), first + len(indices)
     indices = indices.contiguous()
-    plan = configurations.product(
-        "listed", len(x), outputs, count, weight.element_size(), launching.processors(x)
+    plan = launching.division("listed", x, weight, outputs, count)
+    operands = {"weight": weight, "indices": indices, "first": first, "count": count}
+    operands |= {"weight_output": weight.stride(0), "weight_channel": weight.stride(1)}
+    operands |= {"PACKED": packed}
+    return launching.multiply(
+        listed, plan, x, outputs, operands, {"bias": bias}, atomic=atomic, dtype=weight.dtype
     )
 
-    def start(target: Tensor, _: Tensor | None, bias: Tensor | None, plan: Product) -> None:
-        launching.launch(
-            listed,
-            plan.grid,
-            x,
-            *(weight, indices, bias, target),
-            *(len(x), outputs, first, count, plan.share),
-            *(*x.stride(), *weight.stride()),
-            warps=plan.warps,
-            PACKED=packed,
-            ATOMIC=atomic,
-            **plan.tile,
-        )
 
-    return launching.multiply(start, x, outputs, plan, bias=bias, atomic=atomic, dtype=weight.dtype)
+sparse_kernel(op="sparse_linear_indexed", **launching.SPLIT_K)(
+    partial(sparse_linear_indexed, atomic=True)
+)

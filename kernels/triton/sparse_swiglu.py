@@ -6,6 +6,8 @@ gates of its neurons and goes on with those that exceed the threshold.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -17,47 +19,27 @@ from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
 
 @sparse_kernel(op="sparse_swiglu", backend="triton", unavailable=launching.unavailable)
 def sparse_swiglu(
-    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float, activation: str = "silu"
-) -> Tensor:
+    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float,
+    activation: str = "silu", atomic: bool = False,
+) -> Tensor:  # fmt: skip
     """Down (a * up x) over neurons with |a| > t, where a = act(gate x): [rows, N], in x's dtype.
 
     For x [1 to 8 rows, K], gate and up [I, K], down [N, I].  Fast if a neuron's weights are
-    contiguous in all three, right for any strides.
+    contiguous in all three, right for any strides.  With ``atomic`` the product with down adds
+    the splits' parts as they come, by float32 atomics.
 
     Raises:
         ValueError, TypeError: the operands are not what ``SparseSwigluInputs`` asks for, or not
             on a GPU.
     """
-    SparseSwigluInputs(x, gate, up, down, threshold, activation)
-    launching.check_device(x)
-    return unchecked(x, gate, up, down, threshold, activation)
-
-
-@sparse_kernel(
-    op="sparse_swiglu",
-    backend="triton",
-    name="triton-split-k",
-    deterministic=False,
-    unavailable=launching.unavailable,
-)
-def sparse_swiglu_split_k(
-    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float, activation: str = "silu"
-) -> Tensor:
-    """:func:`sparse_swiglu`, with float32 atomics in the product with down."""
-    SparseSwigluInputs(x, gate, up, down, threshold, activation)
-    launching.check_device(x)
-    return unchecked(x, gate, up, down, threshold, activation, atomic=True)
+    launching.check(SparseSwigluInputs(x, gate, up, down, threshold, activation))
+    return unchecked(x, gate, up, down, threshold, activation, atomic)
 
 
 def unchecked(
-    x: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
-    threshold: float,
-    activation: str,
-    atomic: bool = False,
-) -> Tensor:
+    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float,
+    activation: str, atomic: bool = False,
+) -> Tensor:  # fmt: skip
     """:func:`sparse_swiglu` for operands that were checked before; wrong ones do anything."""
     from pytest_sparsity.kernels.triton._jit.gated import gated
 
@@ -77,3 +59,6 @@ def unchecked(
         **plan.tile,
     )
     return masked_product(hidden, activated, down, threshold, atomic=atomic)
+
+
+sparse_kernel(op="sparse_swiglu", **launching.SPLIT_K)(partial(sparse_swiglu, atomic=True))

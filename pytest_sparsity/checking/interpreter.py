@@ -203,15 +203,17 @@ def _checked(builder: Any, ptrs: Any, mask: Any, kind: Access) -> tuple[Lanes, L
 
 
 def _place(program: Sequence[int]) -> str:
-    """Where in the kernel's source the interpreter is: the innermost frame outside of Triton."""
+    """Where in the kernel's source the interpreter is, and where in a function that it calls."""
     machinery = (triton.__path__[0], __file__.rpartition("/")[0])
+    places: list[tuple[str, str]] = []  # outside of Triton, from the inside
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    while frame is not None and frame.f_code is not GridExecutor.__call__.__code__:
         code = frame.f_code
         if not code.co_filename.startswith(machinery):
-            return (
-                f"{code.co_name}, program {tuple(program)}, "
-                f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
-            )
+            places.append((code.co_name, f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"))
         frame = frame.f_back
-    return f"program {tuple(program)}"
+    if not places:
+        return f"program {tuple(program)}"
+    kernel, line = places[-1]
+    inner = "" if len(places) == 1 else f", in {', '.join(places[0])}"
+    return f"{kernel}, program {tuple(program)}, {line}{inner}"

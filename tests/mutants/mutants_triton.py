@@ -12,6 +12,7 @@ _LISTED = "triton/_jit/listed.py"
 _GATED = "triton/_jit/gated.py"
 _PREDICTED = "triton/_jit/predicted.py"
 _COMPACTION = "triton/_jit/compaction.py"
+_PRODUCTS = "triton/_jit/products.py"
 _LAUNCHING = "triton/launching.py"
 
 MUTANTS = (
@@ -20,8 +21,8 @@ MUTANTS = (
         "sparse_linear/triton",
         1,
         _MASKED,
-        "mask=needed & (output < outputs),",
-        "mask=needed,",
+        "load_weights(column, needed & (output < outputs))",
+        "load_weights(column, needed)",
         "weights are loaded beyond the last output; what they give is not stored",
         "edges",
     ),
@@ -60,8 +61,8 @@ MUTANTS = (
         "sparse_linear/triton",
         5,
         "triton/sparse_linear.py",
-        "*(*x.stride(), *weight.stride()),",
-        "*(*x.stride(), weight.stride(0), outputs),",
+        """"weight_channel": weight.stride(1)}""",
+        """"weight_channel": outputs}""",
         "the weights of a channel are taken to follow those of the one before",
         "edges",
     ),
@@ -70,8 +71,8 @@ MUTANTS = (
         "sparse_quantized_linear/triton",
         5,
         "triton/sparse_quantized_linear.py",
-        "*(*x.stride(), payload.stride(0), scales.stride(0)),",
-        "*(*x.stride(), width, scales.stride(0)),",
+        """"payload_channel": payload.stride(0),""",
+        """"payload_channel": width,""",
         "the four-bit rows are taken to follow each other",
         "edges",
     ),
@@ -168,7 +169,7 @@ MUTANTS = (
         "no-atomics",
         "sparse_linear/triton-split-k",
         10,
-        _MASKED,
+        _PRODUCTS,
         """tl.atomic_add(target + row * outputs + output, result, mask=inside, sem="relaxed")""",
         """\
 place = target + row * outputs + output
@@ -191,8 +192,8 @@ place = target + row * outputs + output
         "sparse_qkv/triton",
         11,
         _SEGMENTED,
-        "for start in range(split * share, stop, UNROLL * LANES):",
-        "for start in range(split * share, stop - UNROLL * LANES + 1, UNROLL * LANES):",
+        "for start in range(begin, stop, UNROLL * LANES):",
+        "for start in range(begin, stop - UNROLL * LANES + 1, UNROLL * LANES):",
         "the last, incomplete tile of a split's channels is left out",
         "edges",
     ),
@@ -325,20 +326,10 @@ total += tl.sum(value * factor, axis=1, keep_dims=True)
         "sparse_linear/triton",
         "loads not masked",
         _MASKED,
+        "term = value * load_weights(column, needed & (output < outputs))",
         """\
-            mask=needed & (output < outputs),
-            other=0.0,
-            eviction_policy="evict_first",
-        ).to(tl.float32)
-        term = value * factor
-""",
-        """\
-            mask=(channel < stop) & (output < outputs),
-            other=0.0,
-            eviction_policy="evict_first",
-        ).to(tl.float32)
-        term = tl.where(keep, value * factor, 0.0)
-""",
+factor = load_weights(column, (channel < stop) & (output < outputs))
+        term = tl.where(keep, value * factor, 0.0)""",
         "the mask is applied to products, not to loads: right, in the time of dense",
         "unread",
     ),
@@ -373,8 +364,8 @@ total += tl.sum(value * factor, axis=1, keep_dims=True)
         "sparse_linear/triton",
         "threshold's dtype",
         "triton/sparse_linear.py",
-        "return masked_product(x, None, weight, round_to(threshold, x.dtype), bias, atomic)",
-        "return masked_product(x, None, weight, threshold, bias, atomic)",
+        "return masked_product(x, None, weight, round_to(threshold, x.dtype), bias, atomic=atomic)",
+        "return masked_product(x, None, weight, threshold, bias, atomic=atomic)",
         "compares in float32 instead of x's dtype",
         "edges",
     ),
@@ -383,8 +374,8 @@ total += tl.sum(value * factor, axis=1, keep_dims=True)
         "sparse_linear/triton",
         "bias added again",
         _LAUNCHING,
-        "start(parts, None, None, plan)",
-        "start(parts, None, bias, plan)",
+        "start(parts, dict.fromkeys(at_end))",
+        "start(parts, at_end)",
         "every split adds the bias",
         "edges",
     ),
@@ -403,8 +394,8 @@ total += tl.sum(value * factor, axis=1, keep_dims=True)
         "sparse_swiglu/triton",
         "dtype of the result",
         "triton/sparse_linear.py",
-        "start, x, outputs, plan, bias=bias, atomic=atomic, dtype=weight.dtype",
-        "start, x, outputs, plan, bias=bias, atomic=atomic",
+        "dtype = weight.dtype if floats else x.dtype",
+        "dtype = x.dtype",
         "the result has the dtype of the hidden values",
         "edges",
     ),

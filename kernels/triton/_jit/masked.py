@@ -5,6 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from pytest_sparsity.kernels.triton._jit.loads import load_activations, load_weights
+from pytest_sparsity.kernels.triton._jit.products import finish, part
+
 
 @triton.jit
 def masked(
@@ -19,30 +22,18 @@ def masked(
     channels,
     share,  # channels per split
     threshold,
-    x_row,
-    x_channel,
-    weight_output,
-    weight_channel,
-    ROWS: tl.constexpr,
-    UNROLL: tl.constexpr,
-    LANES: tl.constexpr,
-    BLOCK: tl.constexpr,
+    x_row, x_channel, weight_output, weight_channel,
+    ROWS: tl.constexpr, UNROLL: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
     ATOMIC: tl.constexpr,
-):
-    split = tl.program_id(2)
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None, None, None]
-    lane = (
-        tl.arange(0, UNROLL)[None, :, None, None] * LANES + tl.arange(0, LANES)[None, None, :, None]
-    )
-    output = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, None, None, :]
+):  # fmt: skip
+    row, lane, output, begin, stop = part(channels, share, ROWS, UNROLL, LANES, BLOCK)
     columns = weight + output.to(tl.int64) * weight_output
-    stop = tl.minimum(channels, (split + 1) * share)
     total = tl.zeros([ROWS, 1, LANES, BLOCK], tl.float32)
-    for start in range(split * share, stop, UNROLL * LANES):
+    for start in range(begin, stop, UNROLL * LANES):
         channel = start + lane
         inside = (row < rows) & (channel < stop)
         at = row * x_row + channel * x_channel
-        value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+        value = load_activations(x + at, inside)
         if size is None:
             keep = ~(tl.abs(value) <= threshold)  # NaN is kept; what is outside, a zero, is not
         else:
@@ -50,24 +41,9 @@ def masked(
         needed = keep
         if ROWS > 1:
             needed = tl.max(keep.to(tl.int32), axis=0, keep_dims=True) > 0
-        factor = tl.load(
-            columns + channel.to(tl.int64) * weight_channel,
-            mask=needed & (output < outputs),
-            other=0.0,
-            eviction_policy="evict_first",
-        ).to(tl.float32)
-        term = value * factor
+        column = columns + channel.to(tl.int64) * weight_channel
+        term = value * load_weights(column, needed & (output < outputs))
         if ROWS > 1:  # the weight may be there for another row only, and infinite
             term = tl.where(keep, term, 0.0)
         total += tl.sum(term, axis=1, keep_dims=True)
-    result = tl.sum(total, axis=2, keep_dims=True)
-    if scales is not None:
-        result *= tl.load(scales + output, mask=output < outputs, other=0.0).to(tl.float32)
-    if bias is not None:
-        result += tl.load(bias + output, mask=output < outputs, other=0.0).to(tl.float32)
-    inside = (row < rows) & (output < outputs)
-    if ATOMIC:
-        tl.atomic_add(target + row * outputs + output, result, mask=inside, sem="relaxed")
-    else:
-        place = target + (split * rows + row) * outputs + output
-        tl.store(place, result.to(target.dtype.element_ty), mask=inside)
+    finish(total, scales, bias, target, row, output, rows, outputs, ATOMIC)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from pytest_sparsity.kernels.triton._jit.loads import load_activations
+
 
 @triton.jit
 def nibbles(
@@ -24,17 +26,12 @@ def nibbles(
     channels,
     share,  # channels per split
     threshold,
-    x_row,
-    x_channel,
-    payload_channel,
-    scales_channel,
-    ROWS: tl.constexpr,
-    UNROLL: tl.constexpr,
-    LANES: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    BYTES: tl.constexpr,  # per block; divides group and width
+    x_row, x_channel, payload_channel, scales_channel,
+    ROWS: tl.constexpr, UNROLL: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
+    BYTES: tl.constexpr,  # that share a scale; divides BLOCK, group and width
     ATOMIC: tl.constexpr,
-):
+):  # fmt: skip
+    BLOCKS: tl.constexpr = BLOCK // BYTES
     split = tl.program_id(2)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None, None, None, None]
     lane = (
@@ -49,11 +46,8 @@ def nibbles(
     high = tl.zeros([ROWS, 1, LANES, BLOCKS, BYTES], tl.float32)
     for start in range(split * share, stop, UNROLL * LANES):
         channel = start + lane
-        value = tl.load(
-            x + row * x_row + channel * x_channel,
-            mask=(row < rows) & (channel < stop),
-            other=0.0,
-        ).to(tl.float32)
+        inside = (row < rows) & (channel < stop)
+        value = load_activations(x + row * x_row + channel * x_channel, inside)
         keep = ~(tl.abs(value) <= threshold)  # NaN is kept; what is outside, a zero, is not
         needed = keep
         if ROWS > 1:

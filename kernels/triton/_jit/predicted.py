@@ -6,6 +6,8 @@ import triton
 import triton.language as tl
 
 from pytest_sparsity.kernels.triton._jit.activation import activate
+from pytest_sparsity.kernels.triton._jit.loads import load_activations, load_weights
+from pytest_sparsity.kernels.triton._jit.neurons import channels_of_lanes
 
 
 @triton.jit
@@ -19,25 +21,13 @@ def predicted(
     first,  # neurons 0 to first - 1 take part, then the listed ones
     count,  # of neurons that take part
     channels,
-    x_row,
-    x_channel,
-    gate_neuron,
-    gate_channel,
-    up_neuron,
-    up_channel,
+    x_row, x_channel, gate_neuron, gate_channel, up_neuron, up_channel,
     ACTIVATION: tl.constexpr,
-    ROWS: tl.constexpr,
-    NEURONS: tl.constexpr,
-    LANES: tl.constexpr,
-    VECTOR: tl.constexpr,
-):
-    # Tiles are [ROWS, NEURONS, LANES, VECTOR], as in ``gated``.
+    ROWS: tl.constexpr, NEURONS: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
     row = tl.arange(0, ROWS)[:, None, None, None]
     place = tl.program_id(0) * NEURONS + tl.arange(0, NEURONS)[None, :, None, None]
-    lane = (
-        tl.arange(0, LANES)[None, None, :, None] * VECTOR
-        + tl.arange(0, VECTOR)[None, None, None, :]
-    )
+    lane = channels_of_lanes(LANES, VECTOR)
     known = place < count
     cold = tl.load(indices + place - first, mask=known & (place >= first), other=0)
     neuron = tl.where(place < first, place, cold).to(tl.int64)
@@ -46,26 +36,13 @@ def predicted(
     for start in range(0, channels, LANES * VECTOR):
         channel = start + lane
         inside = known & (channel < channels)
-        value = tl.load(
-            x + row * x_row + channel * x_channel,
-            mask=(row < rows) & (channel < channels),
-            other=0.0,
-        ).to(tl.float32)
+        at = x + row * x_row + channel * x_channel
+        value = load_activations(at, (row < rows) & (channel < channels))
         channel = channel.to(tl.int64)
-        factor = tl.load(
-            up + neuron * up_neuron + channel * up_channel,
-            mask=inside,
-            other=0.0,
-            eviction_policy="evict_first",
-        ).to(tl.float32)
+        factor = load_weights(up + neuron * up_neuron + channel * up_channel, inside)
         up_total += tl.sum(value * factor, axis=3, keep_dims=True)
         if gate is not None:
-            factor = tl.load(
-                gate + neuron * gate_neuron + channel * gate_channel,
-                mask=inside,
-                other=0.0,
-                eviction_policy="evict_first",
-            ).to(tl.float32)
+            factor = load_weights(gate + neuron * gate_neuron + channel * gate_channel, inside)
             gate_total += tl.sum(value * factor, axis=3, keep_dims=True)
     h = tl.sum(up_total, axis=2, keep_dims=True)
     if gate is not None:
