@@ -1,7 +1,8 @@
-"""The residual stream that an MLP's norm reads: what PowerInfer's predictors decide by."""
+"""The residual stream that an MLP's norm reads, and how what the MLP gives comes back to it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,7 +15,16 @@ from pytest_sparsity.models.forward import hidden_states
 #: In place of a kind of site: the residual stream before the norm of a layer's MLP.
 RESIDUAL = "residual"
 
-_TRACED: WeakKeyDictionary[nn.Module, dict[int, nn.Module]] = WeakKeyDictionary()
+
+@dataclass(frozen=True)
+class _Around:
+    """What stands around the MLPs, by layer."""
+
+    before: dict[int, nn.Module] = field(default_factory=dict)
+    behind: dict[int, nn.Module] = field(default_factory=dict)
+
+
+_TRACED: WeakKeyDictionary[nn.Module, _Around] = WeakKeyDictionary()
 
 
 def residual_of(layer: int) -> str:
@@ -32,25 +42,49 @@ def mlp_norms(model: LanguageModel) -> dict[int, nn.Module]:
     Raises:
         SparsityError: what ``up`` reads in some layer is no norm's output.
     """
+    return _around(model).before
+
+
+def norms_behind(model: LanguageModel) -> dict[int, nn.Module]:
+    """Layer to the norm that reads what its MLP gives, before the stream does (Gemma 2 and 3).
+
+    Layers whose MLP adds to the stream as it is are not in it, as in most models.
+
+    Raises:
+        SparsityError: see :func:`mlp_norms`.
+    """
+    return _around(model).behind
+
+
+def _around(model: LanguageModel) -> _Around:
     decoder = model.decoder
     if decoder not in _TRACED:
         _TRACED[decoder] = _trace(model)
     return _TRACED[decoder]
 
 
-def _trace(model: LanguageModel) -> dict[int, nn.Module]:
+def _trace(model: LanguageModel) -> _Around:
     made: dict[int, tuple[nn.Module, torch.Tensor]] = {}
-    found: dict[int, nn.Module] = {}
+    given: dict[int, tuple[int, torch.Tensor]] = {}
+    found = _Around()
 
     def after(module: nn.Module, args: tuple[object, ...], output: object) -> None:
         # The tensor is held as well, or another one could be given its number.
         if args and isinstance(output, torch.Tensor) and output is not args[0]:
             made[id(output)] = module, output
+        if args and id(args[0]) in given and not isinstance(module, nn.Dropout):
+            found.behind[given[id(args[0])][0]] = module
 
     def before_up(layer: int) -> object:
         def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             if id(args[0]) in made:
-                found[layer] = made[id(args[0])][0]
+                found.before[layer] = made[id(args[0])][0]
+
+        return hook
+
+    def after_down(layer: int) -> object:
+        def hook(module: nn.Module, args: object, output: torch.Tensor) -> None:
+            given[id(output)] = layer, output
 
         return hook
 
@@ -64,12 +98,17 @@ def _trace(model: LanguageModel) -> dict[int, nn.Module]:
         site.module.register_forward_pre_hook(before_up(site.layer))  # type: ignore[arg-type]
         for site in ups
     ]
+    handles += [
+        site.module.register_forward_hook(after_down(site.layer))  # type: ignore[arg-type]
+        for site in model.sites
+        if site.kind == "down"
+    ]
     try:
         hidden_states(model, torch.zeros(2, dtype=torch.int64))
     finally:
         for handle in handles:
             handle.remove()
-    missing = [site.layer for site in ups if site.layer not in found]
+    missing = [site.layer for site in ups if site.layer not in found.before]
     if missing or not ups:
         raise SparsityError(
             f"the MLPs of {model.name} do not read what a norm gives (layers {missing[:3] or 'all'}"

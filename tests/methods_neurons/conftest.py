@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedModel,
+)
 
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
@@ -21,7 +29,7 @@ def model() -> LanguageModel:
     return load_model("tiny-random", dtype="float32")
 
 
-def _wrap(network: LlamaForCausalLM | OPTForCausalLM, name: str) -> LanguageModel:
+def _wrap(network: PreTrainedModel, name: str) -> LanguageModel:
     network.eval().requires_grad_(False)
     return LanguageModel(
         name=name,
@@ -52,6 +60,25 @@ def _llama(activation: str) -> LanguageModel:
 def relu_model() -> LanguageModel:
     """Gated ReLU, random weights: half of the neurons are zero."""
     return _llama("relu")
+
+
+@pytest.fixture
+def gemma_model() -> LanguageModel:
+    """A norm stands behind every MLP; random weights of another size in every norm."""
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=257,
+        hidden_size=32,
+        intermediate_size=72,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    made = _wrap(Gemma3ForCausalLM(config), "gemma-tiny")
+    for layer in made.decoder.layers:
+        layer.post_feedforward_layernorm.weight.normal_()
+    return made
 
 
 @pytest.fixture(scope="session")

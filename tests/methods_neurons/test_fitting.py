@@ -26,7 +26,7 @@ from pytest_sparsity.methods.neurons.layer_fit import (
 from pytest_sparsity.methods.neurons.predictor import LINEAR, RELU, Predictor
 from pytest_sparsity.methods.plan import RESIDUAL
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
-from pytest_sparsity.methods.residual_stream import mlp_norms
+from pytest_sparsity.methods.residual_stream import mlp_norms, norms_behind
 from pytest_sparsity.models import LanguageModel, load_model, parallel
 
 #: Rounds of two documents of 48 tokens, then four, all of them whatever is gained.
@@ -334,7 +334,40 @@ def test_predictors_of_a_relu_model_find_its_active_neurons() -> None:
     assert after > 0.8 > before + 0.02
 
 
-@pytest.mark.parametrize("name", ["model", "opt_model"])
+@pytest.mark.parametrize("name", ["model", "relu_model", "opt_model"])
+def test_most_models_have_no_norm_behind_the_mlp(name: str, request: pytest.FixtureRequest) -> None:
+    assert norms_behind(request.getfixturevalue(name)) == {}
+
+
+def test_what_neurons_add_is_what_reaches_the_stream(
+    gemma_model: LanguageModel, documents: Documents
+) -> None:
+    """Down a thousand times as large is the same model where a norm stands behind it."""
+    layers = gemma_model.decoder.layers
+    assert norms_behind(gemma_model) == {
+        number: layer.post_feedforward_layernorm for number, layer in enumerate(layers)
+    }
+
+    def observed() -> dict[int, Observed]:
+        return fitting._Observer(gemma_model, FIRST_TOKEN_DENSE).joined(documents[:2], "text")
+
+    layers[1].mlp.down_proj.weight.mul_(1024)  # nothing of eps is left
+    before = observed()
+    layers[1].mlp.down_proj.weight.mul_(1024)
+    after = observed()
+    for layer, one in before.items():
+        assert float(one.adds.float().mean()) > 0
+        torch.testing.assert_close(after[layer].adds, one.adds, rtol=0.02, atol=0)
+
+
+def test_the_gain_of_a_norm() -> None:
+    down, norm = torch.nn.Linear(3, 2, bias=False), torch.nn.RMSNorm(2, eps=0.0)
+    down.weight.data = torch.tensor([[3.0, 0.0, 0.0], [4.0, 0.0, 1.0]])
+    h = torch.tensor([[1.0, 7.0, 0.0], [0.0, 7.0, 0.0]])  # outputs (3, 4) and (0, 0)
+    assert fitting.gain(h, down, norm).tolist() == [[pytest.approx(2**0.5 / 5)], [0.0]]
+
+
+@pytest.mark.parametrize("name", ["model", "opt_model", "gemma_model"])
 def test_other_models_are_fitted_too(
     name: str, documents: Documents, request: pytest.FixtureRequest
 ) -> None:

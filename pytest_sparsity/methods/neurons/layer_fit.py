@@ -56,8 +56,9 @@ class Observed:
 
     Attributes:
         v: the residual stream before the MLP's norm, [rows, H], in the model's dtype.
-        adds: |h_j| ||d_j||, what each neuron adds to the output, bfloat16 [rows, I]: its range
-            is float32's, and one part in 256 is nothing to what is learnt from it.
+        adds: |h_j| ||d_j||, what each neuron adds to the stream, times the gain of a norm behind
+            the MLP if there is one, bfloat16 [rows, I]: its range is float32's, and one part in
+            256 is nothing to what is learnt from it.
     """
 
     v: torch.Tensor

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import sha256_text
+from pytest_sparsity.methods import residual_stream
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.given.given import DEJA_VU, POWERINFER, check_given
 from pytest_sparsity.methods.levels import NATURAL
@@ -36,7 +37,10 @@ from pytest_sparsity.methods.plan import RESIDUAL, Plan
 from pytest_sparsity.models import Site
 
 #: The code that trained predictors depend on.
-_FITTING = (activity.__file__, predictor.__file__, fitting.__file__, layer_fit.__file__)
+_FITTING = (
+    *(activity.__file__, predictor.__file__, fitting.__file__),
+    *(layer_fit.__file__, residual_stream.__file__),
+)
 
 
 class Predictors:
