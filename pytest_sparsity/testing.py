@@ -18,7 +18,7 @@ from pytest_sparsity.checking.space import Space
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.contract import Contract
 from pytest_sparsity.kernels.registry import Kernel, find, registered, sparse_kernel
-from pytest_sparsity.reference.decisions import above, largest
+from pytest_sparsity.reference.decisions import above, largest, rounded
 from pytest_sparsity.reference.ops import OPS, Op, Output
 from pytest_sparsity.reference.precision import Precision
 from pytest_sparsity.reference.stochastic import computed_bound
@@ -52,6 +52,7 @@ __all__ = [
     "find",
     "largest",
     "registered",
+    "rounded",
     "sizes",
     "sparse_kernel",
     "sparse_op",

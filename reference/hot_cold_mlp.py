@@ -77,16 +77,16 @@ def error_bound(inputs: HotColdMlpInputs, precision: Precision) -> Tensor:
     (``hidden.down_error``), and the rounding of what the hot and the cold neurons give to the
     intermediate dtype.
     """
-    h = hidden.dense(inputs.x, inputs.up, precision)
+    h = hidden.dense(inputs.x, inputs.up, precision.of("up"))
     if inputs.gate is None:
         h = hidden.activated(inputs.activation, h, precision)
     else:
-        gate = hidden.dense(inputs.x, inputs.gate, precision)
+        gate = hidden.dense(inputs.x, inputs.gate, precision.of("gate"))
         h = hidden.times(hidden.activated(inputs.activation, gate, precision), h, precision)
     computed = _computed(inputs).expand(h.value.shape)
     hot = torch.arange(computed.shape[1], device=computed.device) < inputs.hot
     parts = [gathered(h.value, inputs.down, computed & some) for some in (hot, ~hot)]
-    error = hidden.down_error(h, inputs.down, computed, precision.accumulate)
+    error = hidden.down_error(h, inputs.down, computed, precision.of("down").accumulate)
     for part in parts:
         error = error + output_bound(part, precision.intermediate) / 2
     return hidden.result_bound(parts[0] + parts[1], error, precision)

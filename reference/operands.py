@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from pytest_sparsity.reference.decisions import exceeds
 from pytest_sparsity.reference.precision import round_to
 
 #: Rows of x that a decoding kernel takes: one token each of up to eight sequences.
@@ -109,8 +110,7 @@ def check_indices(name: str, indices: Tensor, x: Tensor, start: int, stop: int) 
 
 def active(x: Tensor, threshold: float) -> Tensor:
     """Which channels take part: bool of x's shape, |x| > t in x's dtype; NaN takes part."""
-    # "not <=" rather than ">": only so does a NaN activation stay and spoil its row visibly.
-    return ~(x.abs() <= round_to(threshold, x.dtype))
+    return exceeds(x.abs(), round_to(threshold, x.dtype))
 
 
 def arguments(inputs: Any) -> dict[str, Any]:

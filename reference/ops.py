@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from pytest_sparsity.reference import (
     sparse_swiglu,
 )
 from pytest_sparsity.reference.precision import Precision
+from pytest_sparsity.reference.stochastic import Outcomes
 
 #: What an op gives: a tensor, or several in a fixed order.
 Result = Tensor | tuple[Tensor, ...]
@@ -68,8 +69,9 @@ class Op:
         file: of that module.
         about: what it computes, in a sentence, of ops of others.
         execution: the names of that module: it may be executed again, and an op replaced by itself.
-        alternatives: what the definition gives if a decision on the edge falls to its other side,
-            one at a time; None where it decides nothing.
+        outcomes: what right kernels may give where decisions are on the edge; None where nothing is
+            decided by computed values.
+        computed: ``bound`` is computed from the definition, as ``outcomes`` are.
         takes: names of the dtypes that its cases have.
     """
 
@@ -84,7 +86,8 @@ class Op:
     file: str = ""
     about: str = ""
     execution: object = None
-    alternatives: Callable[[Any, Precision], Sequence[tuple[Tensor, ...]]] | None = None
+    outcomes: Callable[[Any, Precision], Outcomes] | None = None
+    computed: bool = False
     takes: tuple[str, ...] = ("float32", "bfloat16", "float16")
 
     def lead(self, inputs: Any) -> Tensor:

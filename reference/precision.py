@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,11 +22,27 @@ class Precision:
         output: of its result.
         accumulate: of its partial sums.
         intermediate: of values it stores between two stages (the hidden activations of an MLP).
+        adds: operands that it adds to a sum in another dtype than it sums in, by name, as a bias.
+        outside: operands that another library multiplies, by name, and in which dtype that sums.
     """
 
     output: torch.dtype
     accumulate: torch.dtype
     intermediate: torch.dtype
+    adds: Mapping[str, torch.dtype] = field(default_factory=dict, hash=False)
+    outside: Mapping[str, torch.dtype] = field(default_factory=dict, hash=False)
+
+    def of(self, operand: str) -> Precision:
+        """That of the products with an operand, named as in ``operands.tensors``.
+
+        Those of another library are stored in the dtype of the kernel's result, if that is narrower
+        than what the kernel stores.
+        """
+        accumulate = self.outside.get(operand.partition(".")[0])
+        if accumulate is None:
+            return self
+        narrower = max(self.intermediate, self.output, key=lambda d: torch.finfo(d).eps)
+        return dataclasses.replace(self, accumulate=accumulate, intermediate=narrower)
 
 
 def round_to(value: float, dtype: torch.dtype) -> float:

@@ -45,13 +45,34 @@ def linear_bound(
 
     with n = nnz + ``roundings`` terms; see :func:`summed`.
     """
-    reference = linear(x, weight, keep, bias)
-    start = x.new_zeros(()).double() if bias is None else bias.double().abs()
-    magnitude = gathered(x.abs(), weight.abs(), keep) + start
+    magnitude = gathered(x.abs(), weight.abs(), keep)
     terms = keep.sum(1, keepdim=True) + roundings
-    return output_bound(reference, precision.output) + summed(
-        magnitude, reference.abs() + start, terms, precision.accumulate
+    return layer_bound(linear(x, weight, keep, bias), magnitude, bias, terms, precision)
+
+
+def layer_bound(
+    reference: Tensor, magnitude: Tensor, bias: Tensor | None, terms: Tensor, precision: Precision
+) -> Tensor:
+    """How far a layer's rounded result may be off: float64 [rows, N].
+
+    Args:
+        reference: of the layer, float64.
+        magnitude: the sum of its products' absolute values, float64.
+        bias: [N], or None.
+        terms: their number, with the bias.
+        precision: of the kernel; the products are those of ``weight``.
+    """
+    start = reference.new_zeros(()) if bias is None else bias.double().abs()
+    accumulate = precision.of("weight").accumulate
+    bound = output_bound(reference, precision.output) + summed(
+        magnitude + start, reference.abs() + start, terms, accumulate
     )
+    if bias is None or "bias" not in precision.adds:
+        return bound
+    # The sum and the bias are rounded to that dtype, and what they add up to.
+    info = torch.finfo(precision.adds["bias"])
+    rounded = (reference - bias.double()).abs() + start + reference.abs()
+    return bound + info.eps / 2 * rounded + 3 * info.smallest_normal * info.eps
 
 
 def summed(magnitude: Tensor, ends: Tensor, terms: Tensor, accumulate: torch.dtype) -> Tensor:

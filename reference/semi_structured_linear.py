@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pytest_sparsity.reference import operands
-from pytest_sparsity.reference.precision import Precision, output_bound
-from pytest_sparsity.reference.products import summed
+from pytest_sparsity.reference.precision import Precision
+from pytest_sparsity.reference.products import layer_bound
 from pytest_sparsity.reference.semi_structured import SemiStructuredWeight, slots
 
 
@@ -68,13 +68,10 @@ def error_bound(inputs: SemiStructuredLinearInputs, precision: Precision) -> Ten
     the output keeps.
     """
     rows = _rows(inputs)
-    reference = semi_structured_linear(inputs)
-    start = torch.zeros_like(reference[0]) if inputs.bias is None else inputs.bias.double().abs()
-    magnitude = torch.stack([terms.abs().sum((0, 1)) for terms, _ in rows]) + start
+    magnitude = torch.stack([terms.abs().sum((0, 1)) for terms, _ in rows])
     count = torch.stack([keep.sum((0, 1)) for _, keep in rows]) + 1
-    return output_bound(reference, precision.output) + summed(
-        magnitude, reference.abs() + start, count, precision.accumulate
-    )
+    reference = semi_structured_linear(inputs)
+    return layer_bound(reference, magnitude, inputs.bias, count, precision)
 
 
 def needed(inputs: SemiStructuredLinearInputs) -> Mapping[str, Tensor]:

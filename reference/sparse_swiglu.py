@@ -68,12 +68,12 @@ def error_bound(inputs: SparseSwigluInputs, precision: Precision) -> Tensor:
     or for inactive, since it knows a_i only so well.
     """
     a = _gate(inputs, precision)
-    h = hidden.times(a, hidden.dense(inputs.x, inputs.up, precision), precision)
+    h = hidden.times(a, hidden.dense(inputs.x, inputs.up, precision.of("up")), precision)
     keep = _active(a.value, inputs.threshold)
     unsure = _unsure(a, inputs.threshold, precision)
     # Up of a neuron that no right kernel takes for active may hold NaN.
     either_way = (h.value.abs() + h.error).nan_to_num(nan=0.0)
-    error = hidden.down_error(h, inputs.down, keep, precision.accumulate) + gathered(
+    error = hidden.down_error(h, inputs.down, keep, precision.of("down").accumulate) + gathered(
         either_way, inputs.down.abs().nan_to_num(nan=0.0), unsure
     )
     return hidden.result_bound(sparse_swiglu(inputs), error, precision)
@@ -99,7 +99,7 @@ def needed(inputs: SparseSwigluInputs) -> Mapping[str, Tensor]:
 
 
 def _gate(inputs: SparseSwigluInputs, precision: Precision) -> hidden.Stage:
-    product = hidden.dense(inputs.x, inputs.gate, precision)
+    product = hidden.dense(inputs.x, inputs.gate, precision.of("gate"))
     return hidden.activated(inputs.activation, product, precision)
 
 

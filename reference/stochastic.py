@@ -1,86 +1,37 @@
 """The bound of an op whose author gives none: computed from its definition.
 
 The definition is run in float64 several times, and after each operation its result is moved by
-what a kernel's rounding may cost there: Monte-Carlo arithmetic (Parker 1997, "Monte Carlo
-Arithmetic", UCLA CSD-970002), but for one thing.  A sum is moved as a whole, by what rounding may
-cost in any order of its terms: 4 sqrt(n) u sum |terms| + n/2 u |sum|, as the bounds derived by hand
-have it (``products.summed``).  Signs are drawn at random, so that errors of many values add up like
-the root of the sum of their squares; and two runs move all values the same way, since errors of
-equal values are equal.  The bound is twice the root mean square of what the random runs give, or
-the largest difference of any run where that is more, and the rounding of the result.
+what a kernel's rounding may cost there (``arithmetic``): Monte-Carlo arithmetic (Parker 1997,
+"Monte Carlo Arithmetic", UCLA CSD-970002), but for sums, which are moved as a whole.  Signs are
+drawn at random, so that errors of many values add up like the root of the sum of their squares; and
+two runs move all values the same way, since errors of equal values are equal.  The bound is twice
+the root mean square of what the random runs give, or the largest difference of any run where that
+is more, and the rounding of the result.
 
-Decisions (``decisions``) are held at the definition's own; where one could fall to the other side
-within its error, what that would change is added.
+Decisions (``decisions``) are held at the definition's own; what is right where one falls to its
+other side within its error is found by turning it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pytest_sparsity.reference.decisions import ruled
-from pytest_sparsity.reference.interception import Interception
+from pytest_sparsity.reference.arithmetic import Moved, Random, Same
+from pytest_sparsity.reference.decisions import Decision, keeping_equal, keeps_equal, ruled
 from pytest_sparsity.reference.precision import Precision, output_bound
 
 #: Runs with random signs, and what their root mean square is taken times.
 _RUNS, _FACTOR = 8, 2.0
-#: As in ``precision.sum_bound``.
-_SLACK = 4.0
-#: Units in the last place that functions of a mathematical library may be off.
-_FUNCTION_ULPS = 4.0
-#: Decisions that are tried the other way one by one; if there are more, several at a time.
-_FLIPS = 64
-
-_aten = torch.ops.aten
-#: Results that are some of the operands' values, or their negatives: nothing is rounded.
-_EXACT = frozenset(
-    f"aten::{name}"
-    for name in (
-        "_reshape_alias", "_to_copy", "_unsafe_view", "abs", "alias", "amax", "amin", "arange",
-        "argsort", "as_strided", "bernoulli", "bitwise_and", "bitwise_not", "bitwise_or", "cat",
-        "clamp", "clamp_max", "clamp_min", "clone", "constant_pad_nd", "copy", "copy_", "detach",
-        "diagonal", "empty", "empty_like", "eq", "expand", "fill", "fill_", "flip", "full",
-        "full_like", "gather", "ge", "gt", "index", "index_put", "index_put_", "index_select",
-        "isfinite", "isinf", "isnan", "le", "lift_fresh", "logical_and", "logical_not",
-        "logical_or", "lt", "masked_fill", "masked_fill_", "masked_select", "max", "maximum",
-        "median", "min", "minimum", "narrow", "ne", "neg", "new_empty", "new_full", "new_ones",
-        "new_zeros", "nonzero", "ones", "ones_like", "permute", "relu", "repeat", "roll", "round",
-        "scalar_tensor", "scatter", "select", "sign", "slice", "slice_scatter", "sort", "split",
-        "split_with_sizes", "squeeze", "stack", "t", "threshold", "topk", "transpose", "tril",
-        "triu", "unbind", "unfold", "unsqueeze", "view", "where", "zero_", "zeros", "zeros_like",
-    )
-)  # fmt: skip
-#: Results of one rounding.
-_ROUNDED = frozenset(
-    f"aten::{name}"
-    for name in ("add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "sqrt",
-                 "reciprocal", "addcmul", "square")
-)  # fmt: skip
-#: Functions of one element; what is in no list is taken for one that sums.
-_ELEMENT_WISE = {
-    *("acos", "asin", "atan", "atan2", "celu", "cos", "cosh", "elu", "erf", "erfc", "erfinv"),
-    *("exp", "exp2", "expm1", "frac", "gelu", "hardsigmoid", "hardswish", "leaky_relu", "lerp"),
-    *("log", "log10", "log1p", "log2", "log_sigmoid_forward", "logit", "mish", "pow", "rsqrt"),
-    *("sigmoid", "silu", "sin", "sinh", "softplus", "tan", "tanh", "fmod", "remainder"),
-    *(f"{name}_" for name in ("exp", "log", "pow", "rsqrt", "sigmoid", "silu", "tanh")),
-}
-#: Functions in which what is large may cancel.
-_CANCELLING = {
-    *("gelu", "lerp", "addcdiv", "_log_softmax", "logsumexp", "native_layer_norm", "erfc"),
-    *("native_group_norm", "native_batch_norm", "_native_batch_norm_legit"),
-}
-_EXPONENTIAL = {"exp", "exp2", "pow", "_softmax", "sigmoid", "silu"}
-#: Operations that add several values to one: linear in each of their operands.
-_ADDING = {
-    *("aten::convolution", "aten::addmv", "aten::addr", "aten::avg_pool2d", "aten::avg_pool3d"),
-    *("aten::upsample_linear1d", "aten::upsample_bilinear2d"),
-    *("aten::index_add", "aten::scatter_add", "aten::scatter_reduce", "aten::index_reduce"),
-}
-_ARITHMETIC = {"sum", "mean", "mm", "bmm", "mv", "dot", "addmm", "baddbmm", "cumsum", "nansum"}
+#: Decisions that are turned one by one; if there are more, several at a time.
+_TURNED = 64
+#: So many decisions are turned in every combination.
+FEW = 6
 
 
 def computed_bound(
@@ -99,38 +50,14 @@ def computed_bound(
         outputs: dtypes of the tensors of its result; by default all are ``precision.output``.
         seed: of the signs.
     """
-    runs = _Runs(define, operands, precision, seed)
-    bounds = [
-        torch.maximum(_FACTOR * (square / _RUNS).sqrt(), largest)
-        for square, largest in zip(runs.squares, runs.most, strict=True)
-    ]
-    for found in runs.flipped():
-        for place, (reference, result) in enumerate(zip(runs.references, found, strict=True)):
-            bounds[place] = bounds[place] + _between(result, reference)
-    dtypes = outputs or [precision.output] * len(bounds)
-    return tuple(
-        _with_output(reference, bound, dtype) if dtype.is_floating_point else bound
-        for reference, bound, dtype in zip(runs.references, bounds, dtypes, strict=True)
-    )
+    return Outcomes(define, operands, precision, outputs, seed).widened
 
 
-def alternatives(
-    define: Callable[..., Any], operands: Mapping[str, Any], precision: Precision, seed: int = 0
-) -> list[tuple[Tensor, ...]]:
-    """What the definition gives if a decision on the edge falls to its other side, one at a time.
-
-    The arguments are those of :func:`computed_bound`.
-    """
-    return list(_Runs(define, operands, precision, seed).flipped())
-
-
-class _Runs:
-    """The runs of a definition: as it is, and with every operation's result moved.
+class Outcomes:
+    """What right kernels may give: the definition's result, with decisions on the edge either way.
 
     Attributes:
-        references: of the definition as it is.
-        squares: sums of squared differences of the random runs, one per tensor of the result.
-        most: the largest difference of any run.
+        references: the definition's result.
     """
 
     def __init__(
@@ -138,71 +65,151 @@ class _Runs:
         define: Callable[..., Any],
         operands: Mapping[str, Any],
         precision: Precision,
-        seed: int,
+        outputs: Sequence[torch.dtype] | None = None,
+        seed: int = 0,
     ) -> None:
-        self._define, self._operands = define, operands
-        self._held: list[Tensor] = []
-        self._margins: list[Tensor] = []
-        self._ties: list[bool] = []
+        """Run the definition; the arguments are those of :func:`computed_bound`."""
+        self._define, self._operands, self._precision = define, operands, precision
+        self._keeps_equal = keeps_equal()  # here, and in every later run
+        self._seed = seed
+        self._decided: list[Decision] = []
         with ruled(self._note):
-            self.references = self._run()
-        self._moved = [torch.zeros_like(margin) for margin in self._margins]
-        self.squares = [torch.zeros_like(r, dtype=torch.float64) for r in self.references]
-        self.most = [torch.zeros_like(r, dtype=torch.float64) for r in self.references]
+            self.references = self._run(operands)
+        self._dtypes = outputs or [precision.output] * len(self.references)
+        self._moves = [torch.zeros_like(each.distance) for each in self._decided]
+
+    @cached_property
+    def bounds(self) -> tuple[Tensor, ...]:
+        """How far a right result may be off if all is decided as the definition does."""
+        return self._with_output(self.references, self._errors)
+
+    def bounds_if(self, turned: Collection[int]) -> tuple[Tensor, ...]:
+        """How far it may be off :meth:`turned` if these decisions fall to their other side."""
+        if not turned:
+            return self.bounds
+        references = self.turned(turned)
+        return self._with_output(references, self._errors_of(references, turned))
+
+    @cached_property
+    def widened(self) -> tuple[Tensor, ...]:
+        """How far it may be off if decisions on the edge fall to either side."""
+        errors, near = self._errors, range(len(self.near))
+        step = max(1, -(-len(near) // _TURNED))
+        alone = [torch.zeros_like(error) for error in errors]
+        together = [torch.zeros_like(error) for error in errors]
+        for start in range(0, len(near), step):
+            for total, away in zip(alone, self._away(near[start : start + step]), strict=True):
+                total += away
+        # Some change nothing alone, and something with others.
+        several: list[Collection[int]] = list(_subsets(near, 2)) if len(near) <= FEW else [near]
+        for turned in several:
+            for most, away in zip(together, self._away(turned), strict=True):
+                torch.maximum(most, away, out=most)
+        pairs = zip(errors, alone, together, strict=True)
+        return self._with_output(
+            self.references, [error + torch.maximum(one, all_) for error, one, all_ in pairs]
+        )
+
+    @cached_property
+    def near(self) -> list[tuple[int, int]]:
+        """Decisions within their error of the edge: which of them, and of which value."""
+        self._errors  # noqa: B018  # what moves the values
+        return [
+            (number, place)
+            for number, (each, moved) in enumerate(zip(self._decided, self._moves, strict=True))
+            # Twice: the runs show what errors are like, not the largest of them.
+            for place in (each.distance <= 2 * moved).flatten().nonzero().flatten().tolist()
+            if each.ties or bool(moved.flatten()[place] > 0)
+        ]
+
+    def turned(self, which: Collection[int]) -> tuple[Tensor, ...]:
+        """The result with some decisions, by their places in :attr:`near`, on their other side."""
+
+        def turn(decision: Decision, number: int) -> Tensor:
+            return self._held(number, which)
+
+        with ruled(turn):
+            return self._run(self._operands)
+
+    def _held(self, number: int, turned: Collection[int]) -> Tensor:
+        """What a decision is held at, with some turned."""
+        decided = self._decided[number]
+        places = [place for n, place in (self.near[each] for each in turned) if n == number]
+        if not places:
+            return decided.chosen
+        found = decided.chosen.clone().flatten()
+        found[places] = decided.other.flatten()[places]
+        return found.view(decided.chosen.shape)
+
+    @cached_property
+    def _errors(self) -> list[Tensor]:
+        """What a right result may be off before it is rounded; notes how decisions are moved."""
+        return self._errors_of(self.references, ())
+
+    def _errors_of(self, references: tuple[Tensor, ...], turned: Collection[int]) -> list[Tensor]:
+        def hold(decision: Decision, number: int) -> Tensor:
+            before, held = self._decided[number], self._held(number, turned)
+            away = (decision.measure - before.measure).abs().nan_to_num(nan=torch.inf)
+            if not turned:
+                torch.maximum(self._moves[number], away, out=self._moves[number])
+            if held.dtype == torch.bool:
+                return held
+            # What is off by more than there is between whole numbers is not decided, but computed.
+            return torch.where(away < 0.5, held, decision.chosen)
+
+        squares = [torch.zeros_like(r, dtype=torch.float64) for r in references]
+        most = [torch.zeros_like(each) for each in squares]
         for number in range(_RUNS + 2):
             same = number >= _RUNS
-            signs = _Same(1.0 if number % 2 else -1.0) if same else _Random(seed * 1009 + number)
-            with ruled(self._hold), _Moved(precision, signs):
-                found = self._run()
-            for place, (reference, result) in enumerate(zip(self.references, found, strict=True)):
+            lot = Random(self._seed * 1009 + number)
+            signs = Same(1.0 if number % 2 else -1.0) if same else lot
+            # Copies: a definition may work in place.
+            copies = {name: _copy(value) for name, value in self._operands.items()}
+            with ruled(hold), Moved(self._precision, signs, copies):
+                found = self._run(copies)
+            for place, (reference, result) in enumerate(zip(references, found, strict=True)):
                 away = _between(result, reference)
-                torch.maximum(self.most[place], away, out=self.most[place])
+                torch.maximum(most[place], away, out=most[place])
                 if not same:
-                    self.squares[place] += away**2
-
-    def flipped(self) -> Iterator[tuple[Tensor, ...]]:
-        """Results with decisions turned that are within their error of the edge, one by one.
-
-        Where there are more than can be tried so, several are turned at a time.
-        """
-        near = [
-            (number, place)
-            for number, (margin, moved) in enumerate(zip(self._margins, self._moved, strict=True))
-            # Twice: the runs show what errors are like, not the largest of them.
-            for place in (margin.abs() <= 2 * moved).flatten().nonzero().flatten().tolist()
-            if self._ties[number] or bool(moved.flatten()[place] > 0)
+                    squares[place] += away**2
+        return [
+            torch.maximum(_FACTOR * (square / _RUNS).sqrt(), largest)
+            for square, largest in zip(squares, most, strict=True)
         ]
-        step = max(1, -(-len(near) // _FLIPS))
-        for start in range(0, len(near), step):
-            others = near[start : start + step]
 
-            def flip(
-                margin: Tensor, decision: Tensor, number: int, ties: bool, others: Any = others
-            ) -> Tensor:
-                turned = self._held[number].clone().flatten()
-                for which, place in others:
-                    if which == number:
-                        turned[place] = ~turned[place]
-                return turned.view(decision.shape)
+    def _away(self, which: Collection[int]) -> list[Tensor]:
+        pairs = zip(self.turned(which), self.references, strict=True)
+        return [_between(result, reference) for result, reference in pairs]
 
-            with ruled(flip):
-                yield self._run()
+    def _with_output(
+        self, references: Sequence[Tensor], errors: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Those, and the rounding of the result; infinite where it cannot be said."""
+        found = []
+        for reference, error, dtype in zip(references, errors, self._dtypes, strict=True):
+            if dtype.is_floating_point:
+                error = error + output_bound(reference.double().abs() + error, dtype)
+                error = error.nan_to_num(nan=torch.inf, posinf=torch.inf)
+            found.append(error)
+        return tuple(found)
 
-    def _run(self) -> tuple[Tensor, ...]:
-        # Copies: a definition may work in place.
-        found = self._define(**{name: _copy(value) for name, value in self._operands.items()})
-        return (found,) if isinstance(found, Tensor) else tuple(found)
+    def _run(self, operands: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        with keeping_equal(self._keeps_equal):
+            found = self._define(**{name: _copy(value) for name, value in operands.items()})
+        results = (found,) if isinstance(found, Tensor) else tuple(found)
+        if any(result.is_complex() for result in results):
+            raise ValueError("the result is complex: give torch.view_as_real of it")
+        return results
 
-    def _note(self, margin: Tensor, decision: Tensor, number: int, ties: bool) -> Tensor:
-        self._held.append(decision)
-        self._margins.append(margin)
-        self._ties.append(ties)
-        return decision
+    def _note(self, decision: Decision, number: int) -> Tensor:
+        self._decided.append(decision)
+        return decision.chosen
 
-    def _hold(self, margin: Tensor, decision: Tensor, number: int, ties: bool) -> Tensor:
-        away = (margin - self._margins[number]).abs().nan_to_num(nan=torch.inf)
-        torch.maximum(self._moved[number], away, out=self._moved[number])
-        return self._held[number]
+
+def _subsets(of: Sequence[int], least: int) -> Iterator[tuple[int, ...]]:
+    """Those of at least so many."""
+    for size in range(least, len(of) + 1):
+        yield from combinations(of, size)
 
 
 def _copy(value: Any) -> Any:
@@ -216,171 +223,3 @@ def _between(result: Tensor, reference: Tensor) -> Tensor:
     away = (result.double() - reference.double()).abs()
     same = (result == reference) | (result.isnan() & reference.isnan())
     return torch.where(same, 0.0, away.nan_to_num(nan=torch.inf))
-
-
-def _with_output(reference: Tensor, bound: Tensor, output: torch.dtype) -> Tensor:
-    total = bound + output_bound(reference.double().abs() + bound, output)
-    return total.nan_to_num(nan=torch.inf, posinf=torch.inf)
-
-
-class _Random:
-    """Signs by lot."""
-
-    def __init__(self, seed: int) -> None:
-        self._lot = torch.Generator().manual_seed(seed)
-
-    def __call__(self, value: Tensor) -> Tensor:
-        drawn = torch.randint(0, 2, value.shape, generator=self._lot, dtype=torch.int8)
-        return drawn.to(value.device, value.dtype) * 2 - 1
-
-
-class _Same:
-    """All values away from zero, or all towards it."""
-
-    def __init__(self, direction: float) -> None:
-        self._direction = direction
-
-    def __call__(self, value: Tensor) -> Tensor:
-        return value.sign() * self._direction
-
-
-class _Moved(Interception):
-    """Moves the result of every operation by what rounding may cost there."""
-
-    def __init__(self, precision: Precision, signs: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self._unit = torch.finfo(precision.accumulate).eps / 2
-        self._tiny = torch.finfo(precision.accumulate).smallest_normal
-        wider = torch.finfo(precision.intermediate).eps <= torch.finfo(precision.accumulate).eps
-        self._stored = 0.0 if wider else torch.finfo(precision.intermediate).eps / 2
-        self._signs = signs
-
-    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Its result, moved."""
-        name = func._schema.name
-        if _adds(name, args, kwargs):
-            terms = _added(func, args, kwargs)
-            return self._moved(func, func(*args, **kwargs), lambda x: self._summed(*terms, x))
-        result = func(*args, **kwargs)
-        if name in _EXACT:
-            return result
-
-        def error(value: Tensor) -> Tensor:
-            return self._error(name.partition("::")[2], args, kwargs, value)
-
-        if isinstance(result, tuple | list):
-            return type(result)(self._moved(func, each, error) for each in result)
-        return self._moved(func, result, error)
-
-    def _moved(self, func: Any, value: Any, error: Callable[[Tensor], Tensor]) -> Any:
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            return value
-        # What is infinite or NaN is not moved: a masked score stays masked.
-        moved = self._signs(value) * error(value)
-        changed = value + torch.where(value.isfinite(), moved.nan_to_num(), 0.0)
-        return value.copy_(changed) if func._schema.is_mutable else changed
-
-    def _error(
-        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor
-    ) -> Tensor:
-        """What rounding may cost in this operation; 0 where the result is 0 for sure."""
-        if name in _ARITHMETIC:
-            return self._summed(*_terms(name, args, kwargs, result), result)
-        size, ulps = result.abs(), _FUNCTION_ULPS
-        if f"aten::{name}" in _ROUNDED:
-            ulps = 1.0
-        elif name in _CANCELLING:  # its result may be much smaller than what it is made of
-            size = size + _largest(args[0])
-        elif name.rstrip("_") in _EXPONENTIAL:  # exp(x) as 2^(x log2 e) is off by |x| u
-            size = size * (1 + _largest(args[0]) / _FUNCTION_ULPS)
-        if name not in _ELEMENT_WISE and f"aten::{name}" not in _ROUNDED:
-            # A sum may be in it, of at most as many terms as a dimension has.
-            longest = max((n for a in args if isinstance(a, Tensor) for n in a.shape), default=1)
-            ulps += _SLACK * longest**0.5
-        return ulps * self._unit * size + self._stored * result.abs()
-
-    def _summed(self, size: Tensor, count: Tensor, result: Tensor) -> Tensor:
-        """What a sum may be off: of terms of this absolute sum, so many of them not 0."""
-        summed = (
-            _SLACK * count.sqrt() * self._unit * size
-            + count / 2 * self._unit * result.abs()
-            + torch.where(size == 0, 0.0, count * self._tiny)
-        )
-        return summed + self._stored * result.abs()
-
-
-def _largest(values: Tensor) -> Tensor:
-    """The largest finite size of its values."""
-    sizes = values.abs()
-    return torch.where(sizes.isfinite(), sizes, 0.0).amax() if sizes.numel() else sizes.sum()
-
-
-def _adds(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether an operation adds to elements of its first operand."""
-    if name.startswith("aten::index_put"):
-        return bool(kwargs.get("accumulate", len(args) > 3 and args[3]))
-    return name.rstrip("_") in _ADDING
-
-
-def _added(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """The sum of the absolute terms of an operation that adds, and how many are not 0."""
-
-    def over(change: Callable[[Tensor], Tensor]) -> Tensor:
-        floats = [change(a) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
-        found: Tensor = func(*floats, **kwargs)
-        return found
-
-    return over(torch.abs), over(lambda x: (x != 0).to(x.dtype))
-
-
-def _terms(
-    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The sum of the absolute terms of a reduction, and how many of them are not 0."""
-    if name in ("sum", "mean", "nansum", "cumsum"):
-        values = args[0]
-        over = getattr(_aten, name)
-        rest = args[1:]
-        size = over(values.abs(), *rest, **kwargs)
-        total = _aten.sum if name in ("mean", "nansum") else over
-        count = total((values != 0).to(values.dtype), *rest, **kwargs)
-        return size, count
-    start: Tensor | None = None
-    factors = args
-    if name in ("addmm", "baddbmm"):
-        start, *factors_list = args[:3]
-        factors = tuple(factors_list)
-    left, right = factors[0], factors[1]
-    size = torch.matmul(left.abs(), right.abs())
-    count = torch.matmul((left != 0).to(left.dtype), (right != 0).to(right.dtype)) + 1
-    return (size if start is None else size + start.abs()), count
-
-
-def narrowed(dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Inside, float64 operations are done in another dtype, one by one."""
-    return _Narrowed(dtype)
-
-
-class _Narrowed(Interception):
-    """See :func:`narrowed`."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self._dtype = dtype
-
-    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Its result, computed in the other dtype."""
-
-        def converted(value: Any, before: torch.dtype, after: torch.dtype) -> Any:
-            if isinstance(value, Tensor):
-                return value.to(after) if value.dtype == before else value
-            if isinstance(value, list | tuple):
-                return type(value)(converted(each, before, after) for each in value)
-            return value
-
-        if func._schema.name in _EXACT:
-            return func(*args, **kwargs)
-        narrow = converted(args, torch.float64, self._dtype)
-        named = {k: converted(v, torch.float64, self._dtype) for k, v in kwargs.items()}
-        result = converted(func(*narrow, **named), self._dtype, torch.float64)
-        return args[0].copy_(result) if func._schema.is_mutable else result

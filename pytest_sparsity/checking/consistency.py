@@ -23,6 +23,7 @@ from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.trial import Trial, same_bits
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.reference.arithmetic import narrowed
 from pytest_sparsity.reference.operands import tensors
 from pytest_sparsity.reference.ops import Op, as_tuple
 
@@ -229,8 +230,6 @@ def _rounded(op: Op, inputs: Any) -> tuple[Tensor, ...]:
 
 def _in_float32(op: Op, inputs: Any) -> tuple[Tensor, ...]:
     """The definition computed in float32, rounded once."""
-    from pytest_sparsity.reference.stochastic import narrowed
-
     with narrowed(torch.float32):
         found = as_tuple(op.define(inputs))
     return tuple(t.to(d) for t, d in zip(found, op.dtypes(inputs), strict=True))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from pytest_sparsity.checking.check import finite, ordinary, relations_of
+from pytest_sparsity.checking.settling import in_order
 from pytest_sparsity.checking.space import Space
-from pytest_sparsity.checking.trial import Trial, exactly, in_order
+from pytest_sparsity.checking.trial import Trial, exactly
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference.ops import as_tuple
 

@@ -21,7 +21,7 @@ from pytest_sparsity.reference import ops
 from pytest_sparsity.reference.operands import arguments
 from pytest_sparsity.reference.ops import Op, Output
 from pytest_sparsity.reference.precision import Precision
-from pytest_sparsity.reference.stochastic import alternatives, computed_bound
+from pytest_sparsity.reference.stochastic import Outcomes
 from pytest_sparsity.targets.work import Traffic
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,8 +53,8 @@ def sparse_op(
     floating-point tensors among them come as float64 (dataclasses of packed ones as they are).  It
     gives a tensor, or several in a tuple.
     Weights that need not be read may be NaN: choose by ``torch.where`` or by index, and do not
-    multiply by zero.  What depends on computed values (a threshold on them, the largest ones) is
-    decided by ``decisions.above`` and ``decisions.largest``.
+    multiply by zero.  What depends on computed values (a threshold on them, the largest ones, the
+    nearest whole numbers) is decided by ``above``, ``largest`` and ``rounded``.
 
     Args:
         draw: the operands of a case, by name; everything random comes from the draw.
@@ -96,19 +96,19 @@ def sparse_op(
         if first not in {field.name for field in dataclasses.fields(inputs)}:
             raise SparsityError(f"@sparse_op(leading={first!r}): {own} has no such operand")
         spaced = _spaced(own, space)
+        outcomes = _outcomes(define, outputs, first)
         op = Op(
             name=own,
             inputs=inputs,
             define=lambda given: define(**wide(arguments(given))),
-            bound=_bound(define, bound, outputs, first),
+            bound=_bound(outcomes, bound, outputs),
             needed=None if needed is None else lambda given: needed(**arguments(given)),
             outputs=tuple(outputs),
             leading=first,
             module=define.__module__,
             file=getattr(getattr(define, "__code__", None), "co_filename", ""),
-            alternatives=lambda given, precision: alternatives(
-                define, wide(arguments(given)), precision
-            ),
+            outcomes=outcomes,
+            computed=bound is None,
             execution=getattr(define, "__globals__", None),
             takes=tuple(dict.fromkeys(space.get("dtype", DTYPES))),
             about=(inspect.getdoc(define) or "").partition("\n")[0],
@@ -185,23 +185,27 @@ def _inputs(name: str, define: Callable[..., Any], check: Callable[..., None] | 
     )
 
 
+def _outcomes(
+    define: Callable[..., Any], outputs: Sequence[Output], leading: str
+) -> Callable[[Any, Precision], Outcomes]:
+    def outcomes(inputs: Any, precision: Precision) -> Outcomes:
+        own = getattr(inputs, leading).dtype
+        dtypes = [own if o.dtype == "operand" else getattr(torch, o.dtype) for o in outputs]
+        return Outcomes(define, wide(arguments(inputs)), precision, dtypes)
+
+    return outcomes
+
+
 def _bound(
-    define: Callable[..., Any],
+    outcomes: Callable[[Any, Precision], Outcomes],
     given: Callable[..., Any] | None,
     outputs: Sequence[Output],
-    leading: str,
 ) -> Callable[[Any, Precision], Any] | None:
     if all(output.kind != "numbers" for output in outputs):
         return None
     if given is not None:
         return lambda inputs, precision: given(**arguments(inputs), precision=precision)
-
-    def computed(inputs: Any, precision: Precision) -> Any:
-        own = getattr(inputs, leading).dtype
-        dtypes = [own if o.dtype == "operand" else getattr(torch, o.dtype) for o in outputs]
-        return computed_bound(define, wide(arguments(inputs)), precision, dtypes)
-
-    return computed
+    return lambda inputs, precision: outcomes(inputs, precision).widened
 
 
 def _check_outputs(outputs: Sequence[Output]) -> None:

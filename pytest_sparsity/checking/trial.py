@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from pytest_sparsity.checking import guards
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.failure import CheckFailure, compare, same_numbers
 from pytest_sparsity.checking.records import record
+from pytest_sparsity.checking.settling import Result, in_order, settle
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
@@ -115,56 +116,56 @@ class Trial:
             CheckFailure: it is more somewhere, or a shape is wrong.
         """
         op = self.kernel.definition
-        references = as_tuple(op.define(inputs))
-        for tensor, reference in zip(output, references, strict=True):
+        own = op.lead(inputs).dtype
+        precision = self.kernel.precision(own if own.is_floating_point else torch.float32)
+        # What is on the edge is looked at only if the result is wrong without.
+        outcomes = op.outcomes(inputs, precision) if op.outcomes and op.computed else None
+        references = as_tuple(op.define(inputs)) if outcomes is None else outcomes.references
+
+        def bounds_if(turned: Collection[int]) -> Sequence[Tensor | None]:
+            if op.bound is None:
+                return [None] * len(output)
+            if outcomes is not None and op.computed:
+                found = outcomes.bounds_if(turned)
+            else:
+                found = as_tuple(op.bound(inputs, precision))
+            pairs = zip(found, op.outputs, strict=True)
+            return [bound if of.kind == "numbers" else None for bound, of in pairs]
+
+        try:
+            return self._compared(output, references, bounds_if(()), what)
+        except CheckFailure:
+            if op.outcomes is None:
+                raise
+            outcomes = outcomes or op.outcomes(inputs, precision)
+            used = settle(Result(output, op.outputs), outcomes, bounds_if)
+            if used is None:
+                raise
+            return used
+
+    def _compared(
+        self, output: Tensors, references: Tensors, bounds: Sequence[Tensor | None], what: str
+    ) -> float:
+        """The share of the bounds that ``output`` takes, beside the definition's own result.
+
+        Raises:
+            CheckFailure: it is more than 1 somewhere, or a shape is wrong.
+        """
+        used = 0.0
+        for tensor, reference, bound, declared in zip(
+            output, references, bounds, self.kernel.definition.outputs, strict=True
+        ):
             if tensor.shape != reference.shape:
                 raise CheckFailure(
                     f"returned the shape {tuple(tensor.shape)}, not {tuple(reference.shape)}"
                 )
-        bounds: Sequence[Tensor | None] = [None] * len(output)
-        if op.bound is not None:
-            own = op.lead(inputs).dtype
-            precision = self.kernel.precision(own if own.is_floating_point else torch.float32)
-            bounds = as_tuple(op.bound(inputs, precision))
-        used = 0.0
-        for place, (tensor, reference, bound, declared) in enumerate(
-            zip(output, references, bounds, op.outputs, strict=True)
-        ):
             told = what if len(output) == 1 else f"{what}, in {declared.name},"
-            if declared.kind == "numbers" and bound is not None:
+            if bound is not None:
                 used = max(used, compare(tensor, reference, bound, told))
             else:
-                self._settle(inputs, tensor, references, place, told)
+                ordered = in_order if declared.kind == "set" else lambda values: values
+                exactly((ordered(tensor),), (ordered(reference),), told)
         return used
-
-    def _settle(
-        self, inputs: Any, tensor: Tensor, references: Tensors, place: int, what: str
-    ) -> None:
-        """See that an exact output, or a set, is the definition's.
-
-        Elements, or whole sets, may also be what it gives where a decision on the edge falls to its
-        other side.
-
-        Raises:
-            CheckFailure: they are not.
-        """
-        op = self.kernel.definition
-        ordered = in_order if op.outputs[place].kind == "set" else lambda values: values
-        found, wanted = ordered(tensor), ordered(references[place])
-        try:
-            exactly((found,), (wanted,), what)
-        except CheckFailure:
-            if op.alternatives is None:
-                raise
-            own = op.lead(inputs).dtype
-            precision = self.kernel.precision(own if own.is_floating_point else torch.float32)
-            others = [ordered(each[place]) for each in op.alternatives(inputs, precision)]
-            right = _alike(found, wanted, op.outputs[place].kind)
-            for other in others:
-                if other.shape == found.shape:
-                    right = right | _alike(found, other, op.outputs[place].kind)
-            if not bool(right.all()):
-                raise
 
     def measure(self) -> float:
         """Call guarded and verify."""
@@ -185,18 +186,6 @@ def exactly(output: Tensors, expected: Tensors, what: str) -> float:
         reference = right.double()
         compare(tensor, reference, torch.zeros_like(reference), what)
     return 0.0
-
-
-def _alike(output: Tensor, expected: Tensor, kind: str) -> Tensor:
-    """Which elements, or which sets along the last dimension, are equal."""
-    equal = output == expected.to(output.dtype)
-    return equal.all(-1) if kind == "set" else equal
-
-
-def in_order(chosen: Tensor) -> Tensor:
-    """Sets along the last dimension, ascending: equal ones look alike, whatever their padding."""
-    last = torch.iinfo(chosen.dtype).max
-    return torch.where(chosen < 0, last, chosen).sort(-1).values
 
 
 def same_bits(left: Tensors, right: Tensors) -> bool:

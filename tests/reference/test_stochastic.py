@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pytest_sparsity.reference.arithmetic import narrowed
 from pytest_sparsity.reference.decisions import above, largest, ruled
 from pytest_sparsity.reference.precision import Precision, tolerance_used
-from pytest_sparsity.reference.stochastic import computed_bound, narrowed
+from pytest_sparsity.reference.stochastic import computed_bound
 
 SINGLE = Precision(torch.float32, torch.float32, torch.float32)
 PLACES = torch.arange(2000) % 7
@@ -139,6 +140,6 @@ def test_largest_takes_as_many_as_asked(count: int) -> None:
 
 def test_rulings_are_of_one_block() -> None:
     values = torch.tensor([1.0, 2.0])
-    with ruled(lambda margin, decision, number, ties: ~decision):
+    with ruled(lambda decision, number: decision.other):
         assert above(values, 1.5).tolist() == [True, False]
     assert above(values, 1.5).tolist() == [False, True]
