@@ -44,8 +44,9 @@ An op of others needs no error bound: one is computed from its definition, by mo
 each operation by what rounding may cost there (`reference/stochastic.py` says how, and where from).
 Here it is held against the bounds that were derived by hand for the ops of this project, and
 against right kernels: the definition in float32, with sums in three orders (one after another, in
-pairs, in four parts). `ratio` is the computed bound over that by hand, element by element; `used`
-is the largest share of the computed bound that a right result took, of which more than 100 % would
+pairs, in four parts). The result of `compact` is exact: it needs no bound. `ratio` is the computed
+bound over that by hand, element by element; `used` is the largest share of the computed bound that
+a right result took, of which more than 100 % would
 be an alarm.
 """
 
@@ -122,7 +123,10 @@ def main(given: Sequence[str] | None = None) -> int:
     table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
     origin = f"{asked.examples:,} cases of each op, three orders each; torch {versions()['torch']}."
     command = f"Made by `python ci/bounds.py --examples {asked.examples}`."
-    atomic_write(asked.docs / "bounds.md", "\n".join([_HEAD, table, "", origin, command, ""]))
+    page = asked.docs / "bounds.md"
+    # What follows is of another command: tests/mutants/table.py --computed.
+    _, heading, rest = (page.read_text() if page.exists() else "").partition("\n## ")
+    atomic_write(page, "\n".join([_HEAD, table, "", origin, command, heading + rest]))
     print(table)
     return 1 if any(row["alarms"] != "0" for row in rows) else 0
 

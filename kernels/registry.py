@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.kernels.as_declared import as_declared
 from pytest_sparsity.kernels.contract import Contract
 from pytest_sparsity.reference.operands import MAX_ROWS
 from pytest_sparsity.reference.ops import OPS, Op
@@ -76,7 +77,7 @@ class Kernel:
         module: name of the module that registered it.
         file: where it was registered.
         line: of that file.
-        contract: what it takes, where that is less than the op has.
+        contract: what it takes, where that is less than the op has, and what it does otherwise.
     """
 
     op: str
@@ -102,8 +103,8 @@ class Kernel:
 
     @property
     def definition(self) -> Op:
-        """The op it implements."""
-        return OPS[self.op]
+        """The op it implements, as its contract has it."""
+        return as_declared(OPS[self.op], self.contract)
 
     def precision(self, dtype: torch.dtype) -> Precision:
         """In which dtypes it computes for an x of ``dtype``."""
@@ -112,7 +113,13 @@ class Kernel:
             found: torch.dtype = dtype if name == "operand" else getattr(torch, name)
             return found
 
-        return Precision(dtype, meant(self.accumulate), meant(self.intermediate))
+        return Precision(
+            dtype,
+            meant(self.accumulate),
+            meant(self.intermediate),
+            {name: meant(given) for name, given in self.contract.adds.items()},
+            {name: meant(given) for name, given in self.contract.outside.items()},
+        )
 
 
 _KERNELS: dict[str, Kernel] = {}
@@ -190,7 +197,7 @@ def sparse_kernel(
             module=place.f_globals["__name__"],
             file=place.f_code.co_filename,
             line=place.f_lineno,
-            contract=contract or Contract(),
+            contract=Contract() if contract is None else contract,
         )
         before = _KERNELS.get(kernel.id)
         # The same file may be imported twice, under two names.

@@ -165,7 +165,8 @@ class _Costs:
         self._unit = torch.finfo(precision.accumulate).eps / 2
         self._tiny = torch.finfo(precision.accumulate).smallest_normal
         wider = torch.finfo(precision.intermediate).eps <= torch.finfo(precision.accumulate).eps
-        self._stored = 0.0 if wider else torch.finfo(precision.intermediate).eps / 2
+        # Twice: where few such errors meet, a run shows less than there may be.
+        self._stored = 0.0 if wider else torch.finfo(precision.intermediate).eps
 
     def of(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor

@@ -110,7 +110,7 @@ CHECKS: Mapping[str, Check] = {
             values.contract,
             ordinary,
             "kernels that declare a contract",
-            lambda kernel: bool(kernel.contract),
+            lambda kernel: kernel.contract.limits,
         ),
         Check(
             "inputs",

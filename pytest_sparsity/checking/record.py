@@ -82,6 +82,16 @@ class OpRecord:
         """Whether its operands may have a bias."""
         return True in self.space.get("bias", ())
 
+    @property
+    def values(self) -> Mapping[str, Sequence[Any]]:
+        """Values of fields, and of its own parameters as they are in a case."""
+        return dict(self.space) | {n: (v,) for n, v in self._settled_examples().items()}
+
+    @property
+    def simplest(self) -> Case:
+        """The case with the first of all values."""
+        return self.case_of({name: among[0] for name, among in self.space.items()})
+
     def edge_cases(self, kernel: Kernel) -> list[Case]:
         """Those of ``edges``, or every value of every parameter, the others at their simplest."""
         return list((self.edges or one_at_a_time)(self, kernel))
@@ -119,26 +129,6 @@ class OpRecord:
             f"{kernel.id}: its contract and what fits {self.op.name} (@sparse_op(fitted=...)) "
             f"contradict each other, as in {case}"
         )
-
-    def check_contract(self, kernel: Kernel) -> None:
-        """See that a contract speaks of what the op has.
-
-        Raises:
-            SparsityError: it names something else.
-        """
-        values = dict(self.space) | {n: (v,) for n, v in self._settled_examples().items()}
-        for name in (*kernel.contract.multiples, *kernel.contract.only):
-            if name not in values:
-                raise SparsityError(
-                    f"{kernel.id}: its contract tells of {name!r}, which {self.op.name} has not; "
-                    f"it has {', '.join(values)}"
-                )
-        for name, among in kernel.contract.only.items():
-            if name in self.space and not set(among) & set(self.space[name]):
-                raise SparsityError(
-                    f"{kernel.id}: its contract has {name} only in {tuple(among)!r}, and cases of "
-                    f"{self.op.name} have none of these"
-                )
 
     def checked(self, case: Case) -> Case:
         """``case``, if the op can have it; values of its own parameters get the right type.

@@ -16,6 +16,7 @@ from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.check import Check
 from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.consistency import check_record
+from pytest_sparsity.checking.contracts import check_contract
 from pytest_sparsity.checking.failure import CheckFailure, Element
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.space import Space
@@ -97,7 +98,7 @@ def run(
     if reason is not None:
         return CheckResult(kernel.id, check, "skipped", reason)
     check_record(kernel.op)
-    record(kernel.op).check_contract(kernel)
+    check_contract(record(kernel.op), kernel)
     if case is not None:
         case = record(kernel.op).checked(case)
     attempts = _Attempts(

@@ -93,7 +93,8 @@ def measured(trial: Trial) -> list[Compiled]:
     assert make is not None  # see applies
     inputs = make(trial.case)
     tensors = operands.tensors(inputs)
-    leading = trial.kernel.definition.leading
+    leading, outside = trial.kernel.definition.leading, trial.kernel.contract.outside
+    own = {n: tensor for n, tensor in tensors.items() if n.partition(".")[0] not in outside}
     limits = ONE_ROW if trial.case.rows == 1 else SEVERAL_ROWS
     found: list[Compiled] = []
     for arch in compilation.ARCHES:
@@ -102,7 +103,7 @@ def measured(trial: Trial) -> list[Compiled]:
         while True:
             try:
                 launches = compilation.compiled(lambda: trial.call(inputs), tensors, arch, index)
-                _check(launches, tensors, leading, limits)
+                _check(launches, own, leading, limits)
             except CheckFailure as finding:
                 findings.append(finding)
             else:

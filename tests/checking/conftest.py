@@ -1,8 +1,10 @@
-"""Cases as the checks draw them."""
+"""Cases as the checks draw them, and a registry that forgets what a test put into it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -11,6 +13,8 @@ from hypothesis import HealthCheck, Phase
 
 from pytest_sparsity.checking.space import space
 from pytest_sparsity.testing import Case
+
+sys.path.insert(0, str(Path(__file__).parent))  # foreign_ops
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +39,21 @@ def drawn() -> Callable[..., list[Case]]:
         return cases
 
     return draw
+
+
+@pytest.fixture
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is known to that test only."""
+    from pytest_sparsity.checking import consistency, records
+    from pytest_sparsity.kernels import registry
+    from pytest_sparsity.reference import ops
+
+    records.records()
+    monkeypatch.setattr(ops, "_OPS", known := dict(ops.OPS))
+    for module in (ops, registry):
+        monkeypatch.setattr(module, "OPS", known)
+    monkeypatch.setattr(records, "_RECORDS", dict(records._RECORDS))
+    monkeypatch.setattr(registry, "_KERNELS", dict(registry.registered()))
+    consistency.check_record.cache_clear()
+    yield
+    consistency.check_record.cache_clear()

@@ -44,3 +44,13 @@ def test_the_table_of_the_docs_lists_every_mutant_and_what_kills_it() -> None:
     assert listed == {"mutant": "killed by"} | {m.name: m.killer for m in MUTANTS}, (
         "run python tests/mutants/table.py"
     )
+
+
+def test_the_docs_say_that_mutants_die_with_computed_bounds() -> None:
+    text = (TABLE.with_name("bounds.md")).read_text()
+    count = len(MUTANTS)
+    assert f"Each of the {count} [mutants]" in text, "run python tests/mutants/table.py --computed"
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    counted = {row[0]: row[1:3] for row in rows if len(row) == 4}
+    assert {op.strip("| `") for op in counted} == OPS.keys()
+    assert all(mutants == dead for mutants, dead in counted.values())
