@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from pytest_sparsity.core.progress import Progress as Progress
     from pytest_sparsity.evaluation.corpora import Corpus as Corpus
     from pytest_sparsity.evaluation.corpora import Document as Document
+    from pytest_sparsity.evaluation.corpora import make_corpus as make_corpus
     from pytest_sparsity.evaluation.items import Item as Item
     from pytest_sparsity.evaluation.tasks import Task as Task
+    from pytest_sparsity.evaluation.tasks import make_task as make_task
     from pytest_sparsity.methods.calibration import Distribution as Distribution
     from pytest_sparsity.methods.given.given import Given as Given
     from pytest_sparsity.methods.given.given import GivenPredictors as GivenPredictors
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from pytest_sparsity.methods.statistics import Summed as Summed
     from pytest_sparsity.methods.stored import Quantile as Quantile
     from pytest_sparsity.methods.stored import Store as Store
+    from pytest_sparsity.models.backbone import SiteLayout as SiteLayout
+    from pytest_sparsity.models.own import OwnModel as OwnModel
+    from pytest_sparsity.reporting.summary import Section as Section
 
 _HOME = {
     "Corpus": "evaluation.corpora",
@@ -42,15 +47,20 @@ _HOME = {
     "Item": "evaluation.items",
     "Method": "methods.registry",
     "NeuronSelector": "methods.plan",
+    "OwnModel": "models.own",
     "Phase": "core.progress",
     "Progress": "core.progress",
     "Quantile": "methods.stored",
     "Row": "methods.given.teal",
+    "Section": "reporting.summary",
+    "SiteLayout": "models.backbone",
     "Statistic": "methods.statistics",
     "Store": "methods.stored",
     "Summed": "methods.statistics",
     "Task": "evaluation.tasks",
     "TealFiles": "methods.given.teal",
+    "make_corpus": "evaluation.corpora",
+    "make_task": "evaluation.tasks",
 }
 
 __all__ = sorted(_HOME)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.evaluation.user_files import (
+    OWN_NAME,
     is_path,
     json_objects,
     read_text,
@@ -68,13 +70,23 @@ class Corpus:
         return sha256_text(*(document.id for document in self.documents))
 
 
-def corpus(name: str, split: Split) -> Corpus:
+#: Corpora of others, by name and split.
+Own = Mapping[tuple[str, Split], Corpus]
+NONE: Own = MappingProxyType({})
+
+
+def corpus(name: str, split: Split, own: Own = NONE) -> Corpus:
     """A bundled corpus, a mixture ("austen+jargon"), or the user's file.
 
     A ``.txt`` file is cut into passages at blank lines.  A ``.jsonl`` file has one object
     per line with the key ``text``; each text is cut in the same way and texts are never
     joined.  A user's file serves whichever split is asked for, so name two different ones
     (:func:`assert_disjoint` finds the mistake).
+
+    Args:
+        name: of a bundled corpus or one of ``own``, a mixture of such, or a path.
+        split: what it is to serve.
+        own: corpora of others.
 
     Raises:
         SparsityError: unknown name or split, a source without that split, or a file that
@@ -84,12 +96,20 @@ def corpus(name: str, split: Split) -> Corpus:
         raise SparsityError(
             f"unknown corpus split {split!r}; known are {', '.join(get_args(Split))}"
         )
+    if (name, split) in own:
+        return own[name, split]
     if is_path(name):
         return _user_corpus(Path(name), split)
     if "+" in name:
-        return mixed(name.split("+"), split)
+        return mixed(name.split("+"), split, own)
     if name not in CORPORA:
-        raise unknown_name("corpus", name, CORPORA, ".txt and .jsonl")
+        others = {offered for offered, _ in own}
+        if name in others:
+            raise SparsityError(
+                f"corpus {name!r} of pytest_sparsity_corpora has no {split} split; return one of "
+                "that split too, or choose another"
+            )
+        raise unknown_name("corpus", name, [*CORPORA, *sorted(others)], ".txt and .jsonl")
     path = _DATA / f"{name}.{split}.txt"
     if not path.exists():
         raise SparsityError(
@@ -99,7 +119,35 @@ def corpus(name: str, split: Split) -> Corpus:
     return Corpus(name, split, _documents([read_text(path, "corpus")], name), CORPORA[name])
 
 
-def mixed(names: Sequence[str], split: Split) -> Corpus:
+def make_corpus(
+    name: str, split: Split, texts: Iterable[str], licence: str = "not stated"
+) -> Corpus:
+    """A corpus of one's own, for the hook ``pytest_sparsity_corpora``.
+
+    Args:
+        name: for ``--sparsity-corpora`` or ``--sparsity-calibration``.
+        split: which of the two it is for; the texts of one must not be in the other.
+        texts: cut into passages at blank lines, as files are, and never joined.
+        licence: of the texts.
+
+    Raises:
+        SparsityError: the name is taken or cannot be, there is no such split, or no text.
+    """
+    place = f"make_corpus({name!r}, {split!r})"
+    if name in CORPORA or not OWN_NAME.fullmatch(name) or is_path(name):
+        raise SparsityError(
+            f"{place}: that name is a bundled corpus' or a file's; use another one of letters, "
+            "digits, dots, dashes and underscores"
+        )
+    if split not in get_args(Split):
+        raise SparsityError(f"{place}: the split is one of {', '.join(get_args(Split))}")
+    given = [texts] if isinstance(texts, str) else list(texts)
+    if not given or not all(text.strip() for text in given):
+        raise SparsityError(f"{place}: texts must be a list of texts that are not empty")
+    return Corpus(name, split, _documents(given, name), licence)
+
+
+def mixed(names: Sequence[str], split: Split, own: Own = NONE) -> Corpus:
     """Several corpora, one document of each in turn; the longer ones fill the end.
 
     Raises:
@@ -107,7 +155,7 @@ def mixed(names: Sequence[str], split: Split) -> Corpus:
     """
     if len(set(names)) < len(names):
         raise SparsityError(f"corpus mixture {'+'.join(names)!r} names a corpus twice")
-    parts = [corpus(name, split) for name in names]
+    parts = [corpus(name, split, own) for name in names]
     turns = chain.from_iterable(zip_longest(*(part.documents for part in parts)))
     unique = {document.id: document for document in turns if document is not None}
     return Corpus(

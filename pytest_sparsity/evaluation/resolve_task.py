@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.evaluation import harness
 from pytest_sparsity.evaluation.harness import HarnessTask
-from pytest_sparsity.evaluation.tasks import TASKS, Task, task
+from pytest_sparsity.evaluation.tasks import TASKS, Task, shuffled, task
 from pytest_sparsity.evaluation.user_files import is_path
 
 
@@ -20,11 +22,12 @@ def resolve_task(
     data: Literal["vendored", "full"] = "vendored",
     cache: Path | None = None,
     progress: Progress = silent,
+    own: Mapping[str, Task] = MappingProxyType({}),
 ) -> Task | HarnessTask:
     """A task by its name in ``--sparsity-tasks``.
 
-    Names of ours come first; ``lm-eval:NAME`` is always lm-eval's, and so is any other name
-    where lm-eval is installed, and a path that ends in ``.yaml``.
+    Names of ours and of ``own`` come first; ``lm-eval:NAME`` is always lm-eval's, and so is any
+    other name where lm-eval is installed, and a path that ends in ``.yaml``.
 
     Args:
         name: an entry of the option.
@@ -32,10 +35,13 @@ def resolve_task(
         data: for ours, see :func:`~.tasks.task`.
         cache: for ours.
         progress: shows downloads.
+        own: tasks of others by name.
 
     Raises:
         SparsityError: there is no such task, or it cannot be read.
     """
+    if name in own:
+        return shuffled(own[name], seed)
     bare = name.removeprefix(harness.PREFIX)
     if bare != name or Path(name).suffix in (".yaml", ".yml"):
         return harness.load(bare, seed=seed)
@@ -46,7 +52,8 @@ def resolve_task(
     except SparsityError as error:
         if name in TASKS or is_path(name):
             raise
+        offered = f" (and of pytest_sparsity_tasks {', '.join(sorted(own))})" if own else ""
         raise SparsityError(
-            f"{error}; with the extra lm-eval installed (pip install 'pytest-sparsity[lm-eval]') "
-            "also its tasks"
+            f"{error}{offered}; with the extra lm-eval installed "
+            "(pip install 'pytest-sparsity[lm-eval]') also its tasks"
         ) from None

@@ -23,6 +23,7 @@ Its other choices are what one might guess.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -75,14 +76,48 @@ def read_task_file(path: Path) -> tuple[Spec, list[Item]]:
         items[item.id] = item
     if not items:
         raise SparsityError(f"task file {path} has no items; add them below its header")
-    spec = Spec(
+    spec = _spec(header, "not stated (user's file)")
+    return spec, list(items.values())
+
+
+def check_task(
+    name: str, header: dict[str, Any], lines: Iterable[Any]
+) -> tuple[Spec, tuple[Item, ...]]:
+    """What a task file with this header and these lines would hold.
+
+    Args:
+        name: of the task, for messages.
+        header: see the module.
+        lines: see the module.
+
+    Raises:
+        SparsityError: names the task and the item of the first mistake.
+    """
+    place = f"task {name!r}"
+    header = _checked_header(place, header)
+    items: dict[str, Item] = {}
+    for number, line in enumerate(lines, 1):
+        place = f"task {name!r} item {number}"
+        if not isinstance(line, Mapping):
+            raise SparsityError(f"{place} is no mapping but {type(line).__name__}")
+        plain = {key: list(v) if isinstance(v, tuple) else v for key, v in line.items()}
+        item = _checked_item(place, plain, header, default_id=str(len(items)))
+        if item.id in items:
+            raise SparsityError(f"{place} repeats the id {item.id!r}; ids must differ")
+        items[item.id] = item
+    if not items:
+        raise SparsityError(f"task {name!r} has no items; give it some")
+    return _spec(header, "not stated"), tuple(items.values())
+
+
+def _spec(header: dict[str, Any], licence: str) -> Spec:
+    return Spec(
         family=header.get("family", "user"),
         kind=header.get("kind", "choice"),
         normalisation=header.get("normalisation", "sum"),
-        licence=header.get("licence", "not stated (user's file)"),
+        licence=header.get("licence", licence),
         cue=header.get("cue", ""),
     )
-    return spec, list(items.values())
 
 
 def kind_in_header(path: Path) -> Kind:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import default_cache, sha256_text
@@ -20,10 +20,11 @@ from pytest_sparsity.evaluation.task_files import (
     Kind,
     Normalisation,
     Spec,
+    check_task,
     kind_in_header,
     read_task_file,
 )
-from pytest_sparsity.evaluation.user_files import is_path, unknown_name, user_stem
+from pytest_sparsity.evaluation.user_files import OWN_NAME, is_path, unknown_name, user_stem
 
 _BASIC = "ODC-BY 1.0 (basic-skills, Allen Institute for AI)"
 _ARC = "CC BY-SA 4.0 (AI2 Reasoning Challenge, Allen Institute for AI)"
@@ -146,11 +147,52 @@ def task(
         family=spec.family,
         kind=spec.kind,
         normalisation=spec.normalisation,
-        chance=_chance(spec.kind, items),
+        chance=blind_chance(spec.kind, items),
         items=_shuffled(items, seed),
         licence=spec.licence,
         cue=spec.cue,
     )
+
+
+def make_task(
+    name: str,
+    items: Iterable[Mapping[str, Any]],
+    *,
+    kind: Kind = "choice",
+    normalisation: Normalisation = "sum",
+    family: Family = "user",
+    cue: str = "",
+    licence: str = "not stated",
+) -> Task:
+    """A task of one's own, for the hook ``pytest_sparsity_tasks``.
+
+    Args:
+        name: for ``--sparsity-tasks``.
+        items: as the lines of a task file (``evaluation/task_files.py``), in an order that stays:
+            ``{"context": "The keys to the cabinet", "choices": [" is", " are"], "gold": 1}``.
+        kind: see :class:`Task`.
+        normalisation: of log-likelihoods, for "choice".
+        family: what it asks of a model.
+        cue: announces the answer, for "chain".
+        licence: of the items.
+
+    Raises:
+        SparsityError: the name is taken or cannot be, or an item is not one.
+    """
+    if name in TASKS or not OWN_NAME.fullmatch(name) or is_path(name):
+        raise SparsityError(
+            f"make_task({name!r}): that name is a bundled task's or a file's; use another one of "
+            "letters, digits, dots, dashes and underscores"
+        )
+    said = {"kind": kind, "normalisation": normalisation, "family": family, "licence": licence}
+    spec, found = check_task(name, {**said, **({"cue": cue} if cue else {})}, items)
+    chance = blind_chance(kind, found)
+    return Task(name, family, kind, normalisation, chance, found, licence, spec.cue)
+
+
+def shuffled(task: Task, seed: int) -> Task:
+    """A task of others as it is measured: items, and the choices of each, in the seed's order."""
+    return replace(task, items=_shuffled(task.items, seed))
 
 
 def _bundled_items(
@@ -170,7 +212,7 @@ def _bundled_items(
     return read_task_file(_DATA / f"{name}.jsonl")[1]
 
 
-def _chance(kind: Kind, items: list[Item]) -> float:
+def blind_chance(kind: Kind, items: Sequence[Item]) -> float:
     """Accuracy of blind guessing; greedy decoding of a word has practically none.
 
     One may guess among an item's choices, or say every time what is most often the answer, such

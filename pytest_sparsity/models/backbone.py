@@ -11,10 +11,13 @@ from pytest_sparsity.models.language_model import FUSED, KINDS, Site
 if TYPE_CHECKING:
     import torch
 
-#: One table per family of architectures: the end of a layer's path in its block -> kind of site.
+#: The end of a layer's path in its decoder block -> kind of site, one of ``KINDS`` or ``FUSED``.
+SiteLayout = Mapping[str, str]
+
+#: One table per family of architectures.
 #: A model is mapped by the table that names most matrices of its first decoder block, and has to
 #: be mapped by it wholly; tables may name layers that some of their models lack.
-LAYOUTS: tuple[Mapping[str, str], ...] = (
+LAYOUTS: tuple[SiteLayout, ...] = (
     # Llama, Qwen 2 and 3, Gemma 1 to 3, Mistral; Arcee has no gate
     {
         "q_proj": "q",
@@ -89,10 +92,34 @@ def use_linear_layers(model: torch.nn.Module) -> None:
                 setattr(parent, name, linear)
 
 
-def find_sites(model: torch.nn.Module) -> tuple[Site, ...]:
+def check_layout(layout: SiteLayout, what: str) -> None:
+    """See that a layout of others says something, in the words for sites.
+
+    Args:
+        layout: of others.
+        what: it is, for the message.
+
+    Raises:
+        SparsityError: it is empty, or names a kind of site that there is none of.
+    """
+    kinds = [*KINDS, *FUSED]
+    wrong = [kind for kind in layout.values() if kind not in kinds]
+    if wrong or not layout:
+        found = f"{wrong[0]!r} is no kind of site" if wrong else "it names no layer"
+        raise SparsityError(
+            f"{what}: {found}; give the ends of layers' paths in a decoder block, each with one of "
+            f"{', '.join(kinds)}"
+        )
+
+
+def find_sites(model: torch.nn.Module, layout: SiteLayout | None = None) -> tuple[Site, ...]:
     """Every linear layer in the decoder blocks of ``model``, by layer and then by kind.
 
     The output head is outside the blocks and not a site.
+
+    Args:
+        model: of transformers.
+        layout: names its layers; None for the one of ``LAYOUTS`` that names most.
 
     Raises:
         SparsityError: the blocks cannot be found, hold a matrix that no layout names, differ
@@ -100,7 +127,8 @@ def find_sites(model: torch.nn.Module) -> tuple[Site, ...]:
     """
     _check_positions(model)
     path, blocks = _decoder_blocks(model)
-    layout = max(LAYOUTS, key=lambda candidate: _named(blocks[0], candidate))
+    if layout is None:
+        layout = max(LAYOUTS, key=lambda candidate: _named(blocks[0], candidate))
     layers = [
         _linears(block, layout, f"{type(model).__name__} cannot be sparsified: {path}.{number}")
         for number, block in enumerate(blocks)
@@ -189,7 +217,11 @@ def _linears(
         if leaf != "weight" or not isinstance(module, torch.nn.Linear):
             fix = "only torch.nn.Linear layers can be; use a model that is built from them"
         elif kind is None:
-            fix = "no layout names it; add its family to LAYOUTS in pytest_sparsity.models.backbone"
+            fix = (
+                "no layout names it; give one with the model (OwnModel, hook "
+                "pytest_sparsity_models), or add its family to LAYOUTS in "
+                "pytest_sparsity.models.backbone"
+            )
         elif kind in found:
             fix = f"a second {kind!r} in one layer; use a model without several of them"
         else:

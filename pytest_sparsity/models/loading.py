@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.core.errors import SparsityError, SparsityWarning, blaming
 from pytest_sparsity.core.progress import Progress, silent
-from pytest_sparsity.models.backbone import find_sites, use_linear_layers
+from pytest_sparsity.models.backbone import SiteLayout, find_sites, use_linear_layers
 from pytest_sparsity.models.catalog import KNOWN, RandomModel
 from pytest_sparsity.models.declared import check_class, read_declared
 from pytest_sparsity.models.folder import PREDICTORS, network_hash, weight_files
@@ -16,7 +16,7 @@ from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.prepare import prepare_model
 from pytest_sparsity.models.tokens import check_tokens, leading_bos
 from pytest_sparsity.models.upstream import failures_as, quiet
-from pytest_sparsity.targets import resolve_target
+from pytest_sparsity.targets import HardwareTarget, resolve_target
 
 if TYPE_CHECKING:
     import torch
@@ -50,14 +50,7 @@ def load_model(
     Warns:
         SparsityWarning: its config.json has keys that tell of a computation not done here.
     """
-    import torch
-
-    if dtype not in DTYPES:
-        raise SparsityError(f"dtype {dtype!r} is not known; use {', '.join(DTYPES)}")
-    target = resolve_target(device)
-    if dtype == "auto":
-        dtype = "bfloat16" if target.fast_bfloat16 else "float32"
-    torch_dtype: torch.dtype = getattr(torch, dtype)
+    target, torch_dtype = chosen_dtype(dtype, device)
     prepared = prepare_model(name, cache=cache, progress=progress)
     known = KNOWN.get(name)
     if isinstance(known, RandomModel):
@@ -75,24 +68,70 @@ def load_model(
         weights_hash, described = prepared.weights_hash, network_hash(prepared.folder)
     if known is not None and not isinstance(known, RandomModel):
         check_tokens(tokenizer, known.tokens, name)
+    companion = prepared.folder / PREDICTORS if prepared.folder is not None else None
+    return finished(
+        prepared.name,
+        name,
+        model,
+        tokenizer,
+        target,
+        weights_hash=weights_hash,
+        dtype=torch_dtype,
+        network_hash=described,
+        predictors=companion if companion is not None and companion.is_file() else None,
+    )
+
+
+def chosen_dtype(dtype: str, device: str) -> tuple[HardwareTarget, torch.dtype]:
+    """The machine behind the name of a device, and the dtype that weights have on it.
+
+    Raises:
+        SparsityError: there is no such device or dtype.
+    """
+    import torch
+
+    if dtype not in DTYPES:
+        raise SparsityError(f"dtype {dtype!r} is not known; use {', '.join(DTYPES)}")
+    target = resolve_target(device)
+    if dtype == "auto":
+        dtype = "bfloat16" if target.fast_bfloat16 else "float32"
+    found: torch.dtype = getattr(torch, dtype)
+    return target, found
+
+
+def finished(
+    name: str,
+    source: str,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    target: HardwareTarget,
+    *,
+    layout: SiteLayout | None = None,
+    **about: Any,
+) -> LanguageModel:
+    """A model of transformers made ready to be measured, in place.
+
+    Args:
+        name: short, safe in test ids.
+        source: what was asked for.
+        model: in the dtype that it is to have.
+        tokenizer: its own.
+        target: the machine that it goes to.
+        layout: of its sites, see :func:`~.backbone.find_sites`.
+        about: the other fields of :class:`LanguageModel`.
+
+    Raises:
+        SparsityError: it cannot be mapped to sites.
+    """
     # On, it would take spaces out of decoded text; which versions turn it on differs.
     tokenizer.clean_up_tokenization_spaces = False
     use_linear_layers(model)
     model.to(target.device).eval().requires_grad_(False)
-    with blaming(f"--sparsity-model {name}"):
-        sites = find_sites(model)
-    companion = prepared.folder / PREDICTORS if prepared.folder is not None else None
+    with blaming(f"--sparsity-model {source}"):
+        sites = find_sites(model, layout)
+    bos = leading_bos(tokenizer)
     return LanguageModel(
-        name=prepared.name,
-        source=name,
-        model=model,
-        tokenizer=tokenizer,
-        weights_hash=weights_hash,
-        dtype=torch_dtype,
-        sites=sites,
-        bos=leading_bos(tokenizer),
-        network_hash=described,
-        predictors=companion if companion is not None and companion.is_file() else None,
+        name=name, source=source, model=model, tokenizer=tokenizer, sites=sites, bos=bos, **about
     )
 
 

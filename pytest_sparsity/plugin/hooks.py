@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.signals import interrupt_on_sigterm
 from pytest_sparsity.plugin import fixtures, hookspec
+from pytest_sparsity.plugin.events import Events
 from pytest_sparsity.plugin.options import add_options, any_given
 from pytest_sparsity.plugin.state import (
-    CHECKED,
-    FOUND,
-    GATED,
-    MEASURED,
+    RECORDED,
+    SENT,
     STATE,
-    TIMED,
     State,
     is_worker,
     state_of,
+    used_records,
 )
 
 if TYPE_CHECKING:
@@ -33,14 +32,6 @@ if TYPE_CHECKING:
 PARAMETRIZED = {
     *("evaluation_corpus", "sparsity_cell", "sparsity_configuration", "_sparsity_point"),
     *("stored_record", "sparsity_claim"),
-}
-#: What of an item goes with the report of its test.
-SENT: dict[pytest.StashKey[Any], str] = {
-    MEASURED: "sparsity",
-    CHECKED: "sparsity_checks",
-    FOUND: "sparsity_finding",
-    GATED: "sparsity_gate",
-    TIMED: "sparsity_timed",
 }
 #: Of the accuracy suite: compares with a stored run.
 GATE_FILE = "test_sparsity_gate_accuracy.py"
@@ -66,6 +57,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # As pytest_plugins, it would cost a search through all that is installed.
     config.pluginmanager.register(fixtures, "pytest_sparsity.plugin.fixtures")
     state = config.stash[STATE] = State(config)
+    if not is_worker(config):
+        # Before the reporters, so that their files are there when it says so.
+        config.pluginmanager.register(Events(config, state), "sparsity-events")
     if not any_given(config):
         if not is_worker(config):
             config.pluginmanager.register(_Waiting(config), "sparsity-waiting")
@@ -188,6 +182,8 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"--sparsity-strict: {reason}"
     if report.when == "call":
+        if used := used_records(item.config):
+            item.stash[RECORDED] = used
         # Plain data: as attributes of the report they survive pytest-xdist.
         for key, name in SENT.items():
             if found := item.stash.get(key, None):

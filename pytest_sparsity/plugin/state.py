@@ -31,7 +31,18 @@ class State:
         """
         from pytest_sparsity.plugin.options import read_settings
 
-        return read_settings(self.config)
+        return self.spelled_out(read_settings(self.config))
+
+    def spelled_out(self, settings: Settings) -> Settings:
+        """The settings with what is to be evaluated of tasks that are offered through hooks."""
+        from pytest_sparsity.sweep import grid
+
+        if not grid.names_strangers(settings):  # as nearly always, and nobody need be asked
+            return settings
+        from pytest_sparsity.plugin.offers import tasks
+
+        kinds = {name: task.kind for name, task in tasks(self.config).items()}
+        return grid.spelled_out(settings, kinds)
 
     @cached_property
     def session(self) -> SweepSession:
@@ -40,14 +51,14 @@ class State:
         Raises:
             SparsityError: a setting cannot be met.
         """
+        from pytest_sparsity.plugin.offers import everything
         from pytest_sparsity.sweep.session import SweepSession
 
-        given = self.config.hook.pytest_sparsity_methods(config=self.config)
-        methods = [method for methods in given for method in methods]
+        offered = everything(self.config)
         with warnings.catch_warnings():
             if is_worker(self.config):  # the controlling process shows them, once
                 warnings.simplefilter("ignore", SparsityWarning)
-            session = SweepSession(self.settings, self.progress, methods)
+            session = SweepSession(self.settings, self.progress, offered)
         if "claims" in self.settings.suites:
             from pytest_sparsity.claims.catalog import configurations
             from pytest_sparsity.models.prepare import short_name
@@ -103,6 +114,9 @@ MEASURED = pytest.StashKey[dict[str, Any]]()
 #: On an item: the outcomes of its kernel checks, as plain data.
 CHECKED = pytest.StashKey[list[dict[str, Any]]]()
 
+#: On an item: ids of the records that its test measured or reused.
+RECORDED = pytest.StashKey[list[str]]()
+
 #: On an item: what the gate decided, as plain data: ``kind`` (accuracy or speed), ``id``,
 #: ``decision``, ``reason``, ``figures`` and, where it is known, ``source`` ("FILE:LINE").
 GATED = pytest.StashKey[list[dict[str, Any]]]()
@@ -115,10 +129,26 @@ FOUND = pytest.StashKey[dict[str, Any]]()
 #: ``registered`` (ids of all kernels).
 TIMED = pytest.StashKey[list[dict[str, Any]]]()
 
+#: What of an item goes with the report of its test.
+SENT: dict[pytest.StashKey[Any], str] = {
+    MEASURED: "sparsity",
+    CHECKED: "sparsity_checks",
+    FOUND: "sparsity_finding",
+    GATED: "sparsity_gate",
+    RECORDED: "sparsity_records",
+    TIMED: "sparsity_timed",
+}
+
 
 def state_of(config: pytest.Config) -> State:
     """The state of this session."""
     return config.stash[STATE]
+
+
+def used_records(config: pytest.Config) -> list[str]:
+    """Ids of the records that were used since this was last asked; nothing is made for it."""
+    session = vars(state_of(config)).get("session")
+    return [] if session is None else session.take_used()
 
 
 def settings_of(config: pytest.Config) -> Settings:

@@ -295,6 +295,7 @@ class SweepReporter:
 
     def _write_summary(self) -> tuple[list[Verdict], dict[Cell, Skipped]]:
         from pytest_sparsity.core.provenance import versions
+        from pytest_sparsity.plugin.events import sections
         from pytest_sparsity.reporting.summary import Origin, write_summary
 
         session, settings = self._state.session, self._state.settings
@@ -313,7 +314,8 @@ class SweepReporter:
                 when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
             options, notes = to_json(settings), session.methods.notes
-            write_summary(settings.report, verdicts, skipped, options, origin, notes)
+            added = sections(self._config, verdicts)
+            write_summary(settings.report, verdicts, skipped, options, origin, notes, added)
         if settings.updating and settings.budgets is not None:
             from pytest_sparsity.sweep.propose import propose
 

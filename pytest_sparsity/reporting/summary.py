@@ -44,6 +44,19 @@ class Origin:
     when: str = ""
 
 
+@dataclass(frozen=True)
+class Section:
+    """A section that others add to summary.md.
+
+    Attributes:
+        title: its heading.
+        markdown: what stands below.
+    """
+
+    title: str
+    markdown: str
+
+
 def write_summary(
     directory: Path,
     verdicts: Sequence[Verdict],
@@ -51,6 +64,7 @@ def write_summary(
     settings: Mapping[str, object],
     origin: Origin | None = None,
     notes: Mapping[str, str] | None = None,
+    sections: Sequence[Section] = (),
 ) -> list[Path]:
     """Write everything into ``directory``, each file whole or not at all; summary.json comes last.
 
@@ -61,6 +75,7 @@ def write_summary(
         settings: options in force by name, the seed among them.
         origin: where the numbers come from.
         notes: what must be said of methods, by name.
+        sections: of others, for summary.md.
 
     Returns:
         The files written.
@@ -76,7 +91,7 @@ def write_summary(
         for kind, image in images.items()
     }
     pictures = {model: f"{_stem(model)}.png" for model, images in drawn.items() if images}
-    contents["summary.md"] = summary_markdown(results, settings, origin, pictures)
+    contents["summary.md"] = summary_markdown(results, settings, origin, pictures, sections)
     contents["summary.json"] = summary_json(results, settings, origin)
     for name, content in contents.items():
         atomic_write(directory / name, content)
@@ -105,6 +120,7 @@ def summary_markdown(
     settings: Mapping[str, object],
     origin: Origin,
     pictures: Mapping[str, str],
+    sections: Sequence[Section] = (),
 ) -> str:
     """The tables, verdicts and origin of the results, for GitHub.
 
@@ -113,6 +129,7 @@ def summary_markdown(
         settings: options in force by name.
         origin: where the numbers come from.
         pictures: file name of a model's picture, beside the page.
+        sections: of others, behind the results.
     """
     parts = ["# Sparsity sweep", _headline(results)]
     for model in results.models:
@@ -128,6 +145,8 @@ def summary_markdown(
             "## Failing, inconclusive and refused",
             _list(verdict.message for verdict in found),
         ]
+    for section in sections:
+        parts += [f"## {escape(section.title)}", section.markdown.strip()]
     parts += ["## How this was measured", *_origin(settings, origin)]
     return "\n\n".join(parts) + "\n"
 

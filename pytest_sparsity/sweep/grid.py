@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.evaluation.tasks import kind_of
+from pytest_sparsity.evaluation.tasks import TASKS, kind_of
 from pytest_sparsity.methods.levels import ONLY_LEVELS, has_level, offers
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import (
@@ -99,9 +100,34 @@ def task_evaluations(asked: str) -> list[str]:
     kind, _, subject = asked.partition(":")
     if subject and kind in TASK_KINDS:
         return [asked]
-    chained = kind_of(asked) == "chain"
+    return evaluations_of_kind(kind_of(asked), asked)
+
+
+def evaluations_of_kind(kind: str, name: str) -> list[str]:
+    """The evaluations that are made for tasks of a kind."""
+    chained = kind == "chain"
     kinds = (EXACT_MATCH, ANSWER_LIKELIHOOD, DIVERGENCE) if chained else (TASK,)
-    return [f"{kind}:{asked}" for kind in kinds]
+    return [f"{kind}:{name}" for kind in kinds]
+
+
+def names_strangers(settings: Settings) -> bool:
+    """Whether a task is asked for by a name that is no bundled one's."""
+    return not TASKS.keys() >= {name.rpartition(":")[2] for name in settings.tasks}
+
+
+def spelled_out(settings: Settings, kinds: Mapping[str, str]) -> Settings:
+    """The settings with every evaluation of tasks of others named: only ours are known here.
+
+    Args:
+        settings: what the user asked for.
+        kinds: name of a task of others to its kind.
+    """
+    named = [
+        each
+        for name in settings.tasks
+        for each in (evaluations_of_kind(kinds[name], name) if name in kinds else [name])
+    ]
+    return replace(settings, tasks=tuple(dict.fromkeys(named)))
 
 
 def task_names(settings: Settings) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.methods.given.given import Given, check_given
 from pytest_sparsity.models import LanguageModel, load_model
 from pytest_sparsity.models.forward import check_head
+from pytest_sparsity.models.own import OwnModel
 from pytest_sparsity.settings.settings import Settings
 
 
@@ -22,12 +24,14 @@ class ModelStore:
         cache: folder that downloads are kept in.
         progress: told about downloads.
         given: files of others that must fit the models; None without such files.
+        own: models that code of others makes, by name.
     """
 
     settings: Settings
     cache: Path
     progress: Progress
     given: Given | None
+    own: Mapping[str, OwnModel] = field(default_factory=dict)
     _loaded: dict[str, LanguageModel] = field(default_factory=dict, init=False)
 
     def load_all(self) -> dict[str, LanguageModel]:
@@ -37,13 +41,7 @@ class ModelStore:
             SparsityError: a model cannot be had, or two have the same short name.
         """
         for source in self.settings.models:
-            found = load_model(
-                source,
-                dtype=self.settings.dtype,
-                device=self.settings.target,
-                cache=self.cache,
-                progress=self.progress,
-            )
+            found = self._load(source)
             known = self._loaded.get(found.name)
             if known is not None and known.source != source:
                 raise SparsityError(
@@ -56,6 +54,14 @@ class ModelStore:
                     check_given(self.given, found)
                 self._loaded[found.name] = found
         return self._loaded
+
+    def _load(self, source: str) -> LanguageModel:
+        dtype, device = self.settings.dtype, self.settings.target
+        if source in self.own:
+            return self.own[source].load(dtype=dtype, device=device)
+        return load_model(
+            source, dtype=dtype, device=device, cache=self.cache, progress=self.progress
+        )
 
     def load(self, name: str) -> LanguageModel:
         """The dense model with this short name, as it was loaded.

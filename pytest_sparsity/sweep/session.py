@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.attach import Attached
-from pytest_sparsity.methods.registry import Method
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.spon.library import MissingVectors
@@ -16,6 +15,7 @@ from pytest_sparsity.sweep import budgets, measuring
 from pytest_sparsity.sweep.budgets import Budgets
 from pytest_sparsity.sweep.cell import GENERATION, OFF, PERPLEXITY, TRAINED, Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison, compare
+from pytest_sparsity.sweep.offered import NOTHING, Offered
 from pytest_sparsity.sweep.record import Record, record_id
 from pytest_sparsity.sweep.resolve import resolve
 from pytest_sparsity.sweep.skipped import Skipped
@@ -32,7 +32,7 @@ class SweepSession:
     Args:
         settings: what the user asked for.
         progress: told about long preparations.
-        methods: known by name besides the bundled ones.
+        offered: known by name besides what is bundled.
 
     Attributes:
         settings: as given.
@@ -53,7 +53,7 @@ class SweepSession:
     """
 
     def __init__(
-        self, settings: Settings, progress: Progress = silent, methods: Iterable[Method] = ()
+        self, settings: Settings, progress: Progress = silent, offered: Offered = NOTHING
     ) -> None:
         self.settings = settings
         self.progress = progress
@@ -61,7 +61,7 @@ class SweepSession:
         if settings.overrides is not None:
             files.append(settings.overrides)
         self.budgets: Budgets = budgets.load(*files)
-        self._stores = make_stores(settings, progress, methods)
+        self._stores = make_stores(settings, progress, offered)
         self.cache, self.target = self._stores.cache, self._stores.target
         self.methods = self._stores.methods
         self.models = self._stores.models
@@ -70,6 +70,7 @@ class SweepSession:
         self.calibrations = self._stores.calibrations
         self.plans = self._stores.plans
         self.store = RecordStore(settings.report)
+        self._used: dict[str, None] = {}
 
     def attached(self, configuration: Configuration) -> tuple[LanguageModel, Attached]:
         """A twin of the model with the configuration's plan; the last one is kept attached.
@@ -98,6 +99,7 @@ class SweepSession:
         """
         key = self.key(cell)
         id = record_id(cell, key)
+        self._used[id] = None
         known = self.store.find(id)
         if known is not None and self._enough(known, draws):
             return known
@@ -108,6 +110,11 @@ class SweepSession:
             fresh = measuring.measure(resolve(self._stores, cell, key), draws, known)
             self.store.append(fresh)
             return fresh
+
+    def take_used(self) -> list[str]:
+        """Ids of the records that were measured or looked up since this was last called."""
+        found, self._used = list(self._used), {}
+        return found
 
     def known(self, cell: Cell) -> Record | None:
         """The record of ``cell``, if it has been measured."""

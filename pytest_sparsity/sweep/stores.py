@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_sparsity.core.files import default_cache
 from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.prefill import PrefillPolicy
-from pytest_sparsity.methods.registry import Method
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.calibration_store import CalibrationStore
 from pytest_sparsity.sweep.chosen_methods import ChosenMethods
 from pytest_sparsity.sweep.configured_model import ConfiguredModel
 from pytest_sparsity.sweep.dense_cache import DenseCache
 from pytest_sparsity.sweep.model_store import ModelStore
+from pytest_sparsity.sweep.offered import NOTHING, Offered
 from pytest_sparsity.sweep.plan_store import PlanStore
 from pytest_sparsity.sweep.record_key import RecordKeys
 from pytest_sparsity.sweep.text_store import TextStore
@@ -59,14 +58,14 @@ class Stores:
 
 
 def make_stores(
-    settings: Settings, progress: Progress = silent, methods: Iterable[Method] = ()
+    settings: Settings, progress: Progress = silent, offered: Offered = NOTHING
 ) -> Stores:
     """Put the stores of a run together; loads nothing.
 
     Args:
         settings: what the user asked for.
         progress: told about downloads, calibration and training.
-        methods: known by name besides the bundled ones.
+        offered: known by name besides what is bundled.
 
     Raises:
         SparsityError: a setting names something that does not exist.
@@ -74,9 +73,9 @@ def make_stores(
     cache = settings.cache or default_cache()
     prefill = PrefillPolicy.parse(settings.prefill)
     target = resolve_target(settings.target)
-    chosen = ChosenMethods(settings, methods)
-    models = ModelStore(settings, cache, progress, chosen.given)
-    texts = TextStore(settings, cache, progress, models)
+    chosen = ChosenMethods(settings, offered.methods)
+    models = ModelStore(settings, cache, progress, chosen.given, offered.models)
+    texts = TextStore(settings, cache, progress, models, offered.tasks, offered.corpora)
     weights = WeightStore(models, texts, cache, progress)
     calibrations = CalibrationStore(settings, cache, progress, prefill, chosen, texts, weights)
     plans = PlanStore(settings, cache, progress, chosen, models, texts, calibrations)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from pytest_sparsity.core.errors import SparsityError, blaming
 from pytest_sparsity.core.progress import Progress
-from pytest_sparsity.evaluation.corpora import Corpus, assert_disjoint, corpus
+from pytest_sparsity.evaluation.corpora import Corpus, Split, assert_disjoint, corpus
 from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.evaluation.perplexity import Window, windows
 from pytest_sparsity.evaluation.resolve_task import resolve_task
@@ -46,12 +47,16 @@ class TextStore:
         cache: folder that downloads are kept in.
         progress: told about downloads.
         models: whose tokenizers cut the text.
+        own_tasks: of others, by name.
+        own_corpora: of others, by name and split.
     """
 
     settings: Settings
     cache: Path
     progress: Progress
     models: ModelStore
+    own_tasks: Mapping[str, Task] = field(default_factory=dict)
+    own_corpora: Mapping[tuple[str, Split], Corpus] = field(default_factory=dict)
 
     @functools.cached_property
     def calibration_corpus(self) -> Corpus:
@@ -61,7 +66,7 @@ class TextStore:
             SparsityError: it cannot be read, or shares a document with one of those.
         """
         with blaming("--sparsity-calibration"):
-            found = corpus(self.settings.calibration, "calibration")
+            found = corpus(self.settings.calibration, "calibration", self.own_corpora)
         for name in self.settings.corpora:
             assert_disjoint(found, self.evaluation_corpus(name))
         return found
@@ -74,7 +79,7 @@ class TextStore:
             SparsityError: it cannot be read.
         """
         with blaming("--sparsity-corpora"):
-            return corpus(name, "evaluation")
+            return corpus(name, "evaluation", self.own_corpora)
 
     @property
     def first_corpus(self) -> Corpus:
@@ -95,6 +100,7 @@ class TextStore:
                 data=self.settings.data,  # type: ignore[arg-type]
                 cache=self.cache,
                 progress=self.progress,
+                own=self.own_tasks,
             )
 
     def task_of(self, evaluation: str) -> Task | HarnessTask:

@@ -1,0 +1,90 @@
+"""Tells other plugins what tests measured and decided, on the process that owns the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_sparsity.plugin.options import any_given
+from pytest_sparsity.plugin.state import SENT, State
+
+if TYPE_CHECKING:
+    from pytest_sparsity.reporting.summary import Section
+    from pytest_sparsity.sweep.verdict import Verdict
+
+
+class Events:
+    """Calls the hooks that are told of results; costs nothing where nobody listens.
+
+    Registered before the reporters, so that their files are there when this one says so.
+    """
+
+    def __init__(self, config: pytest.Config, state: State) -> None:
+        self._config = config
+        self._state = state
+        self._any = False  # whether a test told anything of ours
+        self._seen: dict[str, int] = {}  # by id of a record, how much it held
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Pass on what a test tells, from whichever process it comes."""
+        self._any |= any(hasattr(report, name) for name in SENT.values())
+        if (told := getattr(report, "sparsity_checks", ())) and self._heard("kernel_check"):
+            from pytest_sparsity.reporting.stored import StoredCheck
+
+            for each in told:
+                self._tell("kernel_check", check=StoredCheck.of(each))
+        if (told := getattr(report, "sparsity_gate", ())) and self._heard("gate"):
+            from pytest_sparsity.reporting.stored import GateDecision
+
+            for each in told:
+                self._tell("gate", decision=GateDecision.of(each))
+        if (told := getattr(report, "sparsity_finding", None)) and self._heard("finding"):
+            from pytest_sparsity.claims.finding import Finding
+
+            self._tell("finding", finding=Finding.from_json(told["finding"]))
+        if (told := getattr(report, "sparsity_records", ())) and self._heard("record"):
+            self._tell_records(told)
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        """When all files are written, say where."""
+        result = yield
+        if not self._config.option.collectonly and self._heard("report"):
+            folder = self._state.settings.report
+            if folder.is_dir() and (self._any or any_given(self._config)):
+                self._tell("report", folder=folder)
+        return result
+
+    def _tell_records(self, ids: Sequence[str]) -> None:
+        from pytest_sparsity.sweep.store import RecordStore
+
+        store = RecordStore(self._state.settings.report)
+        for id in ids:
+            record = store.find(id)
+            if record is not None and self._seen.get(id) != len(record.units):
+                self._seen[id] = len(record.units)
+                self._tell("record", record=record)
+
+    def _heard(self, name: str) -> bool:
+        return bool(getattr(self._config.hook, f"pytest_sparsity_{name}").get_hookimpls())
+
+    def _tell(self, name: str, **what: Any) -> None:
+        getattr(self._config.hook, f"pytest_sparsity_{name}")(config=self._config, **what)
+
+
+def sections(config: pytest.Config, verdicts: Sequence[Verdict]) -> list[Section]:
+    """Sections that others add to the summary of a sweep.
+
+    Raises:
+        SparsityError: what a hook returned is none; names the plugin.
+    """
+    from pytest_sparsity.plugin.offers import offered
+    from pytest_sparsity.reporting.summary import Section
+
+    def check(each: Any) -> str:
+        return "" if isinstance(each, Section) else "make it with pytest_sparsity.hooks.Section"
+
+    hook = "pytest_sparsity_sections"
+    return [each for _, each in offered(config, hook, "Section", check, verdicts=tuple(verdicts))]
