@@ -224,6 +224,11 @@ def _check_outputs(outputs: Sequence[Output]) -> None:
                 f"@sparse_op: Output(dtype={output.dtype!r}): use operand, or the name of a dtype "
                 "of torch"
             )
+        if isinstance(dtype, torch.dtype) and dtype.is_complex:
+            raise SparsityError(
+                f"@sparse_op: Output(dtype={output.dtype!r}): results are real; give "
+                "torch.view_as_real of it"
+            )
         whole = isinstance(dtype, torch.dtype) and not dtype.is_floating_point
         if output.kind == "set" and not whole:
             raise SparsityError(
