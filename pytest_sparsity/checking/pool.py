@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
 import torch
 
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.messages import Refusal, Request
 from pytest_sparsity.checking.process import Death, Worker
+from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.runner import CheckResult
+from pytest_sparsity.checking.shrinking import simpler_cases, simplest_death
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 
@@ -24,9 +24,6 @@ CASE_LIMIT = 60.0
 FIRST_LIMIT = 120.0
 #: How much longer a case may take where Python interprets it, or a compiler runs.
 _PATIENCE = 4
-
-#: Seconds in which a smaller case is sought that crashes too.
-_SHRINKING = 15.0
 
 #: Checks that are about one mode, with or without a CUDA device.
 _MODES = {"compile": "compile", "work": "interpret"}
@@ -87,7 +84,8 @@ class Pool:
             raise RuntimeError(f"in the process that checks {kernel.id}:\n{reply.message}")
         if isinstance(reply, Death):
             search = case is None and reply.case is not None and not reply.hung
-            return _failure(request, reply, self._shrunk(mode, request, reply) if search else reply)
+            found = self._shrunk(mode, kernel, request, reply) if search else reply
+            return _failure(request, reply, found)
         if mode == "device" and reply.status == "failed":
             self._end(mode)  # an error of the device may stay
         return reply
@@ -123,20 +121,15 @@ class Pool:
         later = self._case_limit * (1 if mode == "native" else _PATIENCE)
         return max(self._first_limit, later), later
 
-    def _shrunk(self, mode: str, request: Request, death: Death) -> Death | None:
-        """The same death in a smaller case, or in this case alone; None if it takes more."""
-        found = None
-        tried: set[Case | None] = set()
-        candidates = iter([death.case])
-        deadline = time.monotonic() + _SHRINKING
-        while (case := next(candidates, None)) and time.monotonic() < deadline:
-            if case in tried:
-                continue
-            tried.add(case)
+    def _shrunk(self, mode: str, kernel: Kernel, request: Request, death: Death) -> Death | None:
+        """The same death in the simplest case that is found; None if that case is not enough."""
+
+        def attempt(case: Case) -> Death | None:
             reply = self._ask(mode, dataclasses.replace(request, case=case))
-            if isinstance(reply, Death) and reply.reason == death.reason:
-                found, candidates = reply, _smaller(case)
-        return found
+            return reply if isinstance(reply, Death) else None
+
+        simpler = simpler_cases(record(kernel.op), kernel, request.check)
+        return simplest_death(death, attempt, simpler)
 
     def _worker(self, mode: str) -> Worker:
         if mode in self._workers and not self._workers[mode].alive:
@@ -166,21 +159,6 @@ def _missing(kernel: Kernel, mode: str) -> str | None:
     if mode == "device" and not torch.cuda.is_available():
         return "there is no CUDA device"
     return None
-
-
-def _smaller(case: Case) -> Iterator[Case]:
-    """Simpler cases, the simplest first; not every one is possible for every op.
-
-    Upwards, since one that does not crash costs milliseconds, and one that does a process.
-    """
-    if case.bias:
-        yield dataclasses.replace(case, bias=False)
-    for name in ("rows", "n", "k"):
-        size = 1
-        while size < getattr(case, name):
-            changed: dict[str, Any] = {name: size}
-            yield dataclasses.replace(case, **changed)
-            size += max(1, size // 8)
 
 
 def _failure(request: Request, first: Death, shrunk: Death | None) -> CheckResult:
