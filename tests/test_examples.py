@@ -18,7 +18,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/pyproject.toml"))
-PUBLIC = ("pytest_sparsity", "pytest_sparsity.testing", "pytest_sparsity.results")
+_FACES = ("fixtures", "hooks", "results", "sanity", "speed", "testing")
+PUBLIC = ("pytest_sparsity", *(f"pytest_sparsity.{name}" for name in _FACES))
 
 
 def run(*command: str | Path, cwd: Path, limit: float = 300) -> str:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
+import pytest_sparsity
 from pytest_sparsity.cli import findings, gate, history, targets, train
 from pytest_sparsity.cli import list as list_command
 from pytest_sparsity.cli.parser import Parser, command_lines, sentence
@@ -97,6 +98,9 @@ def _parser() -> Parser:
         "from.",
         epilog="exit codes, of pytest with this plugin too:\n"
         + command_lines({str(code.value): code.meaning for code in ExitCode}),
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"{PROG} {pytest_sparsity.__version__}"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():

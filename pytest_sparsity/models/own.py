@@ -100,14 +100,7 @@ class OwnModel:
             if key not in ("_name_or_path", "transformers_version")
         }
         kinds = {type(module) for module in model.modules()}
-        files = sorted(
-            {
-                file
-                for kind in kinds
-                if kind.__module__.partition(".")[0] not in _NOT_ITS_OWN
-                and (file := inspect.getsourcefile(kind)) is not None
-            }
-        )
+        files = sorted({file for kind in kinds if (file := _own_source(kind)) is not None})
         return sha256_text(
             json.dumps(config, sort_keys=True, default=str),
             json.dumps(dict(self.layout or {}), sort_keys=True),
@@ -127,6 +120,16 @@ def state_hash(model: torch.nn.Module) -> str:
         return hashlib.sha256(shape + plain.numpy().tobytes()).hexdigest()
 
     return combined_hash({name: content(t) for name, t in model.state_dict().items()})
+
+
+def _own_source(kind: type) -> str | None:
+    """The file of a module's class; None if it is a library's, or was written in a console."""
+    if kind.__module__.partition(".")[0] in _NOT_ITS_OWN:
+        return None
+    try:
+        return inspect.getsourcefile(kind)
+    except (OSError, TypeError):
+        return None
 
 
 def _checked(made: Any, name: str) -> tuple[Any, PreTrainedTokenizerBase]:

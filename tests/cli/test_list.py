@@ -151,6 +151,12 @@ def test_corpora(listed: Any, table: Any) -> None:
     assert items["factbook"]["default_for"] == ["evaluation"]
 
 
+@pytest.mark.parametrize("kind", ["models", "methods", "tasks", "corpora"])
+def test_where_others_come_from_is_said(table: Any, kind: str) -> None:
+    _, output = table(kind)
+    assert f"the hook pytest_sparsity_{kind} is theirs" in output
+
+
 def test_kernels(listed: Any, table: Any) -> None:
     items, (rows, _) = listed("kernels"), table("kernels")
     kernels = registry.registered()

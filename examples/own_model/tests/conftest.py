@@ -1,21 +1,18 @@
-"""Makes the model under test, and adds the method."""
+"""Offers the model under test, and the method."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from own_model import DownOnly, write_folder
+from own_model import DownOnly, build, write_folder
+from pytest_sparsity.hooks import OwnModel
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Test our own model, unless another is named."""
-    if not config.getoption("sparsity_model"):
-        scratch = tempfile.TemporaryDirectory()
-        config.add_cleanup(scratch.cleanup)
-        config.option.sparsity_model = [str(write_folder(Path(scratch.name) / "own"))]
+def pytest_sparsity_models(config: pytest.Config) -> list[OwnModel]:
+    """Known as ``parallel`` in options; ``pyproject.toml`` names it."""
+    return [OwnModel("parallel", build, licence="Apache-2.0")]
 
 
 def pytest_sparsity_methods(config: pytest.Config) -> list[DownOnly]:

@@ -15,6 +15,14 @@ def no_notes(items: Sequence[Item]) -> list[str]:
     return []
 
 
+def by_hook(hook: str) -> str:
+    """A note: where others come from, and why they are not in the list."""
+    return (
+        f"What plugins and conftest files offer by the hook {hook} is theirs to make in a session "
+        "of pytest, and known there only."
+    )
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of things that a user chooses from.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_sparsity.cli.kinds.kind import Item, Kind, megabytes
+from pytest_sparsity.cli.kinds.kind import Item, Kind, by_hook, megabytes
 from pytest_sparsity.models.catalog import DEFAULT, KNOWN, PackagedModel, RandomModel, ShippedModel
 
 
@@ -49,6 +49,7 @@ def _notes(items: Sequence[Item]) -> list[str]:
         *(f"{item['name']}: {item['notice']}" for item in items if item["notice"]),
         "* is the default. --sparsity-model also takes a folder as save_pretrained writes it, a "
         "GGUF file, FILE.powerinfer.gguf, or org/name of a hub.",
+        by_hook("pytest_sparsity_models"),
     ]
 
 

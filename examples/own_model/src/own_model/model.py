@@ -168,21 +168,24 @@ AutoConfig.register(ParallelConfig.model_type, ParallelConfig)
 AutoModelForCausalLM.register(ParallelConfig, ParallelForCausalLM)
 
 
-def write_folder(folder: Path, seed: int = 0) -> Path:
-    """Write a model with random weights, and a tokenizer of bytes, and return ``folder``."""
+def build(seed: int = 0) -> tuple[ParallelForCausalLM, PreTrainedTokenizerFast]:
+    """A model with random weights, the same for a seed, and a tokenizer of bytes."""
     model = ParallelForCausalLM(ParallelConfig())
     lot = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _, weight in sorted(model.named_parameters()):
             if weight.ndim > 1:
                 weight.copy_(torch.randn(weight.shape, generator=lot) * weight.shape[1] ** -0.5)
-    model.save_pretrained(folder)
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {symbol: number for number, symbol in enumerate(symbols)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=END
-    ).save_pretrained(folder)
+    return model, PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
+
+
+def write_folder(folder: Path, seed: int = 0) -> Path:
+    """Write such a model as ``save_pretrained`` does, and return ``folder``."""
+    for part in build(seed):
+        part.save_pretrained(folder)
     return folder
