@@ -21,7 +21,7 @@ from pytest_sparsity.kernels.registry import Kernel, find, registered, sparse_ke
 from pytest_sparsity.reference.decisions import above, largest, rounded
 from pytest_sparsity.reference.ops import OPS, Op, Output
 from pytest_sparsity.reference.precision import Precision
-from pytest_sparsity.reference.stochastic import computed_bound
+from pytest_sparsity.reference.stochastic import Outcomes, computed_bound
 from pytest_sparsity.targets.work import Work
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "KernelFailure",
     "Op",
     "OpRecord",
+    "Outcomes",
     "Output",
     "Parts",
     "Precision",
