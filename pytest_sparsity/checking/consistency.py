@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.record import OpRecord, one_at_a_time
 from pytest_sparsity.checking.records import record
+from pytest_sparsity.checking.space import Space
 from pytest_sparsity.checking.trial import Trial, same_bits
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
@@ -62,7 +63,7 @@ def _check(own: OpRecord) -> None:
         _check_bound(own, rounded, case)
     _check_options(own)
     for name, kernel in (("definition", rounded), ("float32 run", _as_kernel(own, _in_float32))):
-        for check, case in _checks(kernel):
+        for check, case in _checks(own, kernel):
             try:
                 check(Trial(kernel, case))
             except CheckFailure as failure:
@@ -73,10 +74,9 @@ def _check(own: OpRecord) -> None:
                 ) from failure
 
 
-def _checks(kernel: Kernel) -> Iterator[tuple[Callable[[Trial], float], Case]]:
+def _checks(own: OpRecord, kernel: Kernel) -> Iterator[tuple[Callable[[Trial], float], Case]]:
     """The checks that apply to the definition, each with some cases."""
     from pytest_sparsity.checking.checks import CHECKS
-    from pytest_sparsity.checking.space import Space
 
     for name in ("fuzz", "exact", "scaling", "permutation", "splitting", "ends", "batch", "unread"):
         check = CHECKS[name]
@@ -84,20 +84,19 @@ def _checks(kernel: Kernel) -> Iterator[tuple[Callable[[Trial], float], Case]]:
             continue
         cases = check.cases(kernel)
         if isinstance(cases, Space):
-            cases = [_spread(cases, number) for number in range(_CASES)]
+            cases = [own.case_of(_spread(cases, number)) for number in range(_CASES)]
         for case in cases[:_CASES]:
             yield check.run, case
 
 
-def _spread(space: Any, number: int) -> Case:
-    """A case with values from all over the space: small sizes, and the seed that it has."""
+def _spread(space: Space, number: int) -> dict[str, Any]:
+    """Values from all over the space; small sizes."""
     lot = torch.Generator().manual_seed(number)
     drawn = {}
     for name, among in space.choices.items():
         few = among[: max(1, len(among) // 4)] if len(among) > 64 else among
         drawn[name] = few[int(torch.randint(len(few), (1,), generator=lot))]
-    found: Case = space.op.case_of(drawn)
-    return found
+    return drawn
 
 
 def _check_operands(own: OpRecord, case: Case) -> None:
@@ -167,22 +166,34 @@ def _check_bound(own: OpRecord, kernel: Kernel, case: Case) -> None:
 
 
 def _check_options(own: OpRecord) -> None:
-    """Every parameter changes something."""
-    simplest = {name: among[0] for name, among in own.space.items()}
-    for name in own.options:
-        cases = [own.case_of(simplest | {name: value}) for value in own.space[name]]
-        looks = [_looks(own, case) for case in cases]
-        if len(looks) > 1 and all(_equal(looks[0], look) for look in looks[1:]):
+    """Every parameter changes something, with some values of the others."""
+    space = Space(own, own.space)
+    ends = [{name: among[place] for name, among in own.space.items()} for place in (0, -1)]
+    settings = [*ends, *(_spread(space, number) for number in range(_CASES))]
+    for name, among in own.space.items():
+        values = list(dict.fromkeys(among))[:_CASES]
+        if name in ("dtype", "seed") or len(values) < 2:  # every case has them
+            continue
+        if not any(_matters(own, setting, name, values) for setting in settings):
             raise SparsityError(
                 f"@sparse_op: the space of {own.op.name} has {name!r}, which draw never reads; "
                 "use it, or leave it out"
             )
 
 
+def _matters(own: OpRecord, setting: Mapping[str, Any], name: str, values: Sequence[Any]) -> bool:
+    """Whether operands differ with the value of a parameter, the others being as given."""
+    first, *others = (_looks(own, own.case_of({**setting, name: value})) for value in values)
+    return not all(_equal(first, other) for other in others)
+
+
 def _looks(own: OpRecord, case: Case) -> dict[str, Any]:
     inputs = own.build(case)
     plain = {f.name: getattr(inputs, f.name) for f in dataclasses.fields(inputs)}
-    return tensors(inputs) | {n: v for n, v in plain.items() if not isinstance(v, Tensor)}
+    found: dict[str, Any] = {n: v for n, v in plain.items() if not isinstance(v, Tensor)}
+    for name, tensor in tensors(inputs).items():
+        found |= {name: tensor, f"{name} in memory": (tensor.stride(), tensor.storage_offset())}
+    return found
 
 
 def _equal(one: dict[str, Any], two: dict[str, Any]) -> bool:

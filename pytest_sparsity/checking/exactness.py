@@ -71,6 +71,6 @@ def exact(trial: Trial) -> float:
     for output, expected, declared in results:
         pair = (output, expected)
         if declared.kind == "set":
-            pair = (in_order(output), in_order(expected))
+            pair = (in_order(output), in_order(expected.to(output.dtype)))
         exactly(pair[:1], pair[1:], what)
     return 0.0

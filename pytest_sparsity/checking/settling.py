@@ -74,7 +74,10 @@ class Result:
             elif tensor.shape != reference.shape:
                 away = _filled(tensor, declared, torch.inf)
             elif declared.kind == "set":
-                same = in_order(tensor)[..., :, None] == in_order(reference)[..., None, :]
+                same = (
+                    in_order(tensor)[..., :, None]
+                    == in_order(reference.to(tensor.dtype))[..., None, :]
+                )
                 away = (~same.any(-1)).sum(-1).double()
             else:
                 away = (~_alike(tensor, reference, declared)).double()
@@ -142,7 +145,7 @@ def in_order(chosen: Tensor) -> Tensor:
 def _alike(output: Tensor, expected: Tensor, declared: Output) -> Tensor:
     """Which elements, or which sets along the last dimension, are equal."""
     if declared.kind == "set":
-        return (in_order(output) == in_order(expected).to(output.dtype)).all(-1)
+        return (in_order(output) == in_order(expected.to(output.dtype))).all(-1)
     wanted = expected.to(output.dtype)
     equal = output == wanted
     return equal | (output.isnan() & wanted.isnan()) if output.is_floating_point() else equal

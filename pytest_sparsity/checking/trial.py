@@ -163,8 +163,10 @@ class Trial:
             if bound is not None:
                 used = max(used, compare(tensor, reference, bound, told))
             else:
-                ordered = in_order if declared.kind == "set" else lambda values: values
-                exactly((ordered(tensor),), (ordered(reference),), told)
+                pair = tensor, reference
+                if declared.kind == "set":
+                    pair = in_order(tensor), in_order(reference.to(tensor.dtype))
+                exactly(pair[:1], pair[1:], told)
         return used
 
     def measure(self) -> float:

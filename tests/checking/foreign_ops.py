@@ -20,7 +20,7 @@ from pytest_sparsity.testing import (
     sparse_op,
 )
 
-SPACE = {"rows": (1, 2, 5), "k": (8, 1, 33), "n": (4, 1, 17), "level": (0.5, 0.0, 1.0)}
+SPACE = {"rows": (1, 2, 5), "k": (8, 1, 33), "n": (4, 1, 17)}
 
 
 def draw_linear(draw: Draw) -> dict[str, Tensor]:

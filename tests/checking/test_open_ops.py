@@ -17,6 +17,7 @@ from pytest_sparsity.testing import (
     Draw,
     Output,
     Relations,
+    above,
     largest,
     sparse_kernel,
     sparse_op,
@@ -80,7 +81,7 @@ def test_declared_relations_are_checked() -> None:
         return found
 
     sparse_kernel(op="linear", backend="rows")(forgets_the_last_row)
-    assert run(registry.kernel("linear/rows"), "batch", 20).status == "failed"
+    assert run(registry.kernel("linear/rows"), "batch", 100).status == "failed"
 
 
 def test_several_outputs_of_which_one_is_a_set() -> None:
@@ -227,3 +228,19 @@ def test_rows_of_several_operands() -> None:
         relations=Relations(rows=("x", "columns")),
     )(taken)
     assert of("taken", "batch", lambda x, columns: x.gather(1, columns)).startswith("passed")
+
+
+def test_a_set_may_be_padded_in_a_narrower_dtype_than_the_definition_has() -> None:
+    def active(x: Tensor) -> Tensor:
+        return torch.where(above(x, 0.0), torch.arange(x.shape[1]), -1)
+
+    def right(x: Tensor) -> Tensor:
+        return torch.where(x > 0, torch.arange(x.shape[1]), -1).flip(-1).to(torch.int32)
+
+    sparse_op(
+        draw=lambda draw: {"x": randn(draw, draw.case.rows, draw.case.k)},
+        space={"rows": (1, 3), "k": (16, 1, 65)},
+        outputs=(Output("active", "set", "int32"),),
+    )(active)
+    assert of("active", "fuzz", right).startswith("passed")
+    assert of("active", "fuzz", lambda x: right(x).clamp(min=0)).startswith("failed")

@@ -95,6 +95,7 @@ counter: list[None] = []
             "depends on weights that are not needed",
         ),
         ({"space": SPACE | {"bits": (4, 8)}}, "has 'bits', which draw never reads"),
+        ({"space": SPACE | {"bias": (False, True)}}, "has 'bias', which draw never reads"),
         ({"draw": unseeded}, "draw of linear gives another tokens for the same case"),
         ({"outputs": (Output(), Output("more"))}, "gives 1 tensors, and outputs names 2"),
     ],
@@ -110,9 +111,7 @@ def test_a_record_that_contradicts_itself(given: dict[str, Any], words: str) -> 
 def test_a_case_of_an_op_is_told_what_it_lacks() -> None:
     register(linear)
     right = kernel("linear", lambda tokens, matrix: tokens @ matrix.T)
-    with pytest.raises(
-        SparsityError, match="linear has no bits=; it has rows, k, n, level, dtype, seed"
-    ):
+    with pytest.raises(SparsityError, match="linear has no bits=; it has rows, k, n, dtype, seed"):
         run(right, "fuzz", 5, case=Case(1, 8, 4).with_options(bits=4))
 
 
@@ -167,3 +166,14 @@ def test_a_kernel_that_takes_nothing_of_its_op() -> None:
     register(linear, name="tall", space={"rows": (16, 32), "k": (4,), "n": (2,)})
     with pytest.raises(SparsityError, match="takes no rows that cases of tall have: 16, 32"):
         of("tall", "edges", lambda tokens, matrix: tokens @ matrix.T, max_rows=8)
+
+
+def test_a_parameter_that_only_matters_with_another() -> None:
+    def draw(draw: Draw) -> dict[str, Tensor]:
+        found = draw_linear(draw)
+        if draw.case.option("bits", 8) == 4:
+            found["matrix"][:, 0] = draw.case.option("group", 32)
+        return found
+
+    register(linear, draw=draw, space=SPACE | {"bits": (8, 4), "group": (32, 16)})
+    assert of("linear", "fuzz", lambda tokens, matrix: tokens @ matrix.T).startswith("passed")
