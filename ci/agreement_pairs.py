@@ -96,9 +96,12 @@ def _main_verb(pick: Pick, lexical: Sequence[str]) -> Verb:
     return chosen, dict(AUXILIARIES).get(chosen, chosen[:-1])
 
 
-def _two(pick: Pick, nouns: Sequence[str]) -> tuple[str, str]:
-    first = pick("subject", nouns)
-    return first, pick("attractor", [noun for noun in nouns if noun != first])
+def _different(pick: Pick, nouns: Sequence[str], *slots: str) -> list[str]:
+    """A noun for the subject and for each of these slots, all different."""
+    found: list[str] = []
+    for slot in ("subject", *slots):
+        found.append(pick(slot, [noun for noun in nouns if noun not in found]))
+    return found
 
 
 def _simple(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
@@ -107,19 +110,19 @@ def _simple(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
 
 
 def _place(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
-    subject, other = _two(pick, THINGS)
+    subject, other = _different(pick, THINGS, "attractor")
     phrase = f"{pick('place', PLACES)} the {_noun(other, attractor)}"
     return f"{pick('lead', LEADS)} {_noun(subject, plural)} {phrase}", _main_verb(pick, STATES)
 
 
 def _subject_relative(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
-    subject, other = _two(pick, PEOPLE)
+    subject, other = _different(pick, PEOPLE, "attractor")
     clause = f"who {_verb(pick('relation', RELATIONS), plural)} the {_noun(other, attractor)}"
     return f"{pick('lead', LEADS)} {_noun(subject, plural)} {clause}", _main_verb(pick, ACTIONS)
 
 
 def _object_relative(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
-    subject, other = _two(pick, PEOPLE)
+    subject, other = _different(pick, PEOPLE, "attractor")
     clause = f"that the {_noun(other, attractor)} {_verb(pick('relation', RELATIONS), attractor)}"
     return f"{pick('lead', LEADS)} {_noun(subject, plural)} {clause}", _main_verb(pick, ACTIONS)
 
@@ -130,16 +133,14 @@ def _bare_relative(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb
 
 
 def _relative_and_place(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
-    subject, other = _two(pick, PEOPLE)
-    third = pick("third", [noun for noun in PEOPLE if noun not in (subject, other)])
+    subject, other, third = _different(pick, PEOPLE, "attractor", "third")
     inner = f"{_noun(other, attractor)} {pick('place', PLACES)} the {_noun(third, not attractor)}"
     clause = f"that the {inner} {_verb(pick('relation', RELATIONS), attractor)}"
     return f"{pick('lead', LEADS)} {_noun(subject, plural)} {clause}", _main_verb(pick, ACTIONS)
 
 
 def _two_relatives(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
-    subject, other = _two(pick, PEOPLE)
-    third = pick("third", [noun for noun in PEOPLE if noun not in (subject, other)])
+    subject, other, third = _different(pick, PEOPLE, "attractor", "third")
     inner = f"who {_verb(pick('inner', RELATIONS), attractor)} the {_noun(third, attractor)}"
     relation = _verb(pick("relation", RELATIONS), attractor)
     clause = f"that the {_noun(other, attractor)} {inner} {relation}"
@@ -147,7 +148,7 @@ def _two_relatives(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb
 
 
 def _coordination(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
-    subject, other = _two(pick, PEOPLE)
+    subject, other = _different(pick, PEOPLE, "attractor")
     first = f"{_verb(pick('relation', RELATIONS), plural)} the {_noun(other, attractor)}"
     verb = pick("verb", ("like", "want", "hope", "need"))
     context = f"{pick('lead', LEADS)} {_noun(subject, plural)} often {first} and"

@@ -13,9 +13,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 
 pytest_plugins = ["pytester"]
+
+# The same cases every time, and no verdict on how fast they are drawn.
+hypothesis.settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 #: A sweep of nine cells that takes about two seconds once torch is imported.
 SMALL = (

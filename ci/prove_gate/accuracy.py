@@ -132,7 +132,7 @@ def prove(out: Path, cache: Path | None, progress: Progress, study: Study | None
     Args:
         out: JSON lines, appended as results come.
         cache: folder of models and calibrations; the user's by default.
-        progress: told of every cell, variant and number of documents.
+        progress: shows every cell, variant and number of documents.
         study: what is measured; all of it by default.
     """
     study = study or Study()

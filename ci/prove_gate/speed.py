@@ -31,7 +31,6 @@ from pytest_sparsity.timing.gate.kernel_timer import KernelTimer, TimedKernel
 from pytest_sparsity.timing.gate.processes import Processes
 from pytest_sparsity.timing.gate.rules import block_minimum_ratio
 
-MODES = ("ab", "stored")
 _MODULE = "slowed"
 IDENTICAL = "plus_0"
 #: A user's run gates many kernels, with processes that are started once, and a run is stored to be

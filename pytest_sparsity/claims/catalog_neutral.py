@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,20 +31,19 @@ from pytest_sparsity.sweep.cell import Cell
 FASTEST, SLOWEST = 0.95, 1.05  # times the decoding step without spontaneous neurons
 
 
-@dataclass(frozen=True)
 class Neutral:
     """Claim 6."""
 
-    number: str = "6"
-    sentence: str = "SPON is inference-neutral: absorbed into biases, it costs nothing."
-    definition: str = (
+    number = "6"
+    sentence = "SPON is inference-neutral: absorbed into biases, it costs nothing."
+    definition = (
         "A step of decoding with TEAL at 0.5, with trained spontaneous neurons folded into biases "
         "and without: (a) matrix products in the traced graph, operations that are new besides "
         "additions of a bias, and layers that run another kernel; (b) the largest error of a "
         "folded bias against W a + b in float64, over the reference's bound; (c) the time of a "
         "step, ratio with over without, taken side by side."
     )
-    rule: str = (
+    rule = (
         "Supported if no product, operation or kernel is added or replaced, no error is beyond "
         f"its bound and the ratio's interval is within {FASTEST:g} to {SLOWEST:g}; refuted if one "
         "of these is wholly otherwise."

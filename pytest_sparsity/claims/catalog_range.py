@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.perplexity_claim import spon, teal
 from pytest_sparsity.core.stats import Interval, Table, Vector
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.sweep.cell import PERPLEXITY, Cell, Configuration
+from pytest_sparsity.sweep.cell import Cell, Configuration, on_text, product
 
 BUDGET = 0.25  # relative increase of perplexity
 LEVELS = (0.25, 0.4, 0.5)
@@ -69,20 +69,19 @@ def compression(skipped: Vector, last: float) -> Vector:
     return np.asarray(1 / (1 - np.minimum(skipped, last)))
 
 
-@dataclass(frozen=True)
 class Range:
     """Claim 5."""
 
-    number: str = "5"
-    sentence: str = "SPON extends the range in which a model can be compressed."
-    definition: str = (
+    number = "5"
+    sentence = "SPON extends the range in which a model can be compressed."
+    definition = (
         "The furthest compression ratio, 1 / (1 - share of weights skipped), at which perplexity "
         f"is at most {BUDGET:.0%} above the dense model's: that of TEAL with trained spontaneous "
         "neurons over that of TEAL alone. Between the levels that are measured, skipped weights "
         "are interpolated linearly in log-perplexity. Beside, in the full profile: the same with "
         "int8 and int4 weights, over the bits of the weights as loaded."
     )
-    rule: str = (
+    rule = (
         "Supported if the ratio of the two is above 1 on every corpus, refuted if it is not on "
         "one; intervals from a bootstrap over documents, the same draw for all levels. Where "
         "only one stays within the budget up to the last level, that level stands for it; where "
@@ -93,11 +92,8 @@ class Range:
         """Every cell that is needed, and those that are measured if there are vectors."""
         sparse = [make(model, level) for level in (*LEVELS, FURTHER) for make in (teal, spon)]
         quantised = [c for weights in _quantised(settings) for c in _points(model, LEVELS, weights)]
-        return [
-            Cell(configuration, f"{PERPLEXITY}:{corpus}")
-            for configuration in (Configuration(model), *sparse, *quantised)
-            for corpus in settings.corpora
-        ]
+        needed = [Configuration(model), *sparse, *quantised]
+        return product(needed, map(on_text, settings.corpora))
 
     def decide(self, evidence: Evidence) -> Finding:
         """Measure and decide.
@@ -117,7 +113,7 @@ class Range:
 
     def _on(self, evidence: Evidence, corpus: str, confidence: float) -> list[Part]:
         model = evidence.model
-        more = evidence.has(_cell(spon(model, FURTHER), corpus))
+        more = evidence.has(Cell(spon(model, FURTHER), on_text(corpus)))
         levels = (*LEVELS, FURTHER) if more else LEVELS
         on, off = ([Configuration(model), *(f(model, x) for x in levels)] for f in (spon, teal))
         skipped_on, skipped_off = (_skipped(evidence, points, corpus) for points in (on, off))
@@ -148,13 +144,13 @@ class Range:
         """Furthest compression of quantised weights with spontaneous neurons, if there are any."""
         model = evidence.model
         dense, *sparse = _points(model, LEVELS, weights)
-        there = [c for c in sparse if evidence.has(_cell(c, corpus))]
+        there = [c for c in sparse if evidence.has(Cell(c, on_text(corpus)))]
         if not there:
             return []
         columns = [Configuration(model), dense, *there]
         losses = evidence.losses(corpus, columns)
         skipped = _skipped(evidence, columns[1:], corpus)
-        bits = evidence.record(_cell(dense, corpus)).measured["compression"]["bits"]
+        bits = evidence.record(Cell(dense, on_text(corpus))).measured["compression"]["bits"]
         fewer = 8 * evidence.session.models.load(model).dtype.itemsize / bits
 
         last = float(skipped[-1])
@@ -185,11 +181,10 @@ def _points(model: str, levels: Sequence[float], weights: str) -> list[Configura
     return [Configuration(model, weights=weights), *(spon(model, x, weights) for x in levels)]
 
 
-def _cell(configuration: Configuration, corpus: str) -> Cell:
-    return Cell(configuration, f"{PERPLEXITY}:{corpus}")
-
-
 def _skipped(evidence: Evidence, points: Sequence[Configuration], corpus: str) -> Vector:
     """Share of weights skipped: 0 at the first point, which is dense."""
-    rest = [evidence.record(_cell(c, corpus)).measured["achieved"]["weighted"] for c in points[1:]]
+    rest = [
+        evidence.record(Cell(c, on_text(corpus))).measured["achieved"]["weighted"]
+        for c in points[1:]
+    ]
     return np.array([0.0, *rest])

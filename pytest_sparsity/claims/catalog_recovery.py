@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from pytest_sparsity.claims.perplexity_claim import HALF, PerplexityClaim, spon,
 from pytest_sparsity.core.stats import Table, Vector, bootstrap
 from pytest_sparsity.settings.options import OPTIONS
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.sweep.cell import PERPLEXITY, Cell, Configuration
+from pytest_sparsity.sweep.cell import Cell, Configuration, on_text, product
 
 APPROACHED = 0.5  # share of the loss, at every level: claim 7
 NEGLIGIBLE = 0.02  # relative increase of perplexity: claim 8
@@ -114,29 +113,24 @@ def _recovered(sums: Table) -> Vector:
     return over(off - on, off - dense)
 
 
-@dataclass(frozen=True)
 class Transfer:
     """Claim 12: from the sources of calibration to corpora of other sources."""
 
-    number: str = "12"
-    sentence: str = "Calibration and evaluation data need not be the same."
-    definition: str = (
+    number = "12"
+    sentence = "Calibration and evaluation data need not be the same."
+    definition = (
         "The share of TEAL's loss in log-perplexity at level 0.5 that trained spontaneous neurons "
         "recover on a corpus whose source was in none of the calibration and training text, over "
         "that share on a corpus of a source that was (other books by the same author)."
     )
-    rule: str = (
+    rule = (
         f"Supported if the ratio's interval, from a bootstrap over the documents of both corpora, "
         f"is {TRANSFERRED:g} or more for every pair of corpora; refuted if one is below."
     )
 
     def cells(self, model: str, settings: Settings) -> list[Cell]:
         """Every cell that is needed."""
-        return [
-            Cell(configuration, f"{PERPLEXITY}:{corpus}")
-            for configuration in self._configurations(model)
-            for corpus in settings.corpora
-        ]
+        return product(self._configurations(model), map(on_text, settings.corpora))
 
     def decide(self, evidence: Evidence) -> Finding:
         """Measure and decide.

@@ -13,7 +13,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import InUse
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, TRAINED, Cell, Configuration
+from pytest_sparsity.sweep.cell import OFF, TRAINED, Cell, Configuration, on_text, product
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.session import SweepSession
 
@@ -135,7 +135,7 @@ class Evidence:
             CannotTest: one cannot be measured.
             BrokenEvidence: they were not measured on the same documents.
         """
-        cells = [Cell(c, f"{PERPLEXITY}:{corpus}") for c in dict.fromkeys(configurations)]
+        cells = product(dict.fromkeys(configurations), [on_text(corpus)])
         documents = {c.configuration: self._documents(c) for c in cells}
         first = next(iter(documents.values()))
         shape = [(d["id"], d["tokens"]) for d in first]

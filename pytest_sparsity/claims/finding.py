@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -51,14 +51,8 @@ class Effect:
         return f"{self.label} {in_unit(self.interval, self.unit)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; infinities and NaN as text, which JSON lacks."""
-        interval = {f.name: _plain(getattr(self.interval, f.name)) for f in fields(Interval)}
-        return {
-            "label": self.label,
-            "interval": interval,
-            "unit": self.unit,
-            "limit": self.limit,
-        }
+        """Plain data, see :func:`plain`."""
+        return plain(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Effect:
@@ -96,15 +90,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, see :meth:`from_json`."""
-        return {
-            "claim": self.claim,
-            "model": self.model,
-            "outcome": self.outcome.value,
-            "why": self.why,
-            "effects": [effect.to_json() for effect in self.effects],
-            "cells": list(self.cells),
-            "data": dict(self.data),
-        }
+        return plain(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Finding:
@@ -144,5 +130,17 @@ def limit_in_unit(limit: float, unit: str) -> str:
     return f"{100 * limit:{sign if limit else ''}g}{name}"  # no +0
 
 
+def plain(found: Any) -> dict[str, Any]:
+    """A dataclass for JSON: lists for tuples, values of enums, text for infinities and NaN.
+
+    What is in a dictionary is left as it is.
+    """
+    return asdict(found, dict_factory=lambda pairs: {name: _plain(v) for name, v in pairs})
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return list(value)
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

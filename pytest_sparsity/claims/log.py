@@ -59,14 +59,14 @@ class FindingLog:
         room = width - max(map(len, names)) - _VERDICT - 4  # blanks between the columns
         room = max(room, _NARROWEST)  # with names that long, the table is wider than asked
         rows = [
-            (name, finding.outcome.value, _wrapped(_told(finding), room))
+            (
+                name,
+                finding.outcome.value,
+                _wrapped(f"{CATALOG[finding.claim].sentence}\n{finding.why}", room),
+            )
             for name, finding in zip(names, findings, strict=True)
         ]
         return str(tabulate(rows, headers=("claim", "verdict", "why"), disable_numparse=True))
-
-
-def _told(finding: Finding) -> str:
-    return f"{CATALOG[finding.claim].sentence}\n{finding.why}"
 
 
 def _wrapped(text: str, width: int) -> str:

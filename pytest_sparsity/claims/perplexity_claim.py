@@ -12,7 +12,7 @@ from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.losses import Losses
 from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.sweep.cell import OFF, PERPLEXITY, TRAINED, Cell, Configuration
+from pytest_sparsity.sweep.cell import OFF, TRAINED, Cell, Configuration, on_text, product
 
 HALF = 0.5
 
@@ -51,11 +51,7 @@ class PerplexityClaim:
 
     def cells(self, model: str, settings: Settings) -> list[Cell]:
         """Every cell that is needed."""
-        return [
-            Cell(configuration, f"{PERPLEXITY}:{corpus}")
-            for configuration in self.configurations(model)
-            for corpus in settings.corpora
-        ]
+        return product(self.configurations(model), map(on_text, settings.corpora))
 
     def decide(self, evidence: Evidence) -> Finding:
         """Measure and decide.

@@ -13,7 +13,7 @@ from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.question_answers import Answers
 from pytest_sparsity.core.stats import Interval, Table, paired_mean
 from pytest_sparsity.settings.settings import QUICK_TASKS, Settings
-from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, TASK, Cell, Configuration
+from pytest_sparsity.sweep.cell import GENERATION, TASK, Cell, Configuration, on_text
 
 #: Thresholds on the inputs of all layers, and PowerInfer: neurons whose predicted score is below
 #: one threshold.
@@ -38,14 +38,9 @@ def text_of(settings: Settings) -> str:
     return settings.corpora[0]
 
 
-def product(configurations: Iterable[Configuration], evaluations: Sequence[str]) -> list[Cell]:
-    """Every evaluation of every configuration."""
-    return [Cell(c, evaluation) for c in configurations for evaluation in evaluations]
-
-
 def achieved(evidence: Evidence, configuration: Configuration) -> float:
     """Share of the model's weights that a configuration skips on the first corpus."""
-    cell = Cell(configuration, f"{PERPLEXITY}:{text_of(evidence.settings)}")
+    cell = Cell(configuration, on_text(text_of(evidence.settings)))
     return float(evidence.record(cell).measured["achieved"]["weighted"])
 
 
@@ -82,11 +77,10 @@ def divergence(
 ) -> Interval:
     """KL(dense || configuration) per token, in nats; if asked, less that of another."""
     units = evidence.settings.sizes.documents
-    evaluation = f"{PERPLEXITY}:{corpus}"
-    own = evidence.record(Cell(configuration, evaluation)).units[:units]
+    own = evidence.record(Cell(configuration, on_text(corpus))).units[:units]
     values = np.array([document["kl"] for document in own])
     if less is not None:
-        other = evidence.record(Cell(less, evaluation)).units[:units]
+        other = evidence.record(Cell(less, on_text(corpus))).units[:units]
         values = values - np.array([document["kl"] for document in other])
     tokens = [float(document["tokens"]) for document in own]
     return paired_mean(values, tokens, seed=evidence.settings.seed, confidence=confidence)

@@ -17,7 +17,6 @@ from pytest_sparsity.claims.question_cells import (
     achieved,
     answered,
     divergence,
-    product,
     text_damage,
     text_of,
     value,
@@ -30,7 +29,7 @@ from pytest_sparsity.methods.neurons.report import (
     write_reports,
 )
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell, Configuration
+from pytest_sparsity.sweep.cell import GENERATION, Cell, Configuration, on_text, product
 from pytest_sparsity.sweep.neurons import neuron_reports
 
 COLD, RANDOM, HOT, SKIP = "cold_only", "random_neurons", "hot_only", "powerinfer"
@@ -80,7 +79,7 @@ class HotCold:
 
     def cells(self, model: str, settings: Settings) -> list[Cell]:
         """Text, reasoning and greedy text of every way to choose neurons."""
-        text, kept = [f"{PERPLEXITY}:{corpus}" for corpus in settings.corpora], _all(model).values()
+        text, kept = [*map(on_text, settings.corpora)], _all(model).values()
         return [
             *product([Configuration(model), *kept], [*text, *_REASONING]),
             *product(kept, [GENERATION]),

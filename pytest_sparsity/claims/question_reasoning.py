@@ -22,7 +22,6 @@ from pytest_sparsity.claims.question_cells import (
     documents_of,
     greedy_steps,
     levels,
-    product,
     sources,
     text_damage,
     text_of,
@@ -35,9 +34,10 @@ from pytest_sparsity.sweep.cell import (
     DIVERGENCE,
     EXACT_MATCH,
     GENERATION,
-    PERPLEXITY,
     Cell,
     Configuration,
+    on_text,
+    product,
 )
 from pytest_sparsity.sweep.metric import paired
 
@@ -78,7 +78,7 @@ class SparsityReasoning:
             for m in (*METHODS, *BESIDE)
             for level in levels(settings)
         ]
-        text = f"{PERPLEXITY}:{text_of(settings)}"
+        text = on_text(text_of(settings))
         return [
             *product([Configuration(model), *sparse], [text, *EVALUATIONS]),
             *product(sparse, [GENERATION]),
@@ -131,7 +131,7 @@ class ReasoningFirst:
         """Text and tasks at one level, and chains of thought."""
         dense, teal = Configuration(model), Configuration(model, METHODS[0], LEVEL)
         sparse = [Configuration(model, m, level) for m in METHODS for level in levels(settings)]
-        text = f"{PERPLEXITY}:{text_of(settings)}"
+        text = on_text(text_of(settings))
         return [
             *product([dense, *sparse], [text, *EVALUATIONS]),
             *product([dense, teal], [AFTER_CHAIN]),

@@ -12,8 +12,7 @@ from typing import Any
 from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
-from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.files import append_line
+from pytest_sparsity.core.files import append_line, read_lines
 from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.settings.settings import to_json
 
@@ -91,34 +90,29 @@ def stored(folder: Path) -> list[Stored]:
     Raises:
         SparsityError: there is no file, or it is of another version or damaged.
     """
-    path = folder / FILE
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError as error:
-        raise SparsityError(
-            f"cannot read {path}: {error.strerror}; name the report folder of a run with "
-            "--sparsity-suite=claims"
-        ) from error
     found: dict[tuple[str, str], Stored] = {}
-    for number, line in enumerate(lines, 1):
-        try:
-            content = json.loads(line)
-            if content["schema"] != SCHEMA:
-                raise ValueError(f"schema {content['schema']!r}, not {SCHEMA}")
-            if "withdrawn" in content:
-                gone = content["withdrawn"]
-                found.pop((gone["claim"], gone["model"]), None)
-                continue
-            finding, origin = Finding.from_json(content["finding"]), content["origin"]
-            if finding.claim not in CATALOG:
-                raise ValueError(f"no claim {finding.claim!r}")
-            if wrong := [k for k, kind in _ORIGIN.items() if not isinstance(origin.get(k), kind)]:
-                raise ValueError(f"its origin has no {wrong[0]!r} that can be read")
-            found.pop((finding.claim, finding.model), None)  # so that the newest are last
-            found[finding.claim, finding.model] = Stored(finding, origin)
-        except (KeyError, TypeError, ValueError) as error:
-            raise SparsityError(
-                f"{path} line {number} holds no finding of this version ({error}); delete the "
-                "file and run --sparsity-suite=claims again"
-            ) from error
+
+    def take(line: bytes) -> None:
+        content = json.loads(line)
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"schema {content['schema']!r}, not {SCHEMA}")
+        if "withdrawn" in content:
+            gone = content["withdrawn"]
+            found.pop((gone["claim"], gone["model"]), None)
+            return
+        finding, origin = Finding.from_json(content["finding"]), content["origin"]
+        if finding.claim not in CATALOG:
+            raise ValueError(f"no claim {finding.claim!r}")
+        if wrong := [k for k, kind in _ORIGIN.items() if not isinstance(origin.get(k), kind)]:
+            raise ValueError(f"its origin has no {wrong[0]!r} that can be read")
+        found.pop((finding.claim, finding.model), None)  # so that the newest are last
+        found[finding.claim, finding.model] = Stored(finding, origin)
+
+    read_lines(
+        folder / FILE,
+        take,
+        "finding",
+        missing="name the report folder of a run with --sparsity-suite=claims",
+        damaged="delete the file and run --sparsity-suite=claims again",
+    )
     return list(found.values())

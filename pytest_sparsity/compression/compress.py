@@ -54,7 +54,7 @@ def compress(
         name: of a compression, see :mod:`pytest_sparsity.compression`.
         tokens: calibration documents of one length, int64 [T] each, for those that need them.
         cache: folder in which calibrated weights are kept; None keeps nothing.
-        progress: told about blocks or layers.
+        progress: shows blocks or layers.
 
     Raises:
         SparsityError: the name is not known, the scheme does not fit the model's shapes, its

@@ -42,7 +42,7 @@ def compress_in_sequence(
         tokens: calibration documents of one length, int64 [T] each.
         statistic: of the inputs [rows, K] of a matrix; made once for those that share them.
         replace: (weight [N, K], statistic) to the new weight.
-        progress: told one unit per block.
+        progress: advances by one per block.
         label: what is done, for ``progress``.
 
     Raises:

@@ -6,10 +6,13 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from pytest_sparsity.core.errors import NotWritten
+from pytest_sparsity.core.errors import NotWritten, SparsityError
+
+T = TypeVar("T")
 
 
 def sha256_file(path: Path) -> str:
@@ -80,6 +83,36 @@ def append_line(path: Path, line: str) -> None:
                     raise
         except OSError as error:
             raise cannot_write(path, error) from error
+
+
+def read_lines(
+    path: Path, parse: Callable[[bytes], T], what: str, *, missing: str, damaged: str
+) -> list[T]:
+    """The lines of a file that :func:`append_line` wrote, without one that a crash cut off.
+
+    Args:
+        path: the file.
+        parse: reads a line; raises KeyError, TypeError or ValueError if it is something else.
+        what: a line holds, for the message: ``trial``.
+        missing: what to do if there is no file.
+        damaged: what to do if a line cannot be read.
+
+    Raises:
+        SparsityError: the file or one of its lines cannot be read.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise SparsityError(f"cannot read {path}: {error.strerror}; {missing}") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(parse(line))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SparsityError(
+                f"{path} line {number} holds no {what} of this version ({error}); {damaged}"
+            ) from error
+    return found
 
 
 def cannot_write(path: Path, error: OSError) -> NotWritten:

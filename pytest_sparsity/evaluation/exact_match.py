@@ -27,11 +27,7 @@ def generate_answers(
 ) -> list[dict[str, Any]]:
     """Continue every item's context greedily and compare what it answers, on all cores.
 
-    Args:
-        model: dense or with a plan attached.
-        task: whose items these are.
-        items: which items.
-        share: as for :func:`~.texts.continue_texts`.
+    Arguments as for :func:`~.choice.score_items`.
 
     Returns:
         Per item ``id``, ``text`` (up to the end of the line), ``path`` (its tokens, the end of

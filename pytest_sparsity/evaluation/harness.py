@@ -155,11 +155,7 @@ def score_harness(
 ) -> list[dict[str, Any]]:
     """Let lm-eval evaluate ``items`` on the model.
 
-    Args:
-        model: dense or with a plan attached.
-        task: whose items these are.
-        items: which items.
-        share: as for :func:`~.texts.continue_texts`.
+    Arguments as for :func:`~.choice.score_items`.
 
     Returns:
         Per item ``id``, ``tokens`` (of each request), ``metrics`` (by name and filter),

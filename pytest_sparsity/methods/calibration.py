@@ -88,7 +88,7 @@ def exact_quantiles(
         levels: target fractions in [0, 1].
         prefill: rows that it keeps dense are not counted.
         counts: ``MAGNITUDES`` or ``ACTIVATED_MAGNITUDES`` or both, by name.
-        progress: told one unit per document, if a pass is needed.
+        progress: advances by one per document, if a pass is needed.
 
     Returns:
         By the same names: level -> place -> threshold, representable in the model's dtype.

@@ -43,7 +43,7 @@ class Calibrator:
         tokens: calibration documents, int64 [T] each.
         prefill: rows that it keeps dense do not count.
         cache: folder for results; None keeps them in memory only.
-        progress: told about passes over the text.
+        progress: shows passes over the text.
         more: makes documents beyond ``tokens``, for what is trained; see :meth:`learning_text`.
         given: files that others made, which take the place of what would be trained or counted.
     """
@@ -115,16 +115,8 @@ class Calibrator:
         Raises:
             SparsityError: what is found cannot be kept.
         """
-        if (found := self._sums.get(statistic.name)) is None:
-            found = self.store.sums(statistic)
-        if found is None:
-            if self.store.folder is not None:
-                check_writable(self.store.folder)
-            made = collect(self.model, tokens, self.prefill, [statistic], self.progress)
-            found = made[statistic.name]
-            self.store.keep_sums(statistic, found)
-        self._sums[statistic.name] = found
-        return found
+        self._collect([statistic], tokens)
+        return self._sums[statistic.name]
 
     def statistic(self, name: str) -> Summed:
         """The registered statistic ``name`` over the text, see :mod:`.statistics`.
@@ -149,20 +141,26 @@ class Calibrator:
             SparsityError: what is found cannot be kept.
         """
         chosen = [by_name(name) for name in dict.fromkeys(wants)]
-        for statistic in chosen:
-            if statistic.name not in self._sums and (found := self.store.sums(statistic)):
-                self._sums[statistic.name] = found
-        missing = [statistic for statistic in chosen if statistic.name not in self._sums]
-        if missing:
-            if self.store.folder is not None:
-                check_writable(self.store.folder)  # rather than after the pass
-            made = collect(self.model, self.tokens, self.prefill, missing, self.progress)
-            self._sums.update(made)
-            for statistic in missing:
-                self.store.keep_sums(statistic, made[statistic.name])
+        self._collect(chosen, self.tokens)
         self._prepare_quantiles(
             [(s.name, level) for s in chosen if s.name in _WITH_QUANTILES for level in levels]
         )
+
+    def _collect(self, statistics: Iterable[Statistic], tokens: Sequence[torch.Tensor]) -> None:
+        """Take from the store what is there, and the others from one pass over ``tokens``."""
+        unknown = [s for s in statistics if s.name not in self._sums]
+        for statistic in unknown:
+            if found := self.store.sums(statistic):
+                self._sums[statistic.name] = found
+        missing = [statistic for statistic in unknown if statistic.name not in self._sums]
+        if not missing:
+            return
+        if self.store.folder is not None:
+            check_writable(self.store.folder)  # rather than after the pass
+        made = collect(self.model, tokens, self.prefill, missing, self.progress)
+        for statistic in missing:
+            self._sums[statistic.name] = made[statistic.name]
+            self.store.keep_sums(statistic, made[statistic.name])
 
     def cost(self, wants: Iterable[str] = DEFAULT_WANTS, level: float | None = None) -> Cost:
         """What the passes took in which ``wants`` and their quantiles of ``level`` were found.

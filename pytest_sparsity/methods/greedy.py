@@ -66,7 +66,7 @@ def search(
         trails: layer to what has been found before; may be empty.
         until: fraction in [0, 1].
         step: fraction of a block's weights that one step takes.
-        progress: told one unit per block.
+        progress: advances by one per block.
 
     Returns:
         Layer to its trail, in natural order; the first row is dense.

@@ -125,7 +125,7 @@ def collect(
         tokens: documents, int64 [T] each.
         prefill: rows that it keeps dense are not counted.
         statistics: what to add up.
-        progress: told one unit per document.
+        progress: advances by one per document.
 
     Raises:
         SparsityError: an activation is not finite, or ``prefill`` keeps every row dense.

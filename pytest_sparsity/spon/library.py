@@ -35,7 +35,7 @@ class VectorLibrary:
         when: ``never`` (use shipped and cached vectors), ``missing`` (train where there
             are none) or ``all`` (leave out shipped vectors: use those trained here, and
             train where there are none).
-        progress: told about training.
+        progress: shows training.
     """
 
     cache: Path

@@ -30,7 +30,7 @@ def mean_residual(
         plan: whose selectors define S.
         tokens: calibration documents, int64 [T] each; dense rows of the plan's prefill
             policy do not count.
-        progress: told one unit per document.
+        progress: advances by one per document.
 
     Raises:
         SparsityError: the policy keeps every token dense.

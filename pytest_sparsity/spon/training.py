@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -83,7 +83,7 @@ def train(
         streams: training text, one int64 token stream [T] per source; sequences are drawn
             from the sources in turn.
         recipe: how.
-        progress: told one unit per step, with the loss.
+        progress: advances by one per step, with the loss.
         teacher: the model as it was loaded, dense; ``model`` by default.
         start: vectors of this model to start from, zero at sites that they lack.
 
@@ -110,15 +110,7 @@ def train(
         if start is not None and site.name in start.a:
             vector.copy_(start.a[site.name])
         vector.requires_grad_()
-    optimiser = torch.optim.Adam(
-        [
-            {"params": [p], "lr": recipe.rate * scale[s.name]}
-            for p, s in zip(a, chosen, strict=True)
-        ],
-        betas=(0.9, 0.99),
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _schedule(step, recipe))
-
+    steps = _Steps(a, [scale[site.name] for site in chosen], recipe)
     twin = model.twin()
     zeros = {s.name: torch.zeros(w.shape[0]) for s, w in zip(chosen, weights, strict=True)}
     started = time.monotonic()
@@ -139,27 +131,15 @@ def train(
                 for bias, base, w, vector in zip(biases, own, weights, a, strict=True):
                     bias.copy_(base.float() + w @ vector)
 
-        def look(step: int) -> tuple[float, int, list[torch.Tensor]]:
+        def check(step: int) -> _Checked:
             loss, _ = student.loss(draw.held_out, gradient=False)
             held_out.append((step, round(loss, 5)))
-            return loss, step, [p.detach().clone() for p in a]
-
-        def go_back() -> None:
-            # Steps of one size for every batch sometimes leave the valley for good (seen at
-            # twice this rate: the loss triples within five steps): go on from the best
-            # vectors, more carefully.
-            with torch.no_grad():
-                for vector, value in zip(a, best[2], strict=True):
-                    vector.copy_(value)
-            optimiser.state.clear()
-            schedule.base_lrs = [rate / 2 for rate in schedule.base_lrs]
-            for group in optimiser.param_groups:
-                group["lr"] /= 2  # the next step's has been set already
+            return _Checked(loss, step, [p.detach().clone() for p in a])
 
         fold()
-        best = look(0)
+        best = check(0)
         step = 0
-        while step < recipe.steps and best[0] > 0:  # or there is nothing to make up for
+        while step < recipe.steps and best.loss > 0:  # or there is nothing to make up for
             fold()
             loss, gradients = student.loss(draw.next(), gradient=True)
             if not math.isfinite(loss):
@@ -167,22 +147,19 @@ def train(
                     f"training spontaneous vectors for {model.name} at level {plan.level:.2f} "
                     f"diverged at step {step}; train with a lower rate"
                 )
-            for vector, w, gradient in zip(a, weights, gradients, strict=True):
-                vector.grad = w.T @ gradient
-            optimiser.step()
-            schedule.step()
+            steps.take([w.T @ gradient for w, gradient in zip(weights, gradients, strict=True)])
             step += 1
             losses.append(round(loss, 5))
             task.advance(note=f"KL {loss:.3f}")
             if step % recipe.check_every == 0 or step == recipe.steps:
                 fold()
-                now = look(step)
-                if now[0] < best[0]:
+                now = check(step)
+                if now.loss < best.loss:
                     best = now
-                elif step - best[1] >= recipe.patience * recipe.check_every:
+                elif step - best.step >= recipe.patience * recipe.check_every:
                     break
                 else:
-                    go_back()
+                    steps.go_back(best.vectors)
     provenance: dict[str, Any] = {
         "setting": "trained",
         "weights": model.weights_hash,
@@ -200,8 +177,49 @@ def train(
         "loss": losses,
         "held_out_loss": held_out,
     }
-    vectors = {site.name: vector for site, vector in zip(chosen, best[2], strict=True)}
+    vectors = {site.name: vector for site, vector in zip(chosen, best.vectors, strict=True)}
     return SpontaneousVectors(vectors, provenance)
+
+
+class _Checked(NamedTuple):
+    """The held-out loss of vectors after so many steps."""
+
+    loss: float
+    step: int
+    vectors: list[torch.Tensor]
+
+
+class _Steps:
+    """Adam's steps on the vectors, each in units of what its site loses."""
+
+    def __init__(self, a: list[torch.Tensor], scales: list[float], recipe: Recipe) -> None:
+        self._a = a
+        groups = [{"params": [p], "lr": recipe.rate * s} for p, s in zip(a, scales, strict=True)]
+        self._optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimiser, lambda step: _schedule(step, recipe)
+        )
+
+    def take(self, gradients: list[torch.Tensor]) -> None:
+        """One step down these gradients."""
+        for vector, gradient in zip(self._a, gradients, strict=True):
+            vector.grad = gradient
+        self._optimiser.step()
+        self._schedule.step()
+
+    def go_back(self, vectors: list[torch.Tensor]) -> None:
+        """Go on from earlier vectors, more carefully.
+
+        Steps of one size for every batch sometimes leave the valley for good (seen at twice the
+        default rate: the loss triples within five steps).
+        """
+        with torch.no_grad():
+            for vector, value in zip(self._a, vectors, strict=True):
+                vector.copy_(value)
+        self._optimiser.state.clear()
+        self._schedule.base_lrs = [rate / 2 for rate in self._schedule.base_lrs]
+        for group in self._optimiser.param_groups:
+            group["lr"] /= 2  # the next step's has been set already
 
 
 class _Student:

@@ -27,7 +27,7 @@ class CalibrationStore:
     Attributes:
         settings: the methods, levels and weights that are prepared together.
         cache: folder that calibrations are kept in.
-        progress: told about calibration.
+        progress: shows calibration.
         prefill: which positions stay dense.
         methods: by name.
         texts: what is calibrated on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pytest_sparsity.compression.names import LOADED
@@ -125,6 +126,17 @@ class Cell:
         if self.kind == GENERATION:
             return sizes.prompts
         return sizes.documents if self.kind in (PERPLEXITY, DIVERGENCE) else sizes.items
+
+
+def on_text(corpus: str) -> str:
+    """The evaluation of perplexity on a corpus."""
+    return f"{PERPLEXITY}:{corpus}"
+
+
+def product(configurations: Iterable[Configuration], evaluations: Iterable[str]) -> list[Cell]:
+    """Every evaluation of every configuration."""
+    evaluations = list(evaluations)
+    return [Cell(c, evaluation) for c in configurations for evaluation in evaluations]
 
 
 def level_text(level: float) -> str:

@@ -15,11 +15,12 @@ from pytest_sparsity.sweep.cell import (
     DIVERGENCE,
     EXACT_MATCH,
     GENERATION,
-    PERPLEXITY,
     TASK,
     TASK_KINDS,
     Cell,
     Configuration,
+    on_text,
+    product,
 )
 
 DEFAULT_LEVEL = 0.5
@@ -84,7 +85,7 @@ def default_configuration(settings: Settings, model: str) -> Configuration:
 def evaluations(settings: Settings) -> list[str]:
     """Every evaluation of a configuration."""
     return [
-        *(f"{PERPLEXITY}:{name}" for name in settings.corpora),
+        *map(on_text, settings.corpora),
         *dict.fromkeys(e for name in settings.tasks for e in task_evaluations(name)),
         GENERATION,
     ]
@@ -138,8 +139,4 @@ def task_names(settings: Settings) -> list[str]:
 
 def cells(settings: Settings, models: Iterable[str]) -> list[Cell]:
     """Every cell of the grid."""
-    return [
-        Cell(configuration, evaluation)
-        for configuration in configurations(settings, models)
-        for evaluation in evaluations(settings)
-    ]
+    return product(configurations(settings, models), evaluations(settings))

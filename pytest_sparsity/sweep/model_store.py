@@ -22,7 +22,7 @@ class ModelStore:
     Attributes:
         settings: names the models, their dtype and the machine they run on.
         cache: folder that downloads are kept in.
-        progress: told about downloads.
+        progress: shows downloads.
         given: files of others that must fit the models; None without such files.
         own: models that code of others makes, by name.
     """

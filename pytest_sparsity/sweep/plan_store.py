@@ -31,7 +31,7 @@ class PlanStore:
     Attributes:
         settings: which sites and layers have vectors, and whether they may be trained.
         cache: folder that trained vectors are kept in.
-        progress: told about training.
+        progress: shows training.
         methods: by name.
         models: as they were loaded: they teach vectors.
         texts: what vectors are trained on.

@@ -16,7 +16,7 @@ from pytest_sparsity.methods.reads import Kept, observe_kept
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.sweep.budgets import Budget
-from pytest_sparsity.sweep.cell import PERPLEXITY, Cell, Configuration
+from pytest_sparsity.sweep.cell import Cell, Configuration, on_text
 from pytest_sparsity.sweep.comparison import compare, perplexity_change
 from pytest_sparsity.sweep.grid import levels_of
 from pytest_sparsity.sweep.record import Record
@@ -62,7 +62,7 @@ def verdicts_on_broken(session: SweepSession, model: LanguageModel) -> list[Verd
     budget, or the measurement, would let anything pass.
     """
     corpus = session.settings.corpora[0]
-    dense = session.record(Cell(Configuration(model.name), f"{PERPLEXITY}:{corpus}"))
+    dense = session.record(Cell(Configuration(model.name), on_text(corpus)))
     broken, roll = model.twin(), _Rolled()
     plan = Plan(_BROKEN, 0.0, {s.name: roll for s in model.sites if s.kind == "down"})
     documents = session.texts.windows(model.name, corpus)[: len(dense.units)]
@@ -84,7 +84,7 @@ def verdicts_on_broken(session: SweepSession, model: LanguageModel) -> list[Verd
 def better_when_sparser(session: SweepSession, model: str) -> list[str]:
     """Pairs of neighbouring levels of which the sparser is significantly better."""
     found = []
-    for evaluation in (f"{PERPLEXITY}:{name}" for name in session.settings.corpora):
+    for evaluation in map(on_text, session.settings.corpora):
         for ladder in _ladders(session, model):
             for low, high in itertools.pairwise(ladder):
                 change = perplexity_change(
@@ -175,5 +175,5 @@ def dropped_when_dense(session: SweepSession, configuration: Configuration) -> D
 
 def dropped_when_sparse(session: SweepSession, configuration: Configuration) -> float:
     """Fraction of the model's weights that a configuration really skips, on the first corpus."""
-    cell = Cell(configuration, f"{PERPLEXITY}:{session.settings.corpora[0]}")
+    cell = Cell(configuration, on_text(session.settings.corpora[0]))
     return float(session.record(cell).measured["achieved"]["weighted"])

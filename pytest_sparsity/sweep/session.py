@@ -31,7 +31,7 @@ class SweepSession:
 
     Args:
         settings: what the user asked for.
-        progress: told about long preparations.
+        progress: shows long preparations.
         offered: known by name besides what is bundled.
 
     Attributes:

@@ -28,7 +28,7 @@ class Stores:
 
     Attributes:
         settings: what the user asked for.
-        progress: told about downloads, calibration and training.
+        progress: shows downloads, calibration and training.
         cache: folder that downloads and preparations are kept in.
         target: the machine that models run on.
         methods: by name.
@@ -64,7 +64,7 @@ def make_stores(
 
     Args:
         settings: what the user asked for.
-        progress: told about downloads, calibration and training.
+        progress: shows downloads, calibration and training.
         offered: known by name besides what is bundled.
 
     Raises:

@@ -45,7 +45,7 @@ class TextStore:
     Attributes:
         settings: names corpora and tasks, and says how much of them is read.
         cache: folder that downloads are kept in.
-        progress: told about downloads.
+        progress: shows downloads.
         models: whose tokenizers cut the text.
         own_tasks: of others, by name.
         own_corpora: of others, by name and split.

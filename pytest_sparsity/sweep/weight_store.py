@@ -28,7 +28,7 @@ class WeightStore:
         models: as they were loaded.
         texts: some compressions are calibrated on text.
         cache: folder that compressed weights are kept in.
-        progress: told about compressing.
+        progress: shows compressing.
     """
 
     models: ModelStore

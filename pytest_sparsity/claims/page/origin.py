@@ -33,8 +33,8 @@ def origin_section(runs: Sequence[Run]) -> str:
 
 def cost_section(runs: Sequence[Run]) -> str:
     """What calibration, methods and training of spontaneous neurons took, per configuration."""
-    told = {tuple(row.items()): row for run in runs for row in _costs(run)}  # a seed adds nothing
-    rows = [row for row in told.values() if any(row[spent] for spent in _SPENT)]
+    each = {tuple(row.items()): row for run in runs for row in _costs(run)}  # a seed adds nothing
+    rows = [row for row in each.values() if any(row[spent] for spent in _SPENT)]
     if not rows:
         return "## What preparing it cost\n\nNothing had to be prepared."
     return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytest_sparsity.claims import question_answers as answers
@@ -87,15 +87,35 @@ def gist(run: Run, claim: str) -> str:
     return ""
 
 
-def _losses(runs: Sequence[Run], folder: str) -> list[str]:
+def _by_run(
+    runs: Sequence[Run],
+    folder: str,
+    claim: str,
+    figure: tuple[str, str],
+    key: str,
+    row: Callable[[Data, Data], dict[str, Any]],
+) -> list[str]:
+    """Heading, figure and table of every run with data on a part of the question.
+
+    Args:
+        runs: of the page.
+        folder: of the figures.
+        claim: the part.
+        figure: name of the figure's file and what it shows.
+        key: of the data that have a row of the table each.
+        row: makes it, from one of these and all data.
+    """
     parts = []
     for run in runs:
-        data = _data(run, _REASONING.number)
-        if not data:
-            continue
-        parts.append(f"#### {escape(run.label)}")
-        parts.append(_image(folder, _file(run, "loss"), f"{run.label}: loss against sparsity"))
-        parts.append(table([_damage(point, data) for point in data["text"]]))
+        if data := _data(run, claim):
+            image = _image(folder, _file(run, figure[0]), f"{run.label}: {figure[1]}")
+            parts += [f"#### {escape(run.label)}", image, table([row(x, data) for x in data[key]])]
+    return parts
+
+
+def _losses(runs: Sequence[Run], folder: str) -> list[str]:
+    figure = "loss", "loss against sparsity"
+    parts = _by_run(runs, folder, _REASONING.number, figure, "text", _damage)
     if pooled := _pooled(runs):
         parts += ["#### All backbones together", table(pooled)]
     return parts
@@ -124,9 +144,9 @@ def _pooled(runs: Sequence[Run]) -> list[dict[str, Any]]:
     own = [data for run in _by_model(runs) if (data := _data(run, _REASONING.number))]
     rows = []
     for method in dict.fromkeys(method for data in own for method in data["answers"]):
-        told = [[Answers.from_json(t) for t in data["answers"].get(method, ())] for data in own]
+        by_run = [[Answers.from_json(t) for t in data["answers"].get(method, ())] for data in own]
         for family in FAMILIES:
-            usable = [tasks for given in told if (tasks := answers.usable(given, family))]
+            usable = [tasks for given in by_run if (tasks := answers.usable(given, family))]
             if len(usable) < 2:
                 continue
             together = [task for tasks in usable for task in tasks]
@@ -145,15 +165,8 @@ def _pooled(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _neurons(runs: Sequence[Run], folder: str) -> list[str]:
-    parts = []
-    for run in runs:
-        data = _data(run, _NEURONS.number)
-        if not data:
-            continue
-        parts.append(f"#### {escape(run.label)}")
-        alt = f"{run.label}: hot, cold and random neurons"
-        parts.append(_image(folder, _file(run, "hot-cold"), alt))
-        parts.append(table([_kept(method, data) for method in data["methods"]]))
+    figure = "hot-cold", "hot, cold and random neurons"
+    parts = _by_run(runs, folder, _NEURONS.number, figure, "methods", _kept)
     if any(run.neurons for run in runs):
         parts.append("#### How hot the hot neurons are")
         parts.append(_image(folder, _SKEW, "share of activations held by the most active neurons"))
@@ -216,7 +229,7 @@ def _data(run: Run, claim: str) -> Data:
 
 
 def _by_model(runs: Sequence[Run]) -> list[Run]:
-    """The first run of every model; what a seed does not change is told once."""
+    """The first run of every model; what a seed does not change is shown once."""
     return list({run.model: run for run in reversed(runs)}.values())[::-1]
 
 

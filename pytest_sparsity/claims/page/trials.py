@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.claims.finding import Effect
-from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.files import append_line
+from pytest_sparsity.claims.finding import Effect, plain
+from pytest_sparsity.core.files import append_line, read_lines
 
 SCHEMA = 1
 
@@ -46,19 +45,7 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, see :meth:`from_json`."""
-        return {
-            "schema": SCHEMA,
-            "model": self.model,
-            "level": self.level,
-            "name": self.name,
-            "key": dict(self.key),
-            "held_out": list(self.held_out),
-            "removed": self.removed.to_json(),
-            "lost": [effect.to_json() for effect in self.lost],
-            "recovered": [effect.to_json() for effect in self.recovered],
-            "tokens": self.tokens,
-            "seconds": self.seconds,
-        }
+        return {"schema": SCHEMA, **plain(self)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Trial:
@@ -67,21 +54,17 @@ class Trial:
         Raises:
             KeyError, TypeError, ValueError: it is something else.
         """
-        if content["schema"] != SCHEMA:
-            raise ValueError(f"schema {content['schema']!r}, not {SCHEMA}")
+        schema, fields = content["schema"], {k: v for k, v in content.items() if k != "schema"}
+        if schema != SCHEMA:
+            raise ValueError(f"schema {schema!r}, not {SCHEMA}")
         before, after = content["held_out"]
-        return cls(
-            model=content["model"],
-            level=content["level"],
-            name=content["name"],
-            key=content["key"],
-            held_out=(before, after),
-            removed=Effect.from_json(content["removed"]),
-            lost=tuple(map(Effect.from_json, content["lost"])),
-            recovered=tuple(map(Effect.from_json, content["recovered"])),
-            tokens=content["tokens"],
-            seconds=content["seconds"],
-        )
+        read = {
+            "held_out": (before, after),
+            "removed": Effect.from_json(content["removed"]),
+            "lost": tuple(map(Effect.from_json, content["lost"])),
+            "recovered": tuple(map(Effect.from_json, content["recovered"])),
+        }
+        return cls(**{**fields, **read})
 
 
 def keep_trial(path: Path, trial: Trial) -> None:
@@ -99,19 +82,10 @@ def read_trials(path: Path) -> list[Trial]:
     Raises:
         SparsityError: there is no file, or it is of another version or damaged.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError as error:
-        raise SparsityError(
-            f"cannot read {path}: {error.strerror}; make it with python ci/spon_trials.py"
-        ) from error
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(Trial.from_json(json.loads(line)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise SparsityError(
-                f"{path} line {number} holds no trial of this version ({error}); delete the line "
-                "and run python ci/spon_trials.py again"
-            ) from error
-    return found
+    return read_lines(
+        path,
+        lambda line: Trial.from_json(json.loads(line)),
+        "trial",
+        missing="make it with python ci/spon_trials.py",
+        damaged="delete the line and run python ci/spon_trials.py again",
+    )

@@ -26,9 +26,8 @@ _KNOWN = (
     "config.json with CATS' thresholds"
 )
 
-#: What a method may take, to what it is, for sentences: predictors by their rule, and the other
-#: fields of :class:`Given`.
-#: What can be given, by kind, for a sentence.
+#: What can be given, by kind, for a sentence: predictors by their rule, and the other fields of
+#: :class:`Given`.
 DESCRIBED = {
     POWERINFER: "PowerInfer's predictors",
     DEJA_VU: "Deja Vu's predictors",

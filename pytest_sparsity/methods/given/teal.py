@@ -247,27 +247,22 @@ def _read_histograms(path: Path) -> dict[str, Histogram]:
     found = {}
     for name in ("h1", "h2"):
         counts, centers = plain[name], plain[f"{name}_centers"]
-        if len(counts) != len(centers) or len(counts) < 3:
-            raise wrong(
-                path,
-                f"has {len(counts)} counts in {name} and {len(centers)} centres, and as many of "
-                "both, at least 3, are needed",
-                "give a file that TEAL's grab_acts.py wrote",
-            )
-        if bool((counts < 0).any()) or not float(counts.sum()) > 0:
-            raise wrong(
-                path,
-                f"has negative counts in {name}, or nothing but zeros",
-                "give a file that TEAL's grab_acts.py wrote",
-            )
-        if bool((centers.diff() < 0).any()):
-            raise wrong(
-                path,
-                f"has {name}_centers that do not ascend",
-                "give a file that TEAL's grab_acts.py wrote",
-            )
+        if problem := _problem(name, counts, centers):
+            raise wrong(path, problem, "give a file that TEAL's grab_acts.py wrote")
         found[name] = Histogram(path, name, counts, centers)
     return found
+
+
+def _problem(name: str, counts: torch.Tensor, centers: torch.Tensor) -> str:
+    """What makes a histogram impossible; empty if nothing does."""
+    if len(counts) != len(centers) or len(counts) < 3:
+        return (
+            f"has {len(counts)} counts in {name} and {len(centers)} centres, and as many of both, "
+            "at least 3, are needed"
+        )
+    if bool((counts < 0).any()) or not float(counts.sum()) > 0:
+        return f"has negative counts in {name}, or nothing but zeros"
+    return f"has {name}_centers that do not ascend" if bool((centers.diff() < 0).any()) else ""
 
 
 def _read_table(path: Path) -> tuple[Row, ...]:

@@ -154,7 +154,7 @@ def count_neurons(
         model: dense, nothing attached.
         tokens: documents, int64 [T] each.
         prefill: positions that it keeps dense do not count.
-        progress: told one unit per document.
+        progress: advances by one per document.
 
     Raises:
         SparsityError: the policy keeps every token dense, or the model has no neurons.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.neurons.activity import active, contribution, down_sites, tail_of
 from pytest_sparsity.methods.neurons.layer_fit import FitRecipe, LayerFit, Observed
 from pytest_sparsity.methods.neurons.predictor import LayerPredictor, Predictor
-from pytest_sparsity.methods.neurons.training import hidden_width
+from pytest_sparsity.methods.neurons.training import hidden_width, learnt_from
 from pytest_sparsity.methods.plan import RESIDUAL
 from pytest_sparsity.methods.positions import observe_documents
 from pytest_sparsity.methods.prefill import PrefillPolicy, all_dense
@@ -65,7 +64,7 @@ def fit_predictor(
         held_out: others, from which recall is measured, see :func:`_recall`.
         prefill: positions that it keeps dense are not learnt from.
         recipe: how.
-        progress: told one unit per document of training text within the budget.
+        progress: advances by one per document of training text within the budget.
 
     Returns:
         Predictors whose provenance holds ``curve``, a pair of tokens and recall per round, and
@@ -109,12 +108,7 @@ def fit_predictor(
                 stopped = "recall"
                 break
     provenance: dict[str, Any] = {
-        "weights": model.weights_hash,
-        "model": model.name,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "prefill": prefill.name,
-        "tail": tail_of(model),
-        "recipe": asdict(recipe),
+        **learnt_from(model, prefill, recipe),
         "training_tokens": learnt,
         "curve": [list(point) for point in curve],
         "stopped": stopped,

@@ -84,7 +84,7 @@ def train_predictor(
         tokens: documents, int64 [T] each; the last ones are held out.
         prefill: positions that it keeps dense are not learnt from.
         recipe: how.
-        progress: told one unit per layer.
+        progress: advances by one per layer.
 
     Raises:
         SparsityError: fewer than two documents, or the policy keeps every token dense, or the
@@ -120,18 +120,25 @@ def train_predictor(
                 losses.append(round(loss, 4))
                 task.advance(note=f"loss {loss:.3f}")
     provenance: dict[str, Any] = {
-        "weights": model.weights_hash,
-        "model": model.name,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "prefill": prefill.name,
-        "tail": tail_of(model),
-        "recipe": asdict(recipe),
+        **learnt_from(model, prefill, recipe),
         "training_tokens": trained,
         "held_out_loss": losses,
         "tokens": passes * sum(map(len, tokens)),
         "seconds": round(time.monotonic() - started, 1),
     }
     return Predictor(layers, provenance)
+
+
+def learnt_from(model: LanguageModel, prefill: PrefillPolicy, recipe: Any) -> dict[str, Any]:
+    """The provenance of trained predictors that does not depend on how training went."""
+    return {
+        "weights": model.weights_hash,
+        "model": model.name,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "prefill": prefill.name,
+        "tail": tail_of(model),
+        "recipe": asdict(recipe),
+    }
 
 
 def collect(
