@@ -34,25 +34,9 @@ _EXTRA = "pip install 'pytest-sparsity[lm-eval]'"
 #: What well-known tasks ask of a model, by the beginnings of their names.
 _FAMILIES: Mapping[Family, tuple[str, ...]] = {
     "reasoning": (
-        *(
-            "gsm8k",
-            "gsm_plus",
-            "bbh",
-            "leaderboard_bbh",
-            "logiqa",
-            "minerva_math",
-            "hendrycks_math",
-        ),
-        *(
-            "drop",
-            "mgsm",
-            "arithmetic",
-            "asdiv",
-            "winogrande",
-            "copa",
-            "leaderboard_math",
-            "mathqa",
-        ),
+        *("gsm8k", "gsm_plus", "bbh", "leaderboard_bbh", "logiqa", "minerva_math"),
+        *("hendrycks_math", "drop", "mgsm", "arithmetic", "asdiv", "winogrande", "copa"),
+        *("leaderboard_math", "mathqa"),
     ),
     "knowledge": (
         *("arc_", "ai2_arc", "mmlu", "sciq", "triviaqa", "nq_open", "openbookqa", "piqa", "boolq"),

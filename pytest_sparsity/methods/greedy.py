@@ -10,6 +10,7 @@ possible), and thresholds are quantiles of |x|, not of a symmetric fit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -246,11 +247,9 @@ def _calls(
 
         return hook
 
-    handles = [
-        block.register_forward_pre_hook(hook_of(layer), with_kwargs=True)
-        for layer, block in blocks.items()
-    ]
-    hidden_states(model, sequences)
-    for handle in handles:
-        handle.remove()
+    with ExitStack() as hooks:
+        for layer, block in blocks.items():
+            hook = block.register_forward_pre_hook(hook_of(layer), with_kwargs=True)
+            hooks.enter_context(hook)
+        hidden_states(model, sequences)
     return calls

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -127,19 +127,17 @@ def observe(
         return hook
 
     norms = mlp_norms(model) if RESIDUAL in also else {}  # before there is a hook to disturb
-    handles = [model.decoder.register_forward_pre_hook(dense.begin, with_kwargs=True)]
-    for site in model.sites:
-        handles.append(site.module.register_forward_pre_hook(hook_of(site.name)))
-        if ACTIVATED in also and site.kind == "gate":
-            hook = activated_hook_of(activated_gate(site.layer), activation_of(model, site))
-            handles.append(site.module.register_forward_hook(hook))
-    for layer, norm in norms.items():
-        handles.append(norm.register_forward_pre_hook(hook_of(residual_of(layer))))
-    try:
+    with ExitStack() as hooks:
+        add = hooks.enter_context
+        add(model.decoder.register_forward_pre_hook(dense.begin, with_kwargs=True))
+        for site in model.sites:
+            add(site.module.register_forward_pre_hook(hook_of(site.name)))
+            if ACTIVATED in also and site.kind == "gate":
+                hook = activated_hook_of(activated_gate(site.layer), activation_of(model, site))
+                add(site.module.register_forward_hook(hook))
+        for layer, norm in norms.items():
+            add(norm.register_forward_pre_hook(hook_of(residual_of(layer))))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def observe_documents(

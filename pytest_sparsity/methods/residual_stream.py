@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -75,39 +77,30 @@ def _trace(model: LanguageModel) -> _Around:
         if args and id(args[0]) in given and not isinstance(module, nn.Dropout):
             found.behind[given[id(args[0])][0]] = module
 
-    def before_up(layer: int) -> object:
+    def before_up(layer: int) -> Any:
         def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             if id(args[0]) in made:
                 found.before[layer] = made[id(args[0])][0]
 
         return hook
 
-    def after_down(layer: int) -> object:
+    def after_down(layer: int) -> Any:
         def hook(module: nn.Module, args: object, output: torch.Tensor) -> None:
             given[id(output)] = layer, output
 
         return hook
 
     ups = [site for site in model.sites if site.kind == "up"]
-    handles = [
-        module.register_forward_hook(after)
-        for module in model.decoder.modules()
-        if not isinstance(module, nn.Linear) and not any(module.children())
-    ]
-    handles += [
-        site.module.register_forward_pre_hook(before_up(site.layer))  # type: ignore[arg-type]
-        for site in ups
-    ]
-    handles += [
-        site.module.register_forward_hook(after_down(site.layer))  # type: ignore[arg-type]
-        for site in model.sites
-        if site.kind == "down"
-    ]
-    try:
+    with ExitStack() as hooks:
+        for module in model.decoder.modules():
+            if not isinstance(module, nn.Linear) and not any(module.children()):
+                hooks.enter_context(module.register_forward_hook(after))
+        for site in ups:
+            hooks.enter_context(site.module.register_forward_pre_hook(before_up(site.layer)))
+        for site in model.sites:
+            if site.kind == "down":
+                hooks.enter_context(site.module.register_forward_hook(after_down(site.layer)))
         hidden_states(model, torch.zeros(2, dtype=torch.int64))
-    finally:
-        for handle in handles:
-            handle.remove()
     missing = [site.layer for site in ups if site.layer not in found.before]
     if missing or not ups:
         raise SparsityError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,12 +157,10 @@ def site_inputs(model: LanguageModel) -> Iterator[list[tuple[str, Tensor]]]:
 
         return hook
 
-    handles = [s.module.register_forward_pre_hook(hook_of(s.name)) for s in model.sites]
-    try:
+    with ExitStack() as hooks:
+        for site in model.sites:
+            hooks.enter_context(site.module.register_forward_pre_hook(hook_of(site.name)))
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def worst_layer(
@@ -196,12 +194,10 @@ def worst_layer(
 
         return hook
 
-    handles = [s.module.register_forward_hook(hook_of(s)) for s in model.sites]
-    try:
+    with ExitStack() as hooks:
+        for site in model.sites:
+            hooks.enter_context(site.module.register_forward_hook(hook_of(site)))
         step_logits(model, prompt, path)
-    finally:
-        for handle in handles:
-            handle.remove()
     return worst
 
 

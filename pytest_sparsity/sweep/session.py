@@ -35,18 +35,10 @@ class SweepSession:
         offered: known by name besides what is bundled.
 
     Attributes:
-        settings: as given.
-        progress: as given.
-        cache: folder that downloads and preparations are kept in.
-        target: the machine that models run on.
         budgets: bundled, and of the settings.
-        methods: by name, ``methods.method("teal")``.
-        models: as they were loaded, ``models.load(name)``.
-        texts: corpora and tasks, ``texts.windows(model, corpus)``.
-        weights: compressed models, ``weights.model(name, "int8")``.
-        calibrations: of models with any weights, ``calibrations.prepared(model)``.
-        plans: and vectors of configurations, ``plans.plan(configuration)``.
         store: the records.
+
+    The other attributes are those of :class:`~.stores.Stores`.
 
     Raises:
         SparsityError: a setting, a budgets file or the report folder is unusable.

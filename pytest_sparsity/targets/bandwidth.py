@@ -14,34 +14,22 @@ from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import atomic_write, default_cache
+
+if TYPE_CHECKING:
+    from pytest_sparsity.targets.host import HardwareTarget
 
 _BUFFER = (128 << 20, 2 << 30)  # at least, at most
 _ROUNDS = 12
 _FILE = "bandwidth.json"
 
 
-class Target(Protocol):
-    """What is asked of a ``HardwareTarget``, which asks for its bandwidth here."""
-
-    @property
-    def kind(self) -> str: ...  # noqa: D102
-    @property
-    def index(self) -> int: ...  # noqa: D102
-    @property
-    def cores(self) -> int: ...  # noqa: D102
-    @property
-    def fingerprint(self) -> str: ...  # noqa: D102
-    @property
-    def cache_bytes(self) -> int: ...  # noqa: D102
-    @property
-    def memory_bytes(self) -> int: ...  # noqa: D102
-
-
-def measured(target: Target, threads: int | None = None, folder: Path | None = None) -> float:
+def measured(
+    target: HardwareTarget, threads: int | None = None, folder: Path | None = None
+) -> float:
     """Bytes per second: reading main memory, or reading and writing memory of a GPU.
 
     A measurement is kept for a day per fingerprint, number of cores and threads.
@@ -110,7 +98,7 @@ def copy_bandwidth(index: int, size: int = 1 << 30, rounds: int = 40) -> float:
     return 2 * size / float(sorted(seconds)[rounds // 10])
 
 
-def buffer_bytes(target: Target) -> int:
+def buffer_bytes(target: HardwareTarget) -> int:
     """Bytes that are read to measure a CPU: several times its caches, a part of its memory."""
     least, most = _BUFFER
     wanted = max(least, min(most, 4 * target.cache_bytes))

@@ -14,18 +14,8 @@ from pytest_sparsity.targets.caches import CPUS, Cache, read_sysctl, read_sysfs
 
 #: Processor flags that decide which kernels run, as /proc/cpuinfo spells them.
 _X86_FLAGS = (
-    "avx2",
-    "fma",
-    "f16c",
-    "avx512f",
-    "avx512bw",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "avx_vnni",
-    "amx_tile",
-    "amx_int8",
-    "amx_bf16",
+    *("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("avx_vnni", "amx_tile", "amx_int8", "amx_bf16"),
 )
 _ARM_FLAGS = {"asimd": "neon", "asimddp": "dotprod", "sve": "sve", "i8mm": "i8mm", "bf16": "bf16"}
 _APPLE_FLAGS = {
