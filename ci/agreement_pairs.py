@@ -58,7 +58,7 @@ def pairs() -> Iterator[dict[str, object]]:
             index = len(seen)
             plural = index % 2 == 1
             attractor = plural if index // 2 % 4 == 3 else not plural
-            context, verb = build(_picker(f"{structure}:{attempt}"), plural, attractor)
+            context, verb = build(picker(f"{structure}:{attempt}"), plural, attractor)
             attempt += 1
             if context in seen:
                 continue
@@ -71,7 +71,7 @@ def pairs() -> Iterator[dict[str, object]]:
             }
 
 
-def _picker(key: str) -> Pick:
+def picker(key: str) -> Pick:
     """Chooses by SHA-256, so that the file is the same wherever it is made."""
 
     def pick(slot: str, options: Sequence[str]) -> str:

@@ -9,9 +9,10 @@ kinds, after the form of PrOntoQA, arXiv 2210.01240).
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Sequence
+
+from agreement_pairs import Pick, picker
 
 CUE = " So the answer is"
 ITEMS = 300
@@ -29,7 +30,6 @@ KINDS = (
 )
 # fmt: on
 
-Pick = Callable[[str, Sequence[str]], str]
 Question = tuple[str, str, list[str]]  # question, chain, choices of which the first is right
 
 
@@ -50,7 +50,7 @@ def _distinct(name: str, build: Callable[[Pick], Question], count: int) -> list[
     found: dict[str, Question] = {}
     attempt = 0
     while len(found) < count:
-        made = build(_picker(f"{name}:{attempt}"))
+        made = build(picker(f"{name}:{attempt}"))
         attempt += 1
         found.setdefault(made[0], made)
     return list(found.values())
@@ -70,16 +70,6 @@ def _item(number: int, question: Question) -> dict[str, object]:
 
 def _asked(question: str) -> str:
     return f"Question: {question}\nAnswer:"
-
-
-def _picker(key: str) -> Pick:
-    """Chooses by SHA-256, so that the file is the same wherever it is made."""
-
-    def pick(slot: str, options: Sequence[str]) -> str:
-        digest = hashlib.sha256(f"{key}:{slot}".encode()).digest()
-        return options[int.from_bytes(digest[:8], "big") % len(options)]
-
-    return pick
 
 
 def _several(pick: Pick, slot: str, options: Sequence[str], count: int) -> list[str]:

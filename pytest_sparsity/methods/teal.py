@@ -24,6 +24,25 @@ def of_model(found: Mapping[str, float], model: LanguageModel) -> dict[str, floa
     return {site.name: found[site.name] for site in model.sites}
 
 
+def thresholds_plan(
+    method: str,
+    calibrator: Calibrator,
+    level: float,
+    thresholds: Mapping[str, float],
+    targets: Mapping[str, float] | None = None,
+    cost: Mapping[str, float] | None = None,
+) -> Plan:
+    """A plan of one threshold per site; ``targets`` where the level is not that of all sites."""
+    return Plan(
+        method=method,
+        level=level,
+        selectors={site: Threshold(t) for site, t in thresholds.items()},
+        prefill=calibrator.prefill,
+        targets=targets or {},
+        cost=cost or {},
+    )
+
+
 class Teal:
     """Every site drops its ``level`` smallest activations, by a threshold from calibration."""
 
@@ -41,9 +60,4 @@ class Teal:
             thresholds = of_model(given.teal.thresholds(level), calibrator.model)
         else:
             thresholds = calibrator.quantiles(level)
-        return Plan(
-            method=self.name,
-            level=level,
-            selectors={site: Threshold(t) for site, t in thresholds.items()},
-            prefill=calibrator.prefill,
-        )
+        return thresholds_plan(self.name, calibrator, level, thresholds)

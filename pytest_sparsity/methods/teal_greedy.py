@@ -13,8 +13,8 @@ from pytest_sparsity.methods import greedy
 from pytest_sparsity.methods.calibration import MAGNITUDES
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.greedy import Row, Trail
-from pytest_sparsity.methods.plan import Plan, Threshold
-from pytest_sparsity.methods.teal import of_model
+from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.methods.teal import of_model, thresholds_plan
 
 #: Raise it when the search finds something else, so that what was kept is searched anew.
 _VERSION = 1
@@ -81,27 +81,17 @@ class TealGreedy:
         """
         if calibrator.given is not None and (teal := calibrator.given.teal) is not None:
             thresholds = of_model(teal.planned_thresholds(level), calibrator.model)
-            return Plan(
-                method=self.name,
-                level=level,
-                selectors={site: Threshold(t) for site, t in thresholds.items()},
-                prefill=calibrator.prefill,
-                targets=of_model(teal.levels(level), calibrator.model),
-            )
+            given = of_model(teal.levels(level), calibrator.model)
+            return thresholds_plan(self.name, calibrator, level, thresholds, given)
         distributions = calibrator.distributions()
         found = self._search(calibrator, level)
         weights = {site.name: site.module.weight.numel() for site in calibrator.model.sites}
         targets: dict[str, float] = {}
         for trail in found.trails.values():
             targets |= greedy.at_level(trail, weights, level)
-        return Plan(
-            method=self.name,
-            level=level,
-            selectors={s: Threshold(distributions[s].quantile(p)) for s, p in targets.items()},
-            prefill=calibrator.prefill,
-            targets=targets,
-            cost={"tokens": found.tokens, "seconds": found.seconds},
-        )
+        thresholds = {site: distributions[site].quantile(p) for site, p in targets.items()}
+        cost = {"tokens": found.tokens, "seconds": found.seconds}
+        return thresholds_plan(self.name, calibrator, level, thresholds, targets, cost)
 
     def _search(self, calibrator: Calibrator, level: float) -> _Found:
         """What is known, searched further where it does not reach ``level``."""

