@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.claims.page.parts import table
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.methods.levels import has_level
@@ -125,9 +126,9 @@ def _section(model: str, records: Sequence[Record], docs: Path) -> str:
         atomic_write(docs / _FIGURES / file, _curve(model, corpus, rows))
         alt = f"{model}: perplexity on {corpus} against the share of neurons skipped"
         parts.append(f"![{escape(alt)}]({_FIGURES}/{file})")
-        parts.append(_table([_line(row) for row in rows]))
+        parts.append(table([_line(row) for row in rows]))
         if pairs := _pairs(rows, dense):
-            parts += [_PAIRS, _table(pairs)]
+            parts += [_PAIRS, table(pairs)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -268,13 +269,6 @@ def _dense_perplexity(dense: Record) -> Interval:
 
 def _seed(record: Record) -> int:
     return int(record.key["seed"])
-
-
-def _table(rows: Sequence[dict[str, str]]) -> str:
-    from tabulate import tabulate
-
-    escaped = [{escape(k): escape(v) for k, v in row.items()} for row in rows]
-    return str(tabulate(escaped, headers="keys", tablefmt="github", disable_numparse=True))
 
 
 if __name__ == "__main__":
