@@ -16,7 +16,7 @@ _ELEMENTS = 16 << 20
 
 @contextmanager
 def noisy(seed: int) -> Iterator[None]:
-    """Have the neighbour inside."""
+    """Run the noisy process while the ``with`` block runs."""
     process = subprocess.Popen([sys.executable, __file__, str(seed)], stdin=subprocess.PIPE)
     try:
         yield
@@ -26,7 +26,7 @@ def noisy(seed: int) -> Iterator[None]:
 
 
 def disturb(seed: int) -> None:
-    """Work and rest, for ever."""
+    """Stream memory and rest in turn, until the process is killed."""
     import numpy as np
 
     drawn = random.Random(seed)

@@ -39,7 +39,7 @@ def alarms(candidate: Samples, baseline: Samples, tolerance: float) -> Mapping[s
 
 
 def _compare_fail(field: str, percent: float, candidate: Samples, baseline: Samples) -> bool:
-    """By pytest-benchmark's own code."""
+    """Whether pytest-benchmark's own check fails."""
     check = PercentageRegressionCheck(field, percent)
     return bool(check.fails(_stats(candidate), _stats(baseline)))
 

@@ -32,7 +32,7 @@ FASTEST, SLOWEST = 0.95, 1.05  # times the decoding step without spontaneous neu
 
 
 class Neutral:
-    """Claim 6."""
+    """Claim 6: spontaneous neurons cost nothing at inference."""
 
     number = "6"
     sentence = "SPON is inference-neutral: absorbed into biases, it costs nothing."
@@ -54,7 +54,7 @@ class Neutral:
         return []
 
     def decide(self, evidence: Evidence) -> Finding:
-        """Trace, compare and time.
+        """Trace a decoding step with and without vectors, check the folded biases, and time both.
 
         Raises:
             CannotTest: there are no vectors, or times cannot be taken here.

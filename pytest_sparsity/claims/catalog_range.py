@@ -70,7 +70,7 @@ def compression(skipped: Vector, last: float) -> Vector:
 
 
 class Range:
-    """Claim 5."""
+    """Claim 5: spontaneous neurons let a model be compressed further."""
 
     number = "5"
     sentence = "SPON extends the range in which a model can be compressed."
@@ -96,7 +96,7 @@ class Range:
         return product(needed, map(on_text, settings.corpora))
 
     def decide(self, evidence: Evidence) -> Finding:
-        """Measure and decide.
+        """Compare how far the model can be compressed with and without them, on every corpus.
 
         Raises:
             CannotTest: a cell cannot be measured.

@@ -129,11 +129,11 @@ class Transfer:
     )
 
     def cells(self, model: str, settings: Settings) -> list[Cell]:
-        """Every cell that is needed."""
+        """The perplexity, on every corpus, of dense, of TEAL, and of TEAL with vectors."""
         return product(self._configurations(model), map(on_text, settings.corpora))
 
     def decide(self, evidence: Evidence) -> Finding:
-        """Measure and decide.
+        """Compare the recovered shares of every pair of corpora.
 
         Raises:
             CannotTest: a cell cannot be measured, or no corpus is of another source.

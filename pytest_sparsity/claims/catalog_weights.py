@@ -18,7 +18,7 @@ PRUNED = ("magnitude-0.5", WANDA, "sparsegpt-0.5")
 
 
 def _weighted(model: str, weights: str = LOADED) -> Configuration:
-    """Dense activations."""
+    """The model with these weights and dense activations."""
     return Configuration(model, weights=weights)
 
 

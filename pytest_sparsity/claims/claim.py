@@ -37,10 +37,10 @@ class Claim(Protocol):
         """When it is supported and when refuted."""
 
     def cells(self, model: str, settings: Settings) -> list[Cell]:
-        """Every cell that is needed."""
+        """Every cell that the decision needs, of one model."""
 
     def decide(self, evidence: Evidence) -> Finding:
-        """Measure and decide.
+        """The finding, from cells that are measured where they are missing.
 
         Raises:
             CannotTest: something that is needed cannot be had here.

@@ -35,7 +35,7 @@ class BrokenEvidence(Exception):
 
 
 class Evidence:
-    """The records of one model.
+    """The records of one model, measured when they are first asked for.
 
     Every cell is measured once, with the documents and items of one draw: more would be chosen
     by what the first ones say, and a claim's figures would depend on who else measured.  Only
@@ -60,7 +60,7 @@ class Evidence:
 
     @property
     def settings(self) -> Settings:
-        """Those of the session."""
+        """Settings of the session."""
         return self.session.settings
 
     def record(self, cell: Cell) -> Record:
@@ -95,8 +95,8 @@ class Evidence:
     def share_out(self, cells: Iterable[Cell]) -> None:
         """Measure those of the cells that no other process is measuring, and can be measured.
 
-        Processes that judge claims with cells in common so wait for each other as late, and as
-        little, as they can.
+        Several processes may judge claims that have cells in common: each then measures other
+        cells first, and waits only for those that are left.
         """
         for cell in cells:
             with suppress(InUse, SparsityError):  # whoever asks for the record is told

@@ -18,12 +18,12 @@ HALF = 0.5
 
 
 def teal(model: str, level: float = HALF, weights: str = LOADED) -> Configuration:
-    """Thresholds alone."""
+    """TEAL's thresholds, without spontaneous neurons."""
     return Configuration(model, "teal", level, OFF, weights)
 
 
 def spon(model: str, level: float = HALF, weights: str = LOADED) -> Configuration:
-    """Thresholds with trained spontaneous neurons."""
+    """TEAL's thresholds with trained spontaneous neurons."""
     return Configuration(model, "teal", level, TRAINED, weights)
 
 
@@ -50,11 +50,11 @@ class PerplexityClaim:
     parts: int = 1
 
     def cells(self, model: str, settings: Settings) -> list[Cell]:
-        """Every cell that is needed."""
+        """The perplexity of all configurations on every corpus."""
         return product(self.configurations(model), map(on_text, settings.corpora))
 
     def decide(self, evidence: Evidence) -> Finding:
-        """Measure and decide.
+        """Measure all cells, and conclude from the parts of every corpus.
 
         Raises:
             CannotTest: a cell cannot be measured.

@@ -51,7 +51,7 @@ GENERATED = f"{EXACT_MATCH}:chain_handover"
 
 
 class SparsityReasoning:
-    """More sparsity, less reasoning."""
+    """Part of the question: does more sparsity cost more reasoning?"""
 
     number = "sparsity-reasoning"
     sentence = "The more of a model is skipped, the more of its reasoning is lost."
@@ -85,7 +85,7 @@ class SparsityReasoning:
         ]
 
     def decide(self, evidence: Evidence) -> Finding:
-        """Correlate."""
+        """Correlate sparsity with the share lost, per method and family of tasks."""
         evidence.share_out(self.cells(evidence.model, evidence.settings))
         parts: list[Part] = []
         damage: list[dict[str, Any]] = []
@@ -106,7 +106,7 @@ class SparsityReasoning:
 
 
 class ReasoningFirst:
-    """Reasoning before the rest."""
+    """Part of the question: does reasoning suffer before everything else does?"""
 
     number = "reasoning-first"
     sentence = (
@@ -140,7 +140,7 @@ class ReasoningFirst:
         ]
 
     def decide(self, evidence: Evidence) -> Finding:
-        """Compare what was lost."""
+        """Compare what reasoning lost with what knowledge, language and text lost."""
         evidence.share_out(self.cells(evidence.model, evidence.settings))
         model, seed = evidence.model, evidence.settings.seed
         teal = Configuration(model, METHODS[0], LEVEL)
@@ -296,6 +296,6 @@ def _after_chain(evidence: Evidence, configuration: Configuration) -> Part:
 
 
 def _reported(parts: Iterable[Part]) -> list[Part]:
-    """The same figures, deciding nothing."""
+    """The same figures as parts that decide nothing."""
     effects = (part.effect for part in parts if part.effect is not None)
     return [beside(effect.label, effect.interval, effect.unit) for effect in effects]

@@ -60,7 +60,7 @@ class Store:
         return self._read(f"{statistic.name}.npz", read)
 
     def keep_sums(self, statistic: Statistic, summed: Summed) -> None:
-        """Keep a statistic.
+        """Write a statistic to its file.
 
         Raises:
             SparsityError: the file cannot be written.
@@ -96,7 +96,7 @@ class Store:
         return self._read(f"{name}-{level!r}.json", read)
 
     def keep_quantile(self, name: str, level: float, quantile: Quantile) -> None:
-        """Keep thresholds.
+        """Write thresholds to their file.
 
         Raises:
             SparsityError: the file cannot be written.

@@ -51,7 +51,7 @@ class DReLU(nn.Module):
         self.act_fn: nn.Module = mlp.act_fn
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., H] -> [..., H]."""
+        """The block's output [..., H] for x [..., H]."""
         out: torch.Tensor = self.down_proj(
             self.act_fn(self.gate_proj(x)) * self.act_fn(self.up_proj(x))
         )

@@ -25,7 +25,7 @@ class Header:
 
     @property
     def architecture(self) -> str:
-        """In the engine's words."""
+        """The architecture by the engine's name."""
         return str(self.keys["general.architecture"])
 
     def get(self, key: str, default: Any = None, *, own: bool = True) -> Any:
@@ -40,7 +40,7 @@ class Header:
         return found
 
     def count(self, key: str, default: int | None = None, *, own: bool = True) -> int:
-        """A whole number from 1."""
+        """The value of a key that must be a whole number from 1."""
         found = self.get(key, default, own=own)
         if not isinstance(found, int) or found < 1:
             key = f"{self.architecture}.{key}" if own else key
@@ -70,7 +70,7 @@ class Sizes:
 
 
 def sizes_of(header: Header) -> Sizes:
-    """What every architecture has.
+    """The sizes that files of every architecture state.
 
     Raises:
         SparsityError: a key is missing, or sizes do not divide.

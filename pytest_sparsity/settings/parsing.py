@@ -35,7 +35,7 @@ def choices(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def levels(text: str) -> tuple[float, ...]:
-    """Levels, ascending."""
+    """The levels of ``--sparsity-levels``, ascending."""
     return tuple(sorted({parse_level(part) for part in names("levels", text)}))
 
 

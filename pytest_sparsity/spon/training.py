@@ -201,7 +201,7 @@ class _Steps:
         )
 
     def take(self, gradients: list[torch.Tensor]) -> None:
-        """One step down these gradients."""
+        """One optimiser step with these gradients, one per vector."""
         for vector, gradient in zip(self._a, gradients, strict=True):
             vector.grad = gradient
         self._optimiser.step()

@@ -21,7 +21,7 @@ from pytest_sparsity.sweep.dense_results import DenseResults
 
 @dataclass(frozen=True)
 class TextInputs:
-    """Of a cell of perplexity.
+    """What a perplexity cell is measured from.
 
     Attributes:
         windows: all documents there are.
@@ -36,7 +36,7 @@ class TextInputs:
 
 @dataclass(frozen=True)
 class GenerationInputs:
-    """Of a cell of generation.
+    """What a generation cell is measured from.
 
     Attributes:
         prompts: what is continued.
@@ -51,7 +51,7 @@ class GenerationInputs:
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """Of a cell of a task.
+    """What a cell of a task is measured from.
 
     Attributes:
         task: all items there are.
@@ -66,7 +66,7 @@ class TaskInputs:
 
 @dataclass(frozen=True)
 class DivergenceInputs(TaskInputs):
-    """Of a cell of divergence: a task whose chains of thought are compared with prose.
+    """What a divergence cell is measured from: chains of thought, and prose beside them.
 
     Attributes:
         task: all items there are; never one of lm-eval's.
@@ -81,7 +81,7 @@ class DivergenceInputs(TaskInputs):
 
 @dataclass(frozen=True)
 class CellInputs:
-    """Of any cell.
+    """What a cell of any kind is measured from.
 
     Attributes:
         cell: what is measured.

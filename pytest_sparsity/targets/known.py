@@ -177,7 +177,7 @@ def _gpu(
     cache: tuple[float, Source],
     overhead: Figure | None = _LAUNCH,
 ) -> Known:
-    """GB/s, GB, multiprocessors, MiB."""
+    """A row for a GPU, in GB/s, GB, multiprocessors and MiB of L2 cache."""
     return Known(
         key,
         name,
@@ -192,7 +192,7 @@ def _gpu(
 
 
 def _apple(name: str, bandwidth: float, memory: float, cores: int, source: Source) -> Known:
-    """GB/s that processor and GPU share, GB at most, cores of the processor at most.
+    """A row in GB/s that CPU and GPU share, GB at most and cores of the CPU at most.
 
     A chip is sold in several sizes under one name, and these are the figures of the largest: an
     M3 Max of 14 cores has 300 GB/s, an M4 Max of 14 cores 410 GB/s.
@@ -213,7 +213,7 @@ def _apple(name: str, bandwidth: float, memory: float, cores: int, source: Sourc
 def _server(
     key: str, name: str, pattern: str, bandwidth: float, cores: int, cache: float, source: Source
 ) -> Known:
-    """GB/s of one socket, its cores, MiB of all of its L3 cache."""
+    """A row for one socket, in GB/s, cores and MiB of its whole L3 cache."""
     return Known(
         key,
         name,

@@ -137,7 +137,7 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def saved(content: object) -> bytes:
-    """What ``torch.save`` writes for ``content``."""
+    """The bytes that ``torch.save`` writes for ``content``."""
     stream = io.BytesIO()
     torch.save(content, stream)
     return stream.getvalue()

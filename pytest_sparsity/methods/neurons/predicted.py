@@ -142,7 +142,7 @@ class PowerInfer:
         return made
 
     def predictor(self, calibrator: Calibrator) -> Predictor:
-        """See :meth:`Predictors.of`."""
+        """The predictors of the calibrator's model, see :meth:`Predictors.of`."""
         return self._predictors.of(calibrator)
 
     def cut(self, calibrator: Calibrator, level: float) -> Cut:
@@ -216,7 +216,7 @@ class DejaVu:
         }
 
     def predictor(self, calibrator: Calibrator) -> Predictor:
-        """See :meth:`Predictors.of`."""
+        """The predictors of the calibrator's model, see :meth:`Predictors.of`."""
         return self._predictors.of(calibrator)
 
     def plan(self, calibrator: Calibrator, level: float) -> Plan:

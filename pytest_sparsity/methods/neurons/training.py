@@ -63,7 +63,7 @@ class Sample:
 
     @classmethod
     def joined(cls, samples: Sequence[Sample]) -> Sample:
-        """One sample of several."""
+        """Several samples, one after the other."""
         return cls(torch.cat([s.x for s in samples]), torch.cat([s.active for s in samples]))
 
 
