@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class BrokenEvidence(Exception):
     """Records contradict each other or themselves, so that no verdict may rest on them."""
 
 
+@dataclass(eq=False)
 class Evidence:
     """The records of one model, measured when they are first asked for.
 
@@ -41,22 +43,17 @@ class Evidence:
     by what the first ones say, and a claim's figures would depend on who else measured.  Only
     the share of weights skipped is over all documents that a record has.
 
-    Args:
+    Attributes:
         session: measures, or finds in the report folder.
         model: short name.
         stopwatch: for claims about time; None where times cannot be taken.
-
-    Attributes:
         used: every record that was asked for, by the id of its cell.
     """
 
-    def __init__(
-        self, session: SweepSession, model: str, stopwatch: Stopwatch | None = None
-    ) -> None:
-        self.session = session
-        self.model = model
-        self.used: dict[str, Record] = {}
-        self._stopwatch = stopwatch
+    session: SweepSession
+    model: str
+    stopwatch: Stopwatch | None = None
+    used: dict[str, Record] = field(default_factory=dict, init=False)
 
     @property
     def settings(self) -> Settings:
@@ -174,11 +171,11 @@ class Evidence:
         Raises:
             CannotTest: times cannot be taken.
         """
-        if self._stopwatch is None:
+        if self.stopwatch is None:
             raise CannotTest(
                 "times are taken by pytest's fixture paired_benchmark, which is absent"
             )
-        return self._stopwatch(first, second)
+        return self.stopwatch(first, second)
 
     def cost(self) -> dict[str, Any]:
         """What the evidence took: measuring, and per configuration calibration and training."""

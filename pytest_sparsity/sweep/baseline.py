@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import atomic_write, locked
@@ -114,11 +113,7 @@ def _check_values(record: Record) -> None:
             numbers = []
             good = isinstance(unit[right_field(record.measured)], bool)
         if not (good and isinstance(unit["id"], str) and all(map(math.isfinite, numbers))):
-            raise ValueError(f"unit {_name(unit)} has an impossible value")
-
-
-def _name(unit: Mapping[str, Any]) -> str:
-    return repr(unit.get("id"))
+            raise ValueError(f"unit {unit.get('id')!r} has an impossible value")
 
 
 def _bad(path: Path, what: str) -> SparsityError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
@@ -19,34 +20,34 @@ StatesOfProbes = DenseResults[Probe, States]
 Paths = DenseResults[Window, list[int]]
 
 
+@dataclass(frozen=True, eq=False)
 class DenseCache:
-    """One :class:`DenseResults` for every model and text; each computes only what is asked of it.
+    """One :class:`DenseResults` for every model and text; each computes only what is needed.
 
-    Args:
+    Attributes:
         models: the dense models, as they were loaded.
         share: whether what texts begin with may be run once for all of them.
         new_tokens: length of what is generated.
     """
 
-    def __init__(self, models: ModelStore, *, share: bool, new_tokens: int) -> None:
-        self.share = share
-        self._models = models
-        self._new_tokens = new_tokens
+    models: ModelStore
+    share: bool
+    new_tokens: int
 
     @cache  # noqa: B019 - it lives as long as its session
     def states(self, model: str, corpus: str) -> StatesOfWindows:
         """Hidden states [T, H] on the windows of a corpus."""
-        return DenseResults(partial(dense_states, self._models.load(model)))
+        return DenseResults(partial(dense_states, self.models.load(model)))
 
     @cache  # noqa: B019
     def probe_states(self, model: str, task: str) -> StatesOfProbes:
         """Hidden states on the probes of a task: [T, H] of the chain, and of the prose."""
-        return DenseResults(partial(probe_states, self._models.load(model), share=self.share))
+        return DenseResults(partial(probe_states, self.models.load(model), share=self.share))
 
     @cache  # noqa: B019
     def paths(self, model: str) -> Paths:
         """Greedy continuations of prompts: ``new_tokens`` ids each."""
-        return DenseResults(partial(_paths, self._models.load(model), self._new_tokens))
+        return DenseResults(partial(_paths, self.models.load(model), self.new_tokens))
 
 
 def _paths(

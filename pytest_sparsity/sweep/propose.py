@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from pytest_sparsity.sweep.budgets import METRICS, SCHEMA
 from pytest_sparsity.sweep.cell import Configuration
 from pytest_sparsity.sweep.comparison import Comparison
 from pytest_sparsity.sweep.verdict import Verdict
+
+#: Text as TOML has it.
+_quoted = partial(json.dumps, ensure_ascii=False)
 
 #: A budget is the measured interval's worse end, moved by this share of the estimate ...
 RELATIVE = 0.10
@@ -74,7 +79,7 @@ def propose(
     if keep and path.exists():
         known = budgets.load(path)
         fresh = [v for v in verdicts if _place(v) not in known]
-        text = path.read_text(encoding="utf-8").rstrip("\n")
+        text = path.read_quoted(encoding="utf-8").rstrip("\n")
         atomic_write(path, "\n".join([text, *_entries(fresh)]) + "\n")
         return
     lines = [
@@ -88,8 +93,8 @@ def propose(
         "lost; accuracy, exact_match, answer_greedy: drop as a share; path: share of greedy tokens "
         'off the dense path; answer_nll, chain_nll, kl_reasoning, kl_prose: nats per token"',
         'min = "recovery: share of the loss that spontaneous neurons win back"',
-        f"target = {_text(target)}",
-        f"profile = {_text(settings['profile'])}",
+        f"target = {_quoted(target)}",
+        f"profile = {_quoted(settings['profile'])}",
         f"seed = {settings['seed']}",
         *_entries(verdicts),
     ]
@@ -115,12 +120,12 @@ def _entries(verdicts: Iterable[Verdict]) -> list[str]:
             f"# measured {measured.estimate:+.4f} [{measured.low:+.4f}, {measured.high:+.4f}], "
             f"n = {measured.n}",
             "[[budget]]",
-            f"model = {_text(configuration.model)}",
+            f"model = {_quoted(configuration.model)}",
             *_weights(configuration),
-            f"method = {_text(configuration.method)}",
+            f"method = {_quoted(configuration.method)}",
             f"level = {configuration.level!r}",
-            f"spon = {_text(configuration.spon)}",
-            f"metric = {_text(comparison.metric)}",
+            f"spon = {_quoted(configuration.spon)}",
+            f"metric = {_quoted(comparison.metric)}",
             f"{side} = {value!r}",
         ]
     return lines
@@ -129,8 +134,4 @@ def _entries(verdicts: Iterable[Verdict]) -> list[str]:
 def _weights(configuration: Configuration) -> list[str]:
     if configuration.weights == LOADED:  # the default
         return []
-    return [f"weights = {_text(configuration.weights)}"]
-
-
-def _text(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return [f"weights = {_quoted(configuration.weights)}"]

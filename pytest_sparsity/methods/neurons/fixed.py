@@ -35,23 +35,11 @@ LAYER, MODEL, CAPACITY = "layer", "model", "capacity"
 Size = Callable[[int], int]
 
 
-def _by_layer(counts: Counts, size: Size) -> Masks:
-    return {n: hot_mask(c, size(len(c))) for n, c in counts.items()}
-
-
-def _by_model(counts: Counts, size: Size) -> Masks:
-    return hottest(counts, size(sum(map(len, counts.values()))))
-
-
-def _by_capacity(counts: Counts, size: Size) -> Masks:
-    return hot_blocks(counts, size(sum(map(len, counts.values()))))
-
-
 #: The hottest of a model's neurons, by scope.
 _HOTTEST: Mapping[str, Callable[[Counts, Size], Masks]] = {
-    LAYER: _by_layer,
-    MODEL: _by_model,
-    CAPACITY: _by_capacity,
+    LAYER: lambda counts, size: {n: hot_mask(c, size(len(c))) for n, c in counts.items()},
+    MODEL: lambda counts, size: hottest(counts, size(sum(map(len, counts.values())))),
+    CAPACITY: lambda counts, size: hot_blocks(counts, size(sum(map(len, counts.values())))),
 }
 
 
