@@ -79,7 +79,7 @@ def propose(
     if keep and path.exists():
         known = budgets.load(path)
         fresh = [v for v in verdicts if _place(v) not in known]
-        text = path.read_quoted(encoding="utf-8").rstrip("\n")
+        text = path.read_text(encoding="utf-8").rstrip("\n")
         atomic_write(path, "\n".join([text, *_entries(fresh)]) + "\n")
         return
     lines = [
