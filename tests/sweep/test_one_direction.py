@@ -12,8 +12,8 @@ from pytest_sparsity import sweep
 FOLDER = Path(sweep.__file__).parent
 PREFIX = f"{sweep.__name__}."
 
-#: Names a cell, and what methods there are.
-NAMES = ("cell", "grid", "code_hash", "chosen_methods")
+#: Names a cell, and what methods, models, tasks and corpora there are.
+NAMES = ("cell", "grid", "code_hash", "chosen_methods", "offered")
 #: Each makes one thing, once, from what those before it made.
 STORES = (
     *("model_store", "text_store", "weight_store", "calibration_store", "plan_store"),
