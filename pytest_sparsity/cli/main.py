@@ -7,9 +7,9 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import NoReturn, Protocol
 
-import pytest_sparsity
 from pytest_sparsity.cli import findings, gate, history, targets, train
 from pytest_sparsity.cli import list as list_command
 from pytest_sparsity.cli.parser import Parser, command_lines, sentence
@@ -100,7 +100,7 @@ def _parser() -> Parser:
         + command_lines({str(code.value): code.meaning for code in ExitCode}),
     )
     parser.add_argument(
-        "--version", action="version", version=f"{PROG} {pytest_sparsity.__version__}"
+        "--version", action="version", version=f"{PROG} {version('pytest-sparsity')}"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():

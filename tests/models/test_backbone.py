@@ -65,7 +65,7 @@ def test_an_unknown_family_says_where_to_add_it() -> None:
         find_sites(build(config))
     message = str(caught.value)
     assert message.startswith("GPTJForCausalLM cannot be sparsified: transformer.h.0.")
-    assert "(Linear) is not mapped: no layout names it; add its family to LAYOUTS" in message
+    assert "(Linear) is not mapped: no layout names it; give one with the model" in message
 
 
 def test_a_family_is_not_mapped_in_part() -> None:
