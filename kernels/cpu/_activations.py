@@ -66,6 +66,17 @@ def compact(keep: Any, rows: int, channels: int, listed: Any) -> int:
 
 
 @compiled
+def selected(
+    x: int, pitch: int, step: int, rows: int, channels: int, threshold: float, sample: Any
+) -> Any:
+    """What :func:`read` reads, and bool [rows * channels]: which are active."""
+    values = read(x, pitch, step, rows, channels, sample)
+    keep = np.empty(rows * channels, np.bool_)
+    compare(x, pitch, step, rows, channels, threshold, keep, sample)
+    return values, keep
+
+
+@compiled
 def add_kept(
     y: Any, outputs: int, values: Any, keep: Any, rows: int, channels: int,
     listed: Any, count: int, weight: int, output_step: int, channel_step: int, sample: Any,
@@ -112,19 +123,9 @@ def multiply_kept(
 ) -> None:  # fmt: skip
     """Products[:, listed] = values W[listed].T, for each row the neurons that it keeps.
 
-    Args:
-        products: float32 [rows * neurons].
-        neurons: of the weight.
-        values: float32 [rows * channels].
-        keep: bool [rows * neurons].
-        rows: of products, values and keep.
-        channels: of the weight.
-        listed: int32 [count], ascending.
-        count: how many neurons some row keeps.
-        weight: address; from neuron to neuron ``neuron_step`` numbers, and so on.
-        neuron_step: see weight.
-        channel_step: see weight.
-        sample: of the weight.
+    As in :func:`add_kept`, but that it is neurons of the weight, and not channels, that a row
+    keeps, that are listed and counted; products are float32 [rows * neurons], keep bool
+    [rows * neurons].
     """
     size = width(sample)
     pitch = neuron_step * size
@@ -170,3 +171,10 @@ def finish(y: Any, first: int, outputs: int, out: int, sample: Any) -> None:
         store(out + output * width(sample), load(start + 4 * output, _F32, vector), sample)
     for output in range(whole, outputs):
         store(out + output * width(sample), load(start + 4 * output, _F32, single(sample)), sample)
+
+
+@compiled
+def finish_rows(y: Any, rows: int, outputs: int, out: int, pitch: int, sample: Any) -> None:
+    """:func:`finish` for y [rows * outputs], from row to row of out ``pitch`` numbers."""
+    for row in range(rows):
+        finish(y, row * outputs, outputs, out + row * pitch * width(sample), sample)

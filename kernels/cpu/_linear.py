@@ -16,8 +16,9 @@ from pytest_sparsity.kernels.cpu._activations import (
     add_kept,
     compact,
     compare,
-    finish,
+    finish_rows,
     read,
+    selected,
     started,
 )
 from pytest_sparsity.kernels.cpu._compiling import compiled
@@ -32,18 +33,28 @@ def sparse_linear(
     threshold: float, bias: int, bias_step: int, out: int, out_pitch: int, sample: Any,
 ) -> None:  # fmt: skip
     """Out = W S_t(x) + b."""
-    values = read(x, x_pitch, x_step, rows, channels, sample)
-    keep = np.empty(rows * channels, np.bool_)
-    compare(x, x_pitch, x_step, rows, channels, threshold, keep, sample)
+    values, keep = selected(x, x_pitch, x_step, rows, channels, threshold, sample)
     listed = np.empty(channels, np.int32)
     count = compact(keep, rows, channels, listed)
+    _multiply(
+        values, keep, rows, channels, listed, count, weight, output_step, channel_step, outputs,
+        bias, bias_step, out, out_pitch, sample,
+    )  # fmt: skip
+
+
+@compiled
+def _multiply(
+    values: Any, keep: Any, rows: int, channels: int, listed: Any, count: int,
+    weight: int, output_step: int, channel_step: int, outputs: int,
+    bias: int, bias_step: int, out: int, out_pitch: int, sample: Any,
+) -> None:  # fmt: skip
+    """Out = W[:, listed] values[:, listed] + b, for each row over the channels that it keeps."""
     y = started(rows, outputs, bias, bias_step, sample)
     add_kept(
         y, outputs, values, keep, rows, channels, listed, count,
         weight, output_step, channel_step, sample,
     )  # fmt: skip
-    for row in range(rows):
-        finish(y, row * outputs, outputs, out + row * out_pitch * width(sample), sample)
+    finish_rows(y, rows, outputs, out, out_pitch, sample)
 
 
 @compiled
@@ -74,14 +85,10 @@ def sparse_linear_indexed(
     """Out = W[:, idx] x[:, idx] + b for the ``count`` int32 at address ``indices``."""
     values = read(x, x_pitch, x_step, rows, channels, sample)
     keep = np.ones(rows * channels, np.bool_)
-    listed = integers(indices, index_step, count)
-    y = started(rows, outputs, bias, bias_step, sample)
-    add_kept(
-        y, outputs, values, keep, rows, channels, listed, count,
-        weight, output_step, channel_step, sample,
+    _multiply(
+        values, keep, rows, channels, integers(indices, index_step, count), count,
+        weight, output_step, channel_step, outputs, bias, bias_step, out, out_pitch, sample,
     )  # fmt: skip
-    for row in range(rows):
-        finish(y, row * outputs, outputs, out + row * out_pitch * width(sample), sample)
 
 
 @compiled
@@ -100,14 +107,11 @@ def sparse_qkv(
         compare(x, x_pitch, x_step, rows, channels, thresholds[part], keep, sample)
         count = compact(keep, rows, channels, listed)
         start = bias + first * bias_step * size if bias else 0
-        y = started(rows, sizes[part], start, bias_step, sample)
-        add_kept(
-            y, sizes[part], values, keep, rows, channels, listed, count,
-            weight + first * output_step * size, output_step, channel_step, sample,
+        _multiply(
+            values, keep, rows, channels, listed, count,
+            weight + first * output_step * size, output_step, channel_step, sizes[part],
+            start, bias_step, out + first * size, out_pitch, sample,
         )  # fmt: skip
-        for row in range(rows):
-            at = out + (row * out_pitch + first) * size
-            finish(y, row * sizes[part], sizes[part], at, sample)
         first += sizes[part]
 
 
@@ -147,5 +151,4 @@ def dense_linear(
             y[row * outputs + output] += dot(
                 values, row * channels, at, channel_step * size, channels, sample
             )
-    for row in range(rows):
-        finish(y, row * outputs, outputs, out + row * out_pitch * size, sample)
+    finish_rows(y, rows, outputs, out, out_pitch, sample)

@@ -10,13 +10,12 @@ import numpy as np
 from pytest_sparsity.kernels.cpu._activations import (
     add_kept,
     compact,
-    finish,
+    finish_rows,
     multiply_kept,
     read,
 )
 from pytest_sparsity.kernels.cpu._compiling import compiled
 from pytest_sparsity.kernels.cpu._linear import integers
-from pytest_sparsity.kernels.cpu._vectors import width
 
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 _CUBIC = np.float32(0.044715)
@@ -26,9 +25,8 @@ _SCALE = np.float32(math.sqrt(2 / math.pi))
 @compiled
 def sparse_swiglu(
     x: int, x_pitch: int, x_step: int, rows: int, channels: int,
-    gate: int, gate_step: int, gate_channel_step: int,
-    up: int, up_step: int, up_channel_step: int, neurons: int,
-    down: int, output_step: int, neuron_step: int, outputs: int,
+    gate: int, gate_step: int, gate_channel_step: int, up: int, up_step: int, up_channel_step: int,
+    neurons: int, down: int, output_step: int, neuron_step: int, outputs: int,
     threshold: float, activation: int, out: int, out_pitch: int, sample: Any,
 ) -> None:  # fmt: skip
     """All gates, then up and down of the neurons whose |act(gate x)| is above the threshold."""
@@ -61,9 +59,8 @@ def sparse_swiglu(
 @compiled
 def hot_cold_mlp(
     x: int, x_pitch: int, x_step: int, rows: int, channels: int,
-    gate: int, gate_step: int, gate_channel_step: int,
-    up: int, up_step: int, up_channel_step: int, neurons: int,
-    down: int, output_step: int, neuron_step: int, outputs: int,
+    gate: int, gate_step: int, gate_channel_step: int, up: int, up_step: int, up_channel_step: int,
+    neurons: int, down: int, output_step: int, neuron_step: int, outputs: int,
     hot: int, cold: int, cold_step: int, count: int,
     activation: int, out: int, out_pitch: int, sample: Any,
 ) -> None:  # fmt: skip
@@ -107,8 +104,7 @@ def _down(
     add_kept(
         y, outputs, h, keep, rows, neurons, listed, count, down, output_step, neuron_step, sample
     )
-    for row in range(rows):
-        finish(y, row * outputs, outputs, out + row * out_pitch * width(sample), sample)
+    finish_rows(y, rows, outputs, out, out_pitch, sample)
 
 
 @compiled

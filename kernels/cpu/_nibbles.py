@@ -39,8 +39,8 @@ def add_nibbles(
         scales: address of those of row 0.
         scale_pitch: bytes from row to row.
         group: outputs that share a scale.
-        channels: int32 [count].
-        values: float32 [count].
+        channels: int32 [count], the numbers of rows; ``values`` [count] float32 their factors.
+        values: see channels.
         count: how many rows to add.
         sample: of the scales.
     """

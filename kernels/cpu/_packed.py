@@ -9,9 +9,9 @@ import numpy as np
 from pytest_sparsity.kernels.cpu._activations import (
     add_kept,
     compact,
-    compare,
     finish,
-    read,
+    finish_rows,
+    selected,
     started,
 )
 from pytest_sparsity.kernels.cpu._compiling import compiled
@@ -39,9 +39,7 @@ def sparse_int8(
 ) -> None:  # fmt: skip
     """Out = scales * (payload S_t(x)) + b; from channel to channel ``pitch`` bytes."""
     size = width(sample)
-    values = read(x, x_pitch, x_step, rows, channels, sample)
-    keep = np.empty(rows * channels, np.bool_)
-    compare(x, x_pitch, x_step, rows, channels, threshold, keep, sample)
+    values, keep = selected(x, x_pitch, x_step, rows, channels, threshold, sample)
     listed = np.empty(channels, np.int32)
     count = compact(keep, rows, channels, listed)
     sums = np.zeros(rows * outputs, np.float32)
@@ -51,8 +49,7 @@ def sparse_int8(
         scale = number(scales + output * scale_step * size, sample)
         for row in range(rows):
             y[row * outputs + output] += scale * sums[row * outputs + output]
-    for row in range(rows):
-        finish(y, row * outputs, outputs, out + row * out_pitch * size, sample)
+    finish_rows(y, rows, outputs, out, out_pitch, sample)
 
 
 @compiled
@@ -63,9 +60,7 @@ def sparse_int4(
 ) -> None:  # fmt: skip
     """Like :func:`sparse_int8` with ``half`` bytes per channel and a scale per ``group``."""
     size = width(sample)
-    values = read(x, x_pitch, x_step, rows, channels, sample)
-    keep = np.empty(rows * channels, np.bool_)
-    compare(x, x_pitch, x_step, rows, channels, threshold, keep, sample)
+    values, keep = selected(x, x_pitch, x_step, rows, channels, threshold, sample)
     own_channels = np.empty(channels, np.int32)
     own_values = np.empty(channels, np.float32)
     start = started(1, outputs, bias, bias_step, sample)
@@ -95,9 +90,7 @@ def semi_structured_linear(
     """Out = W S_t(x) + b, W in groups of as many channels as ``pattern`` is long."""
     size = width(sample)
     members = len(pattern)
-    values = read(x, x_pitch, x_step, rows, channels, sample)
-    keep = np.empty(rows * channels, np.bool_)
-    compare(x, x_pitch, x_step, rows, channels, threshold, keep, sample)
+    values, keep = selected(x, x_pitch, x_step, rows, channels, threshold, sample)
     values[~keep] = 0
     y = started(rows, outputs, bias, bias_step, sample)
     whole = outputs - outputs % lanes(wide(sample))
@@ -117,8 +110,7 @@ def semi_structured_linear(
                     y, row * outputs, whole, outputs, values, first, where, slot_step, named,
                     pattern, single(sample), sample,
                 )  # fmt: skip
-    for row in range(rows):
-        finish(y, row * outputs, outputs, out + row * out_pitch * size, sample)
+    finish_rows(y, rows, outputs, out, out_pitch, sample)
 
 
 @compiled

@@ -15,14 +15,9 @@ from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs
 
 @sparse_kernel(op="hot_cold_mlp", backend="cpu", unavailable=unavailable)
 def hot_cold_mlp(
-    x: Tensor,
-    up: Tensor,
-    down: Tensor,
-    hot: int,
-    cold: Tensor,
-    activation: str = "relu",
-    gate: Tensor | None = None,
-) -> Tensor:
+    x: Tensor, up: Tensor, down: Tensor, hot: int, cold: Tensor,
+    activation: str = "relu", gate: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The MLP over neurons 0 to hot - 1 and those in ``cold``: [rows, N], in x's dtype.
 
     x is [1 to 8 rows, K], up and gate [I, K], down [N, I].  Fast if rows of up and gate and
@@ -40,15 +35,9 @@ def hot_cold_mlp(
 
 
 def run(
-    x: Tensor,
-    up: Tensor,
-    down: Tensor,
-    hot: int,
-    cold: Tensor,
-    activation: str,
-    gate: Tensor | None,
-    out: Tensor,
-) -> None:
+    x: Tensor, up: Tensor, down: Tensor, hot: int, cold: Tensor,
+    activation: str, gate: Tensor | None, out: Tensor,
+) -> None:  # fmt: skip
     """:func:`hot_cold_mlp` into ``out`` [rows, N], of operands that were checked before."""
     gate_at = (0, 0, 0) if gate is None else (gate.data_ptr(), *gate.stride())
     _compiled().hot_cold_mlp(

@@ -14,12 +14,9 @@ from pytest_sparsity.reference.sparse_qkv import SparseQkvInputs
 
 @sparse_kernel(op="sparse_qkv", backend="cpu", unavailable=unavailable)
 def sparse_qkv(
-    x: Tensor,
-    weight: Tensor,
-    sizes: tuple[int, int, int],
-    thresholds: tuple[float, float, float],
+    x: Tensor, weight: Tensor, sizes: tuple[int, int, int], thresholds: tuple[float, float, float],
     bias: Tensor | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Projections to q, k and v in one call: [rows, Nq + Nk + Nv], in x's dtype.
 
     x is [1 to 8 rows, K], weight [Nq + Nk + Nv, K].  Fast if the weights of a channel are beside
@@ -37,13 +34,9 @@ def sparse_qkv(
 
 
 def run(
-    x: Tensor,
-    weight: Tensor,
-    sizes: tuple[int, int, int],
-    thresholds: tuple[float, float, float],
-    bias: Tensor | None,
-    out: Tensor,
-) -> None:
+    x: Tensor, weight: Tensor, sizes: tuple[int, int, int], thresholds: tuple[float, float, float],
+    bias: Tensor | None, out: Tensor,
+) -> None:  # fmt: skip
     """:func:`sparse_qkv` into ``out`` [rows, N] for operands that were checked before."""
     q, k, v = (float(threshold) for threshold in thresholds)
     _compiled().sparse_qkv(

@@ -15,12 +15,7 @@ from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
 
 @sparse_kernel(op="sparse_swiglu", backend="cpu", unavailable=unavailable)
 def sparse_swiglu(
-    x: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
-    threshold: float,
-    activation: str = "silu",
+    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float, activation: str = "silu"
 ) -> Tensor:
     """Compute down (a * up x) over neurons with |a| > t, a = act(gate x): [rows, N], in x's dtype.
 
@@ -39,14 +34,9 @@ def sparse_swiglu(
 
 
 def run(
-    x: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
-    threshold: float,
-    activation: str,
+    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float, activation: str,
     out: Tensor,
-) -> None:
+) -> None:  # fmt: skip
     """:func:`sparse_swiglu` into ``out`` [rows, N] for operands that were checked before."""
     _compiled().sparse_swiglu(
         *(x.data_ptr(), *x.stride(), *x.shape),

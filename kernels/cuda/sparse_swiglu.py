@@ -15,12 +15,7 @@ _WARP = 32
 
 @sparse_kernel(op="sparse_swiglu", backend="cuda", unavailable=device.unavailable)
 def sparse_swiglu(
-    x: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
-    threshold: float,
-    activation: str = "silu",
+    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float, activation: str = "silu"
 ) -> Tensor:
     """Down (a * up x) over neurons with |a| > t, a = act(gate x): [rows, N], in x's dtype.
 
@@ -39,14 +34,9 @@ def sparse_swiglu(
 
 
 def unchecked(
-    x: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
-    threshold: float,
-    activation: str = "silu",
-    launch: device.Launch = device.launch,
-) -> Tensor:
+    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float,
+    activation: str = "silu", launch: device.Launch = device.launch,
+) -> Tensor:  # fmt: skip
     """:func:`sparse_swiglu`, its operands checked before, its kernels run by ``launch``."""
     x, threshold = x.contiguous(), float(threshold)
     (rows, channels), (outputs, neurons) = x.shape, down.shape

@@ -13,12 +13,7 @@ from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
 
 @sparse_kernel(op="sparse_swiglu", backend="native", unavailable=library.unavailable)
 def sparse_swiglu(
-    x: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
-    threshold: float,
-    activation: str = "silu",
+    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float, activation: str = "silu"
 ) -> Tensor:
     """Down (a * up x) over neurons with |a| > t, a = act(gate x): [rows, N], in x's dtype.
 

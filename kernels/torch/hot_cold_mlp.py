@@ -7,25 +7,15 @@ from torch.nn import functional
 
 from pytest_sparsity.kernels.registry import sparse_kernel
 from pytest_sparsity.kernels.torch.activation import activate
+from pytest_sparsity.kernels.torch.composed import COMPOSED
 from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs
 
 
-@sparse_kernel(
-    op="hot_cold_mlp",
-    backend="torch",
-    intermediate="operand",
-    deterministic=False,  # the bits depend on the number of threads
-    skips=False,  # which memory index_select touches is up to torch
-)
+@sparse_kernel(op="hot_cold_mlp", intermediate="operand", **COMPOSED)
 def hot_cold_mlp(
-    x: Tensor,
-    up: Tensor,
-    down: Tensor,
-    hot: int,
-    cold: Tensor,
-    activation: str = "relu",
-    gate: Tensor | None = None,
-) -> Tensor:
+    x: Tensor, up: Tensor, down: Tensor, hot: int, cold: Tensor,
+    activation: str = "relu", gate: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The MLP over neurons 0 to hot - 1 and those in ``cold``: [rows, N], in x's dtype.
 
     Raises:

@@ -6,17 +6,13 @@ import torch
 from torch import Tensor
 
 from pytest_sparsity.kernels.registry import sparse_kernel
+from pytest_sparsity.kernels.torch.composed import COMPOSED
 from pytest_sparsity.kernels.torch.sparse_linear import sparsify_activations
 from pytest_sparsity.reference.semi_structured import SemiStructuredWeight, slots
 from pytest_sparsity.reference.semi_structured_linear import SemiStructuredLinearInputs
 
 
-@sparse_kernel(
-    op="semi_structured_linear",
-    backend="torch",
-    skips=False,
-    deterministic=False,  # the bits depend on the number of threads
-)
+@sparse_kernel(op="semi_structured_linear", **COMPOSED)
 def semi_structured_linear(
     x: Tensor, weight: SemiStructuredWeight, threshold: float = 0.0, bias: Tensor | None = None
 ) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pytest_sparsity.kernels.registry import sparse_kernel
+from pytest_sparsity.kernels.torch.composed import COMPOSED
 
 
 def sparsify_activations(x: Tensor, threshold: float) -> Tensor:
@@ -19,12 +20,7 @@ def sparsify_activations(x: Tensor, threshold: float) -> Tensor:
     return functional.hardshrink(x, torch.tensor(threshold, dtype=x.dtype).item())
 
 
-@sparse_kernel(
-    op="sparse_linear",
-    backend="torch",
-    skips=False,
-    deterministic=False,  # the bits depend on the number of threads
-)
+@sparse_kernel(op="sparse_linear", **COMPOSED)
 def sparse_linear(
     x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None
 ) -> Tensor:

@@ -6,15 +6,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from pytest_sparsity.kernels.registry import sparse_kernel
+from pytest_sparsity.kernels.torch.composed import COMPOSED
 from pytest_sparsity.reference.sparse_linear_indexed import SparseLinearIndexedInputs
 
 
-@sparse_kernel(
-    op="sparse_linear_indexed",
-    backend="torch",
-    deterministic=False,  # the bits depend on the number of threads
-    skips=False,  # which memory index_select touches is up to torch
-)
+@sparse_kernel(op="sparse_linear_indexed", **COMPOSED)
 def sparse_linear_indexed(
     x: Tensor, weight: Tensor, indices: Tensor, bias: Tensor | None = None
 ) -> Tensor:

@@ -7,23 +7,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from pytest_sparsity.kernels.registry import sparse_kernel
+from pytest_sparsity.kernels.torch.composed import COMPOSED
 from pytest_sparsity.kernels.torch.sparse_linear import sparsify_activations
 from pytest_sparsity.reference.sparse_qkv import SparseQkvInputs
 
 
-@sparse_kernel(
-    op="sparse_qkv",
-    backend="torch",
-    skips=False,
-    deterministic=False,  # the bits depend on the number of threads
-)
+@sparse_kernel(op="sparse_qkv", **COMPOSED)
 def sparse_qkv(
-    x: Tensor,
-    weight: Tensor,
-    sizes: tuple[int, int, int],
-    thresholds: tuple[float, float, float],
+    x: Tensor, weight: Tensor, sizes: tuple[int, int, int], thresholds: tuple[float, float, float],
     bias: Tensor | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Projections to q, k and v: [rows, Nq + Nk + Nv], in x's dtype.
 
     Raises:

@@ -7,17 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from pytest_sparsity.kernels.registry import sparse_kernel
+from pytest_sparsity.kernels.torch.composed import COMPOSED
 from pytest_sparsity.kernels.torch.sparse_linear import sparsify_activations
 from pytest_sparsity.reference.quantization import QuantizedWeight
 from pytest_sparsity.reference.sparse_quantized_linear import SparseQuantizedLinearInputs
 
 
-@sparse_kernel(
-    op="sparse_quantized_linear",
-    backend="torch",
-    skips=False,
-    deterministic=False,  # the bits depend on the number of threads
-)
+@sparse_kernel(op="sparse_quantized_linear", **COMPOSED)
 def sparse_quantized_linear(
     x: Tensor, weight: QuantizedWeight, threshold: float, bias: Tensor | None = None
 ) -> Tensor:

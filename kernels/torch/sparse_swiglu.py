@@ -7,24 +7,14 @@ from torch.nn import functional
 
 from pytest_sparsity.kernels.registry import sparse_kernel
 from pytest_sparsity.kernels.torch.activation import activate
+from pytest_sparsity.kernels.torch.composed import COMPOSED
 from pytest_sparsity.kernels.torch.sparse_linear import sparsify_activations
 from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
 
 
-@sparse_kernel(
-    op="sparse_swiglu",
-    backend="torch",
-    intermediate="operand",
-    skips=False,
-    deterministic=False,  # the bits depend on the number of threads
-)
+@sparse_kernel(op="sparse_swiglu", intermediate="operand", **COMPOSED)
 def sparse_swiglu(
-    x: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
-    threshold: float,
-    activation: str = "silu",
+    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float, activation: str = "silu"
 ) -> Tensor:
     """Compute down (a * up x) over neurons with |a| > t, a = act(gate x): [rows, N], in x's dtype.
 

@@ -280,11 +280,11 @@ value = number(start + channel * step * size, sample)
         """\
     listed = np.empty(channels, np.int32)
     count = compact(keep, rows, channels, listed)
-    y = started""",
+    _multiply""",
         """\
     listed = np.empty(channels, np.int16)
     count = compact(keep, rows, channels, listed)
-    y = started""",
+    _multiply""",
         "numbers of channels are kept in 16 bits",
         "edges",
         _SINGLE,

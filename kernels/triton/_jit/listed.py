@@ -22,13 +22,13 @@ def listed(
     count,  # of all channels that take part
     share,  # of them per split
     x_row, x_channel, weight_output, weight_channel,
-    PACKED: tl.constexpr,  # x holds the channels that take part and no others
     ROWS: tl.constexpr, UNROLL: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
     ATOMIC: tl.constexpr,
+    PACKED: tl.constexpr,  # x holds the channels that take part and no others
 ):  # fmt: skip
     row, lane, output, begin, stop = part(count, share, ROWS, UNROLL, LANES, BLOCK)
-    columns = weight + output.to(tl.int64) * weight_output
     total = tl.zeros([ROWS, 1, LANES, BLOCK], tl.float32)
+    columns = weight + output.to(tl.int64) * weight_output
     for start in range(begin, stop, UNROLL * LANES):
         place = start + lane
         inside = place < stop

@@ -25,12 +25,12 @@ def predicted(
     ACTIVATION: tl.constexpr,
     ROWS: tl.constexpr, NEURONS: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    row = tl.arange(0, ROWS)[:, None, None, None]
     place = tl.program_id(0) * NEURONS + tl.arange(0, NEURONS)[None, :, None, None]
-    lane = channels_of_lanes(LANES, VECTOR)
     known = place < count
     cold = tl.load(indices + place - first, mask=known & (place >= first), other=0)
     neuron = tl.where(place < first, place, cold).to(tl.int64)
+    row = tl.arange(0, ROWS)[:, None, None, None]
+    lane = channels_of_lanes(LANES, VECTOR)
     up_total = tl.zeros([ROWS, NEURONS, LANES, 1], tl.float32)
     gate_total = tl.zeros([ROWS, NEURONS, LANES, 1], tl.float32)
     for start in range(0, channels, LANES * VECTOR):

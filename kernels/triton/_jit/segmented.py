@@ -27,12 +27,12 @@ def segmented(
     ATOMIC: tl.constexpr,
 ):  # fmt: skip
     row, lane, output, begin, stop = part(channels, share, ROWS, UNROLL, LANES, BLOCK)
-    columns = weight + output.to(tl.int64) * weight_output
     # Masks are made of comparisons of integers: of these Triton knows how many neighbours are
     # alike, which allows 16-byte loads; of a threshold per output it would know nothing.
     in_1 = output < second
     in_2 = (output >= second) & (output < third)
     in_3 = (output >= third) & (output < outputs)
+    columns = weight + output.to(tl.int64) * weight_output
     total = tl.zeros([ROWS, 1, LANES, BLOCK], tl.float32)
     for start in range(begin, stop, UNROLL * LANES):
         channel = start + lane
