@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from steps import STEPS, TEXT, assert_same, assert_unchanged, decode
 from torch import Tensor
 
 from pytest_sparsity import SparsityError
@@ -21,8 +22,6 @@ from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.models import load_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-TEXT = torch.randint(0, 256, (24,), generator=torch.Generator().manual_seed(3))
-PROMPT = 8
 KINDS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
@@ -59,27 +58,6 @@ def plan_of(model: Any, policy: str = "first:1", *, same: bool = True, bias: flo
     return Plan("teal", 0.5, selectors, PrefillPolicy(policy), biases)
 
 
-def decode(model: Any, rows: int = 1, prompt: int = PROMPT) -> tuple[Tensor, Tensor]:
-    """Logits of the prompt, and of the steps after it, [rows, T, V] each."""
-    tokens = torch.stack([TEXT.roll(row) for row in range(rows)])
-    with torch.inference_mode():
-        output = model.model(input_ids=tokens[:, :prompt], use_cache=True)
-        whole, steps = output.logits, []
-        for place in range(prompt, tokens.shape[1]):
-            output = model.model(
-                input_ids=tokens[:, place : place + 1],
-                past_key_values=output.past_key_values,
-                use_cache=True,
-            )
-            steps.append(output.logits)
-    return whole, torch.cat(steps, 1)
-
-
-def assert_same(found: tuple[Tensor, Tensor], masked: tuple[Tensor, Tensor]) -> None:
-    assert torch.equal(found[0], masked[0])
-    torch.testing.assert_close(found[1], masked[1], rtol=1e-3, atol=1e-3)
-
-
 @pytest.mark.parametrize("bias", [0.0, 0.1])
 @pytest.mark.parametrize("same", [True, False])
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3"])
@@ -95,7 +73,7 @@ def test_steps_are_those_of_masked_layers(
         assert attached.kernels == {site.name: "watched" for site in model.sites}
         assert_same(decode(model, rows=2), masked)
     per_step = 3 * (4 if same else 7)  # q, k, v and gate, up are one call if they may be
-    assert len(calls) == per_step * (len(TEXT) - PROMPT)
+    assert len(calls) == per_step * STEPS
 
 
 def test_none_is_what_it_was(tiny: Any) -> None:
@@ -104,7 +82,7 @@ def test_none_is_what_it_was(tiny: Any) -> None:
     with sparsify(tiny, plan_of(tiny), kernels="none") as attached:
         assert not attached.kernels
         assert not any("forward" in vars(site.module) for site in tiny.sites)
-        assert all(map(torch.equal, decode(tiny), expected))
+        assert_unchanged(decode(tiny), expected)
 
 
 def test_layers_with_one_input_are_one_call(tiny: Any, calls: Calls) -> None:
@@ -120,7 +98,7 @@ def test_prefills_and_large_batches_stay_masked(tiny: Any, calls: Calls) -> None
     with sparsify(tiny, plan, kernels="watched"), torch.inference_mode():
         tiny.model(input_ids=TEXT[None])
         tiny.model(input_ids=TEXT[:1, None])  # one token, which the policy keeps dense
-        assert all(map(torch.equal, decode(tiny, rows=5), masked))
+        assert_unchanged(decode(tiny, rows=5), masked)
     assert not calls
 
 
@@ -183,7 +161,7 @@ def test_detaching_gives_everything_back(tiny: Any, calls: Calls) -> None:
     finally:
         vars(own).pop("forward", None)
     assert not any("forward" in vars(site.module) for site in tiny.sites)
-    assert all(map(torch.equal, decode(tiny), dense))
+    assert_unchanged(decode(tiny), dense)
     for name, tensor in tiny.model.state_dict().items():
         assert torch.equal(tensor, stored[name])
         assert tensor.stride() == layout[name]
@@ -192,7 +170,7 @@ def test_detaching_gives_everything_back(tiny: Any, calls: Calls) -> None:
 def test_a_twin_does_not_touch_the_model(tiny: Any, calls: Calls) -> None:
     dense = decode(tiny)
     with sparsify(tiny.twin(), plan_of(tiny), kernels="watched"):
-        assert all(map(torch.equal, decode(tiny), dense))
+        assert_unchanged(decode(tiny), dense)
     assert not calls
 
 
@@ -209,7 +187,7 @@ def test_an_interrupted_step_leaves_nothing_behind(tiny: Any, calls: Calls) -> N
         before = len(calls)
         tiny.sites[0].module(torch.zeros(1, 1, 64))  # called by itself: no step
         assert len(calls) == before
-        assert all(map(torch.equal, decode(tiny), expected))
+        assert_unchanged(decode(tiny), expected)
 
 
 def test_gradients_do_not_meet_kernels(tiny: Any, calls: Calls) -> None:
@@ -252,7 +230,7 @@ def test_kernels_that_cannot_be_used(kernels: str, message: str, tiny: Any, call
     dense = decode(tiny)
     with pytest.raises(SparsityError, match=re.escape(message).replace("\\ ", " ")):
         sparsify(tiny, plan_of(tiny), kernels=kernels)
-    assert all(map(torch.equal, decode(tiny), dense))
+    assert_unchanged(decode(tiny), dense)
     sparsify(tiny, plan_of(tiny)).detach()
 
 
@@ -273,7 +251,7 @@ def test_auto_takes_the_kernel_that_wins(
     with sparsify(tiny, plan_of(tiny), kernels="auto") as attached:
         assert set(attached.kernels) == {site.name for site in tiny.sites}
         decode(tiny)
-    assert len(calls) == 3 * 4 * (len(TEXT) - PROMPT)
+    assert len(calls) == 3 * 4 * STEPS
 
 
 def test_auto_is_dense_for_more_rows(
@@ -287,7 +265,7 @@ def test_auto_is_dense_for_more_rows(
         decode(tiny, rows=1)
         one_row = len(calls)
         assert one_row
-        assert all(map(torch.equal, decode(tiny, rows=2), masked))
+        assert_unchanged(decode(tiny, rows=2), masked)
     assert len(calls) == one_row
 
 
