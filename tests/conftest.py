@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,14 +209,36 @@ def tiny() -> Any:
 
 
 @pytest.fixture(scope="session")
-def small_model() -> Callable[..., Any]:
-    """Makes float32 models of several families, with random weights and bytes for tokens."""
+def wrapped() -> Callable[..., Any]:
+    """Makes a language model of float32 and bytes for tokens of one of transformers."""
     import torch
-    import transformers
 
     from pytest_sparsity.models import LanguageModel
     from pytest_sparsity.models.backbone import find_sites, use_linear_layers
     from pytest_sparsity.models.tiny import tensors_hash, tiny_tokenizer
+
+    def wrap(model: Any, name: str, bos: int | None = None) -> Any:
+        use_linear_layers(model)
+        model.eval().requires_grad_(False)
+        return LanguageModel(
+            name=name,
+            source=name,
+            model=model,
+            tokenizer=tiny_tokenizer(),
+            weights_hash=tensors_hash(model),
+            dtype=torch.float32,
+            sites=find_sites(model),
+            bos=bos,
+        )
+
+    return wrap
+
+
+@pytest.fixture(scope="session")
+def small_model(wrapped: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes float32 models of several families, with random weights and bytes for tokens."""
+    import torch
+    import transformers
 
     shape = {
         "vocab_size": 257,
@@ -262,20 +285,38 @@ def small_model() -> Callable[..., Any]:
                     parameter.copy_(noise / parameter.shape[1] ** 0.5)
                 else:
                     parameter.copy_((not name.endswith("bias")) + 0.1 * noise)
-        use_linear_layers(model)
-        model.eval().requires_grad_(False)
-        return LanguageModel(
-            name=f"small-{family}",
-            source=f"small-{family}",
-            model=model,
-            tokenizer=tiny_tokenizer(),
-            weights_hash=tensors_hash(model),
-            dtype=torch.float32,
-            sites=find_sites(model),
-            bos=256 if family == "gemma3" else None,
-        )
+        return wrapped(model, f"small-{family}", 256 if family == "gemma3" else None)
 
     return make
+
+
+@pytest.fixture
+def in_threads() -> Callable[..., list[list[Any]]]:
+    """``in_threads(call, n)``: what call(0) to call(n - 1) give, five times each.
+
+    Each has a thread of its own, and all begin at once.
+    """
+    import torch
+
+    def run(call: Callable[[int], Any], count: int) -> list[list[Any]]:
+        found: list[list[Any]] = [[] for _ in range(count)]
+        start = threading.Barrier(count)
+
+        def repeat(number: int) -> None:
+            torch.set_num_threads(1)
+            start.wait()
+            for _ in range(5):
+                found[number].append(call(number))
+
+        threads = [threading.Thread(target=repeat, args=(n,)) for n in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [len(each) for each in found] == [5] * count
+        return found
+
+    return run
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -417,7 +416,7 @@ def test_a_twin_shares_its_memory_and_leaves_the_original_alone(tiny: Any) -> No
     assert all(site.module.bias is None for site in tiny.sites)
 
 
-def test_threads_do_not_see_each_other(tiny: Any) -> None:
+def test_threads_do_not_see_each_other(tiny: Any, in_threads: Any) -> None:
     generator = torch.Generator().manual_seed(9)
     texts = [torch.randint(0, 256, (n,), generator=generator) for n in (40, 7, 23, 1, 31, 12)]
     with sparsify(tiny, plan_of(tiny, policy="half", biased=0.1)) as attached:
@@ -425,21 +424,7 @@ def test_threads_do_not_see_each_other(tiny: Any) -> None:
         alone = [logits(tiny, text) for text in texts]
         counts = attached.achieved.counts
         attached.achieved.reset()
-        together: list[list[torch.Tensor]] = [[] for _ in texts]
-        start = threading.Barrier(len(texts))
-
-        def run(number: int) -> None:
-            torch.set_num_threads(1)
-            start.wait()
-            for _ in range(5):
-                together[number].append(logits(tiny, texts[number]))
-
-        threads = [threading.Thread(target=run, args=(n,)) for n in range(len(texts))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together = in_threads(lambda n: logits(tiny, texts[n]), len(texts))
         assert attached.achieved.counts == {s: (5 * z, 5 * n) for s, (z, n) in counts.items()}
     for expected, found in zip(alone, together, strict=True):
-        assert len(found) == 5
         assert all(torch.equal(each, expected) for each in found)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,26 +156,12 @@ def test_detaching_takes_every_hook_off(tiny: Any) -> None:
     assert torch.equal(hidden_states(tiny, TEXT), dense)
 
 
-def test_decoding_and_threads_see_their_own_gates(tiny: Any) -> None:
+def test_decoding_and_threads_see_their_own_gates(tiny: Any, in_threads: Any) -> None:
     texts = [TEXT[:n] for n in (40, 7, 23, 12)]
     with sparsify(tiny, plan_of(tiny)):
         alone = [hidden_states(tiny, text) for text in texts]
-        together: list[list[torch.Tensor]] = [[] for _ in texts]
-        start = threading.Barrier(len(texts))
-
-        def run(number: int) -> None:
-            torch.set_num_threads(1)
-            start.wait()
-            for _ in range(5):
-                together[number].append(hidden_states(tiny, texts[number]))
-
-        threads = [threading.Thread(target=run, args=(n,)) for n in range(len(texts))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together = in_threads(lambda n: hidden_states(tiny, texts[n]), len(texts))
     for expected, found in zip(alone, together, strict=True):
-        assert len(found) == 5
         assert all(torch.equal(each, expected) for each in found)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from neuron_plans import (
     predicted,
 )
 from steps import TEXT, assert_same, assert_unchanged, decode
-from torch import Tensor
 
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import RESIDUAL
@@ -70,25 +68,12 @@ def test_an_mlp_called_by_itself_is_no_step(tiny: Any, calls: Calls) -> None:
     assert not calls
 
 
-def test_threads_keep_their_own_steps_apart(tiny: Any) -> None:
+def test_threads_keep_their_own_steps_apart(tiny: Any, in_threads: Any) -> None:
     plan = plan_of(tiny, lambda site: predicted(site, RESIDUAL))
     with sparsify(tiny, plan, kernels="cpu"):
         expected = [decode(tiny, prompt=prompt) for prompt in (4, 12)]
-        found: list[list[tuple[Tensor, Tensor]]] = [[], []]
-        start = threading.Barrier(2)
-
-        def run(place: int) -> None:
-            start.wait()
-            for _ in range(5):
-                found[place].append(decode(tiny, prompt=(4, 12)[place]))
-
-        threads = [threading.Thread(target=run, args=(place,)) for place in (0, 1)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        found = in_threads(lambda place: decode(tiny, prompt=(4, 12)[place]), 2)
     for own, all_found in zip(expected, found, strict=True):
-        assert len(all_found) == 5
         assert all(torch.equal(*pair) for each in all_found for pair in zip(own, each, strict=True))
 
 

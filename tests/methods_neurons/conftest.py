@@ -13,14 +13,13 @@ from transformers import (
     LlamaForCausalLM,
     OPTConfig,
     OPTForCausalLM,
-    PreTrainedModel,
 )
 
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
 from pytest_sparsity.models import LanguageModel, load_model
-from pytest_sparsity.models.backbone import find_sites
-from pytest_sparsity.models.tiny import tiny_tokenizer
+
+SIZES = {"vocab_size": 257, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 @pytest.fixture(scope="session")
@@ -29,75 +28,34 @@ def model() -> LanguageModel:
     return load_model("tiny-random", dtype="float32")
 
 
-def _wrap(network: PreTrainedModel, name: str) -> LanguageModel:
-    network.eval().requires_grad_(False)
-    return LanguageModel(
-        name=name,
-        source=name,
-        model=network,
-        tokenizer=tiny_tokenizer(),
-        weights_hash=name,
-        dtype=torch.float32,
-        sites=find_sites(network),
-    )
-
-
-def _llama(activation: str) -> LanguageModel:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=257,
-        hidden_size=32,
-        intermediate_size=72,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        hidden_act=activation,
-    )
-    return _wrap(LlamaForCausalLM(config), f"llama-{activation}")
-
-
 @pytest.fixture(scope="session")
-def relu_model() -> LanguageModel:
+def relu_model(wrapped: Callable[..., LanguageModel]) -> LanguageModel:
     """Gated ReLU, random weights: half of the neurons are zero."""
-    return _llama("relu")
+    torch.manual_seed(0)
+    config = LlamaConfig(**SIZES, intermediate_size=72, num_key_value_heads=2, hidden_act="relu")
+    return wrapped(LlamaForCausalLM(config), "llama-relu")
 
 
 @pytest.fixture
-def gemma_model() -> LanguageModel:
+def gemma_model(wrapped: Callable[..., LanguageModel]) -> LanguageModel:
     """A norm stands behind every MLP; random weights of another size in every norm."""
     torch.manual_seed(0)
-    config = Gemma3TextConfig(
-        vocab_size=257,
-        hidden_size=32,
-        intermediate_size=72,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-    )
-    made = _wrap(Gemma3ForCausalLM(config), "gemma-tiny")
+    config = Gemma3TextConfig(**SIZES, intermediate_size=72, num_key_value_heads=2, head_dim=8)
+    made = wrapped(Gemma3ForCausalLM(config), "gemma-tiny")
     for layer in made.decoder.layers:
         layer.post_feedforward_layernorm.weight.normal_()
     return made
 
 
 @pytest.fixture(scope="session")
-def opt_model() -> LanguageModel:
+def opt_model(wrapped: Callable[..., LanguageModel]) -> LanguageModel:
     """ReLU without a gate, with biases."""
     torch.manual_seed(0)
+    ends = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 256)
     config = OPTConfig(
-        vocab_size=257,
-        hidden_size=32,
-        word_embed_proj_dim=32,
-        ffn_dim=72,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=256,
-        pad_token_id=256,
-        bos_token_id=256,
-        eos_token_id=256,
+        **SIZES, **ends, word_embed_proj_dim=32, ffn_dim=72, max_position_embeddings=256
     )
-    return _wrap(OPTForCausalLM(config), "opt")
+    return wrapped(OPTForCausalLM(config), "opt")
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory, engine_files: ModuleType) -> Path:
     """The tiny model's shapes in a GGUF file, in float32, with a byte-level tokenizer."""
     import gguf
 
@@ -123,24 +123,11 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.add_bos_token_id(256)
     writer.add_eos_token_id(256)
     writer.add_add_bos_token(False)
-    names = {
-        "embed_tokens": "token_embd",
-        "self_attn.q_proj": "attn_q",
-        "self_attn.k_proj": "attn_k",
-        "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output",
-        "mlp.gate_proj": "ffn_gate",
-        "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down",
-        "post_attention_layernorm": "ffn_norm",
-        "input_layernorm": "attn_norm",
-        "model.norm": "output_norm",
-        "model.layers": "blk",
-    }
+    names = engine_files.LLAMA | {"mlp.down_proj": "ffn_down"}  # not transposed
     for name, tensor in model.named_parameters():
         for theirs, ours in names.items():
             name = name.replace(theirs, ours)
-        writer.add_tensor(name.removeprefix("model."), tensor.detach().numpy())
+        writer.add_tensor(name, tensor.detach().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -162,14 +149,10 @@ def engine_files() -> ModuleType:
 
 
 @pytest.fixture
-def small_model(small_model: Callable[..., Any]) -> Callable[..., Any]:
+def small_model(small_model: Callable[..., Any], wrapped: Callable[..., Any]) -> Callable[..., Any]:
     """The small models of all tests, and Falcons of the old and the new decoder."""
     import torch
     import transformers
-
-    from pytest_sparsity.models import LanguageModel
-    from pytest_sparsity.models.backbone import find_sites, use_linear_layers
-    from pytest_sparsity.models.tiny import tensors_hash
 
     def make(family: str, **changes: Any) -> Any:
         if not family.startswith("falcon"):
@@ -195,17 +178,7 @@ def small_model(small_model: Callable[..., Any]) -> Callable[..., Any]:
                 noise = torch.randn(parameter.shape)
                 few = 0.3 if parameter.ndim == 1 else parameter.shape[1] ** -0.5
                 parameter.copy_((parameter if parameter.ndim == 1 else 0) + few * noise)
-        use_linear_layers(model)
-        model.eval().requires_grad_(False)
-        return LanguageModel(
-            name=f"small-{family}",
-            source=f"small-{family}",
-            model=model,
-            tokenizer=tiny_tokenizer(),
-            weights_hash=tensors_hash(model),
-            dtype=torch.float32,
-            sites=find_sites(model),
-        )
+        return wrapped(model, f"small-{family}")
 
     return make
 

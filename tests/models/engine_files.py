@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import torch
 
-_LLAMA = {
+LLAMA = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
     "lm_head": "output",
@@ -53,7 +53,7 @@ _OPT = {
     "fc1": "ffn_up",
     "fc2": "ffn_down_t",
 }
-_NAMES = {"llama": _LLAMA, "bamboo": _LLAMA, "falcon": _FALCON, "opt": _OPT}
+_NAMES = {"llama": LLAMA, "bamboo": LLAMA, "falcon": _FALCON, "opt": _OPT}
 RANK = 32
 
 Change = Callable[[dict[str, Any]], None]

@@ -122,16 +122,10 @@ def test_model_that_cannot_be_mapped(sweep, assert_refused, tmp_path):
     from pytest_sparsity.models.tiny import tiny_tokenizer
 
     folder = tmp_path / "phi"
-    config = Phi3Config(
-        vocab_size=257,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        bos_token_id=256,
-        eos_token_id=256,
-        pad_token_id=256,
-    )
+    sizes = {"vocab_size": 257, "hidden_size": 16, "intermediate_size": 32}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 256)
+    config = Phi3Config(**sizes, **layers, **ends)
     Phi3ForCausalLM(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     result = sweep.here(SWEEP, f"--sparsity-model={folder}")
