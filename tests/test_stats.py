@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -32,42 +33,39 @@ def assert_covers(hits: int, runs: int, *, nominal: float, slack: float) -> None
     assert plausible.high >= nominal - slack, f"too narrow: {hits} of {runs}"
 
 
+def covering(truth: float, make: Callable[..., Interval]) -> int:
+    """How many of 500 intervals, of seeds 0 to 499, hold the truth."""
+    made = [make(seed=seed, resamples=500) for seed in range(500)]
+    return sum(interval.low <= truth <= interval.high for interval in made)
+
+
 # paired_mean
 
 
 @pytest.mark.parametrize("n", [3, 8, 40])
 def test_mean_covers_the_truth(n: int) -> None:
     rng = np.random.default_rng(n)
-    runs = 500
-    hits = 0
-    for seed in range(runs):
-        interval = paired_mean(rng.normal(0.1, 1.0, n), seed=seed, resamples=500)
-        hits += interval.low <= 0.1 <= interval.high
-    assert_covers(hits, runs, nominal=0.95, slack=0.02)
+    hits = covering(0.1, lambda **how: paired_mean(rng.normal(0.1, 1.0, n), **how))
+    assert_covers(hits, 500, nominal=0.95, slack=0.02)
 
 
 def test_weighted_mean_covers_the_truth_of_skewed_data() -> None:
     rng = np.random.default_rng(0)
-    runs = 500
-    hits = 0
-    for seed in range(runs):
+
+    def interval(**how: int) -> Interval:
         tokens = rng.integers(50, 500, 60).astype(float)
         loss_per_token = rng.exponential(0.3, 60)
-        interval = paired_mean(tokens * loss_per_token, tokens, seed=seed, resamples=500)
-        hits += interval.low <= 0.3 <= interval.high
-    assert_covers(hits, runs, nominal=0.95, slack=0.03)
+        return paired_mean(tokens * loss_per_token, tokens, **how)
+
+    assert_covers(covering(0.3, interval), 500, nominal=0.95, slack=0.03)
 
 
 def test_mean_of_other_confidence_covers_as_often() -> None:
     rng = np.random.default_rng(1)
-    runs = 500
-    hits = 0
-    for seed in range(runs):
-        x = rng.normal(0.0, 1.0, 30)
-        interval = paired_mean(x, seed=seed, resamples=500, confidence=0.8)
-        hits += interval.low <= 0.0 <= interval.high
-    assert interval.confidence == 0.8
-    assert_covers(hits, runs, nominal=0.8, slack=0.03)
+    x = rng.normal(0.0, 1.0, (500, 30))
+    assert paired_mean(x[0], seed=0, resamples=500, confidence=0.8).confidence == 0.8
+    hits = covering(0.0, lambda **how: paired_mean(x[how["seed"]], **how, confidence=0.8))
+    assert_covers(hits, 500, nominal=0.8, slack=0.03)
 
 
 def test_width_and_detectable_effect_shrink_with_the_root_of_n() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase
 
 from pytest_sparsity.checking.space import space
@@ -57,3 +61,38 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     consistency.check_record.cache_clear()
     yield
     consistency.check_record.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def report_of() -> Callable[..., Any]:
+    """``report_of(script, **environment)``: the JSON that a script beside this file prints."""
+
+    def run(script: str, **environment: str) -> Any:
+        rest = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name(script))],
+            env={**rest, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture
+def layouts() -> dict[str, torch.Tensor]:
+    """Views of one tensor that are 7 outputs of 5 channels, in all layouts."""
+    base = torch.arange(400.0)
+    return {
+        "output-major": base[:35].view(7, 5),
+        "input-major": base[:35].view(5, 7).t(),
+        "pitch": base.view(10, 40)[:7, :5],
+        "slice": base.view(20, 20)[3:10, 2:7],
+        "strided": base.view(20, 20)[::2, ::3][:7, :5],
+        "broadcast": base[:5].expand(7, 5),
+        "odd address": base[1:36].view(7, 5),
+        "empty": base[:0].view(0, 5),
+    }

@@ -1,33 +1,19 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="there is no triton for this platform"
 )
 
 
 @pytest.fixture(scope="module")
-def report() -> Any:
+def report(report_of: Any) -> Any:
     """What ``triton_compiled.py`` prints: one process for all tests, each start takes long."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "triton_compiled.py")],
-        env={name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return report_of("triton_compiled.py")
 
 
 def test_every_architecture_is_compiled_for(report: Any) -> None:

@@ -1,33 +1,19 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="there is no triton for this platform"
 )
 
 
 @pytest.fixture(scope="module")
-def report() -> Any:
+def report(report_of: Any) -> Any:
     """What ``triton_interpreted.py`` prints: one process for all tests, each start takes long."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "triton_interpreted.py")],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return report_of("triton_interpreted.py", TRITON_INTERPRET="1")
 
 
 def test_bfloat16_is_bit_equal_to_torch(report: Any) -> None:
@@ -44,7 +30,9 @@ def test_loads_past_the_last_column_are_reported_with_their_place(report: Any) -
     (found,) = report["violations"]["no_column_mask 0"]
     # The last channel is active; 28 lanes of the second tile are beyond column 100.
     assert found.startswith("28 lanes of a load outside of weight, the first 20000 bytes from")
+    # The line of the kernel, and that of the function which it calls.
     assert "no_column_mask, program (1, 0, 0), triton_examples.py:" in found
+    assert ", in product, triton_examples.py:" in found
 
 
 def test_loads_from_the_gap_between_rows_are_told_apart(report: Any) -> None:

@@ -33,23 +33,15 @@ def ends_with(code: str) -> int:
     return run.returncode
 
 
-def weights() -> dict[str, Tensor]:
-    base = torch.arange(400.0)
-    return {
-        "output-major": base[:35].view(7, 5),
-        "input-major": base[:35].view(5, 7).t(),
-        "pitch": base.view(10, 40)[:7, :5],
-        "slice": base.view(20, 20)[3:10, 2:7],
-        "broadcast": base[:5].expand(7, 5),
-        "empty": base[:0].view(0, 5),
-    }
-
-
-@pytest.mark.parametrize("name", weights())
+@pytest.mark.parametrize(
+    "name", ["output-major", "input-major", "pitch", "slice", "broadcast", "empty"]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("side", ["begin", "end"])
-def test_fenced_operands_keep_values_and_strides(name: str, dtype: torch.dtype, side: str) -> None:
-    weight = weights()[name]
+def test_fenced_operands_keep_values_and_strides(
+    name: str, dtype: torch.dtype, side: str, layouts: dict[str, Tensor]
+) -> None:
+    weight = layouts[name]
     weight = weight.to(dtype) if name != "broadcast" else weight[:1].to(dtype).expand(7, 5)
     given = SparseLinearInputs(torch.ones(3, 5, dtype=dtype), weight, 0.5)
     copied = fenced(given, "end" if side == "end" else "begin")

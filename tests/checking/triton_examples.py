@@ -8,7 +8,11 @@ import triton.language as tl
 
 
 @triton.jit
-def gemv(x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr):
+def product(
+    x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr,
+    FAULT: tl.constexpr,
+):  # fmt: skip
+    """The tile of outputs of this program, with a fault or none."""
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
     total = tl.zeros([BN], dtype=tl.float32)
     for start in range(0, k, BK):
@@ -16,42 +20,41 @@ def gemv(x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.
         value = tl.load(x + channels, mask=channels < k, other=0.0)
         active = (channels < k) & (tl.abs(value) > threshold)
         at = w + columns[None, :] * stride_n + channels[:, None] * stride_k
-        weight = tl.load(at, mask=active[:, None] & (columns[None, :] < n), other=0.0)
+        mask = active[:, None] & (columns[None, :] < n)
+        if FAULT == "columns not masked":
+            mask = active[:, None] & (columns[None, :] >= 0)
+        elif FAULT == "masks in arithmetic only":
+            value = tl.where(active, value, 0.0)
+            mask = (channels[:, None] < k) & (columns[None, :] < n)
+        weight = tl.load(at, mask=mask, other=0.0)
+        if FAULT == "read twice":
+            weight = (weight + tl.load(at, mask=mask, other=0.0)) / 2
         total += tl.sum(value.to(tl.float32)[:, None] * weight.to(tl.float32), axis=0)
     tl.store(y + columns, total.to(y.dtype.element_ty), mask=columns < n)
+
+
+@triton.jit
+def gemv(x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr):
+    product(x, w, y, threshold, n, k, stride_n, stride_k, BN, BK, "none")
 
 
 @triton.jit
 def no_column_mask(
     x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr
 ):
-    columns = tl.program_id(0) * BN + tl.arange(0, BN)
-    total = tl.zeros([BN], dtype=tl.float32)
-    for start in range(0, k, BK):
-        channels = start + tl.arange(0, BK)
-        value = tl.load(x + channels, mask=channels < k, other=0.0)
-        active = (channels < k) & (tl.abs(value) > threshold)
-        at = w + columns[None, :] * stride_n + channels[:, None] * stride_k
-        weight = tl.load(at, mask=active[:, None], other=0.0)
-        total += tl.sum(value.to(tl.float32)[:, None] * weight.to(tl.float32), axis=0)
-    tl.store(y + columns, total.to(y.dtype.element_ty), mask=columns < n)
+    product(x, w, y, threshold, n, k, stride_n, stride_k, BN, BK, "columns not masked")
 
 
 @triton.jit
 def masks_arithmetic_only(
     x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr
 ):
-    columns = tl.program_id(0) * BN + tl.arange(0, BN)
-    total = tl.zeros([BN], dtype=tl.float32)
-    for start in range(0, k, BK):
-        channels = start + tl.arange(0, BK)
-        value = tl.load(x + channels, mask=channels < k, other=0.0)
-        value = tl.where(tl.abs(value) > threshold, value, 0.0)
-        at = w + columns[None, :] * stride_n + channels[:, None] * stride_k
-        inside = (channels[:, None] < k) & (columns[None, :] < n)
-        weight = tl.load(at, mask=inside, other=0.0)
-        total += tl.sum(value.to(tl.float32)[:, None] * weight.to(tl.float32), axis=0)
-    tl.store(y + columns, total.to(y.dtype.element_ty), mask=columns < n)
+    product(x, w, y, threshold, n, k, stride_n, stride_k, BN, BK, "masks in arithmetic only")
+
+
+@triton.jit
+def reads_twice(x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr):
+    product(x, w, y, threshold, n, k, stride_n, stride_k, BN, BK, "read twice")
 
 
 # Not told that stride_n is 1, the compiler cannot know that a row's weights are adjacent.
@@ -107,21 +110,6 @@ def dot(a, b, out, size: tl.constexpr):
 def atomic_sum(x, out, size: tl.constexpr):
     lanes = tl.arange(0, size)
     tl.atomic_add(out + lanes % 2, tl.load(x + lanes))
-
-
-@triton.jit
-def reads_twice(x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr):
-    columns = tl.program_id(0) * BN + tl.arange(0, BN)
-    total = tl.zeros([BN], dtype=tl.float32)
-    for start in range(0, k, BK):
-        channels = start + tl.arange(0, BK)
-        value = tl.load(x + channels, mask=channels < k, other=0.0)
-        active = (channels < k) & ~(tl.abs(value) <= threshold)
-        at = w + columns[None, :] * stride_n + channels[:, None] * stride_k
-        mask = active[:, None] & (columns[None, :] < n)
-        weight = (tl.load(at, mask=mask, other=0.0) + tl.load(at, mask=mask, other=0.0)) / 2
-        total += tl.sum(value.to(tl.float32)[:, None] * weight.to(tl.float32), axis=0)
-    tl.store(y + columns, total.to(y.dtype.element_ty), mask=columns < n)
 
 
 @triton.jit

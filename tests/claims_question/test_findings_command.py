@@ -39,26 +39,30 @@ def test_a_folder_without_findings_is_one_sentence(
     assert not (tmp_path / "docs").exists()
 
 
-def test_trials_that_cannot_be_read(
-    world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def report(world: Any) -> Path:
+    """A folder with a finding of the question."""
     made = world()
     store.keep(made.report, made.finding(QUESTION[0]), store.origin(made.evidence()))
+    return Path(made.report)
+
+
+def test_trials_that_cannot_be_read(
+    report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     docs = tmp_path / "docs"
     (docs / "findings").mkdir(parents=True)
     (docs / "findings" / "trials.jsonl").write_text("nonsense\n")
-    assert main(["findings", str(made.report), "--docs", str(docs)]) == 4
+    assert main(["findings", str(report), "--docs", str(docs)]) == 4
     assert "trials.jsonl line 1 holds no trial" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written(
-    world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = world()
-    store.keep(made.report, made.finding(QUESTION[0]), store.origin(made.evidence()))
     docs = tmp_path / "docs"
     docs.write_text("a file")
-    assert main(["findings", str(made.report), f"--docs={docs}"]) == 11
+    assert main(["findings", str(report), f"--docs={docs}"]) == 11
     error = capsys.readouterr().err
     assert error.startswith(f"ERROR: --docs {docs} cannot be written (")
     assert error.count("\n") == 1

@@ -37,22 +37,16 @@ def attach(model: Any, policy: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("policy", [None, "first:1", "first:30", "none", "half"])
-def test_texts_are_those_of_generate(family: str, policy: str | None, small_model: Any) -> None:
+def test_texts_are_those_of_generate(
+    family: str, policy: str | None, small_model: Any, generated: Any
+) -> None:
     model = small_model(family)
     if policy is not None:
         attach(model, policy)
     asked = prompts(model, 11)
     found = continue_texts(model, asked, share=policy != "half")
     for prompt, (tokens, text) in zip(asked, found, strict=True):
-        ids = torch.tensor([prompt.tokens])
-        expected = model.model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=10,
-            eos_token_id=256,
-            pad_token_id=256,
-        )[0, len(prompt.tokens) :].tolist()
+        expected = generated(model, prompt.tokens, 10, eos_token_id=256, pad_token_id=256)
         if 256 in expected:
             expected = expected[: expected.index(256)]
         assert tokens == expected

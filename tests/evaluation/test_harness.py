@@ -25,59 +25,38 @@ with_lm_eval = pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed"
 )
 
-CHOICE = """
+_START = """
 task: {name}
 dataset_path: json
-dataset_kwargs:
-  data_files: {{test: {data}}}
 test_split: test
-output_type: multiple_choice
 doc_to_text: "Q: {{{{question}}}}\\nA:"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: gold
-metric_list:
-  - metric: acc
-    aggregation: mean
-    higher_is_better: true
-  - metric: acc_norm
-    aggregation: mean
-    higher_is_better: true
 metadata: {{version: 1.0}}
 """
-SHOWN = """
-task: {name}
-dataset_path: json
-dataset_kwargs:
-  data_files: {{test: {data}, train: {data}}}
-test_split: test
+_ITEMS = "dataset_kwargs: {{data_files: {{test: {data}}}}}\n"
+_SHOTS = """dataset_kwargs: {{data_files: {{test: {data}, train: {data}}}}}
 fewshot_split: train
 num_fewshot: 2
-output_type: multiple_choice
-doc_to_text: "Q: {{{{question}}}}\\nA:"
+"""
+_CHOICE = """output_type: multiple_choice
 doc_to_choice: "{{{{choices}}}}"
 doc_to_target: gold
-metric_list:
-  - metric: acc
-    aggregation: mean
-    higher_is_better: true
-metadata: {{version: 1.0}}
 """
-GENERATED = """
-task: {name}
-dataset_path: json
-dataset_kwargs:
-  data_files: {{test: {data}}}
-test_split: test
-output_type: generate_until
-doc_to_text: "Q: {{{{question}}}}\\nA:"
+_METRICS = "metric_list:\n"
+_METRIC = "  - {{metric: %s, aggregation: %s, higher_is_better: true}}\n"
+_ACCURACY = _METRICS + _METRIC % ("acc", "mean")
+
+CHOICE = _START + _ITEMS + _CHOICE + _ACCURACY + _METRIC % ("acc_norm", "mean")
+SHOWN = _START + _SHOTS + _CHOICE + _ACCURACY
+GENERATED = (
+    _START
+    + _ITEMS
+    + """output_type: generate_until
 doc_to_target: "{{{{choices[gold]}}}}"
 generation_kwargs: {{until: ["\\n"], max_gen_toks: 6, do_sample: {sample}, temperature: 1.0}}
-metric_list:
-  - metric: {metric}
-    aggregation: {aggregation}
-    higher_is_better: true
-metadata: {{version: 1.0}}
 """
+    + _METRICS
+    + _METRIC % ("{metric}", "{aggregation}")
+)
 
 
 @pytest.fixture

@@ -70,6 +70,14 @@ def plain_scores(model: Any, item: Item) -> list[float]:
     return scores
 
 
+def twins(model: Any, sparse: bool) -> tuple[Any, Any]:
+    """A model, and one of the same weights with a plan attached if ``sparse``."""
+    twin = model.twin()
+    if sparse:
+        sparsify(twin, plan_of(model))
+    return model, twin
+
+
 # --- multiple choice
 
 
@@ -139,29 +147,20 @@ def test_lengths_and_both_answers(small_model: Any, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_last_word_is_right_when_greedy_decoding_gives_it(
-    family: str, sparse: bool, small_model: Any
+    family: str, sparse: bool, small_model: Any, generated: Any
 ) -> None:
-    model = small_model(family)
-    twin = model.twin()
-    if sparse:
-        sparsify(twin, plan_of(model))
+    model, twin = twins(small_model(family), sparse)
     items = []
     # Bytes that greedy decoding gives, and the same with one of them changed.
     contexts = [chr(c) * 3 + " and so on" for c in range(65, 123, 2)]
     for context in contexts:
-        ids = torch.tensor([*([256] if model.bos else []), *model.tokenizer(context).input_ids])
-        path = twin.model.generate(
-            input_ids=ids[None],
-            attention_mask=torch.ones_like(ids)[None],
-            do_sample=False,
-            max_new_tokens=2,
-            eos_token_id=999,
-        )[0, len(ids) :]
-        if max(path.tolist()) > 255:
+        ids = [*([256] if model.bos else []), *model.tokenizer(context).input_ids]
+        path = generated(twin, ids, 2, eos_token_id=999)
+        if max(path) > 255:
             continue
-        symbols = model.tokenizer.convert_ids_to_tokens(path.tolist())
+        symbols = model.tokenizer.convert_ids_to_tokens(path)
         word = model.tokenizer.backend_tokenizer.decoder.decode(symbols)
-        if model.tokenizer(word).input_ids != path.tolist():
+        if model.tokenizer(word).input_ids != path:
             continue  # not a whole character
         other = "~" if word[-1] != "~" else "!"
         items += [Item(context, context, (word,), 0)]
@@ -217,10 +216,7 @@ def test_progress_counts_items(small_model: Any) -> None:
 def test_log_likelihoods_are_the_models_own_loss(
     family: str, sparse: bool, small_model: Any
 ) -> None:
-    model = small_model(family)
-    twin = model.twin()
-    if sparse:
-        sparsify(twin, plan_of(model))
+    _, twin = twins(small_model(family), sparse)
     # Longer than Gemma's window of 200 and than the rows for which logits are made together.
     texts = [Window("a", text(1, 230)), Window("b", text(2, 65)), Window("c", text(3, 2))]
     scored = score_documents(twin, texts)
@@ -323,7 +319,9 @@ def test_nan_while_generating_is_one_clear_sentence(broken: Any) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("policy", [None, "first:1", "first:20", "half", "none"])
-def test_paths_are_those_of_generate(family: str, policy: str | None, small_model: Any) -> None:
+def test_paths_are_those_of_generate(
+    family: str, policy: str | None, small_model: Any, generated: Any
+) -> None:
     model = small_model(family)
     prompts = [Window(f"d{n}", text(n, 16)) for n in range(6)]  # more than one batch
     twin = model.twin()
@@ -331,15 +329,7 @@ def test_paths_are_those_of_generate(family: str, policy: str | None, small_mode
         sparsify(twin, plan_of(model, policy))
     paths = continue_greedily(twin, prompts, 12)
     for prompt, path in zip(prompts, paths, strict=True):
-        ids = prompt.tokens[None]
-        expected = twin.model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=12,
-            eos_token_id=999,
-        )
-        assert path == expected[0, 16:].tolist()
+        assert path == generated(twin, prompt.tokens.tolist(), 12, eos_token_id=999)
 
 
 def test_the_first_step_off_the_path_is_found(tiny: Any) -> None:

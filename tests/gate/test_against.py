@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,18 +19,11 @@ Git = Callable[..., str]
 
 
 @pytest.fixture
-def git(tmp_path: Path) -> Git:
+def git(tmp_path: Path, git_in: Any) -> Git:
     """A repository with two commits of src/package/kernels.py; runs git in it."""
     folder = tmp_path / "repository"
     folder.mkdir()
-    identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
-
-    def run(*words: str) -> str:
-        command = ["git", *identity, *words]
-        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    run("init", "-q", "-b", "main")
+    run: Git = git_in(folder)
     file = folder / "src" / "package" / "kernels.py"
     file.parent.mkdir(parents=True)
     for number in (1, 2):

@@ -134,21 +134,19 @@ def test_series_of_metrics_are_named_by_configuration():
     ]
 
 
-def test_less_accuracy_is_worse():
+@pytest.mark.parametrize(
+    ("cell", "metric", "before", "after"),
+    [
+        ("task:sva", "accuracy:sva", 0.8, 0.6),
+        ("answer_likelihood:x", "answer_nll:x", 1.0, 1.5),
+    ],
+)
+def test_less_accuracy_and_a_less_likely_answer_are_worse(cell, metric, before, after):
     runs = [
-        night(n, metrics={"m-dense-task:sva": {"accuracy:sva": 0.8 if n < 10 else 0.6}})
+        night(n, metrics={f"m-dense-{cell}": {metric: before if n < 10 else after}})
         for n in range(20)
     ]
-    (series,) = all_series(runs, only="accuracy")
-    assert series.worse(series.changes[0])
-
-
-def test_a_less_likely_answer_is_worse():
-    runs = [
-        night(n, metrics={"m-dense-answer_likelihood:x": {"answer_nll:x": 1.0 if n < 10 else 1.5}})
-        for n in range(20)
-    ]
-    (series,) = all_series(runs, only="answer_nll")
+    (series,) = all_series(runs, only=metric.partition(":")[0])
     assert series.worse(series.changes[0])
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,19 +30,12 @@ def repository(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def git(repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
+def git(repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, git_in: Any) -> Git:
     """Runs git in a repository of one commit; temporary folders are made beside it."""
     Path(repository).mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
-
-    def run(*words: str) -> str:
-        command = ["git", *identity, *words]
-        done = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    run("init", "-q", "-b", "main")
+    run: Git = git_in(Path(repository))
     (Path(repository) / "file").write_text("1")
     run("add", "file")
     run("commit", "-q", "-m", "one")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from steps import STEPS, TEXT, assert_same, assert_unchanged, decode
+from steps import STEPS, TEXT, assert_same, assert_unchanged, decode, given_back, own_forward
 from torch import Tensor
 
 from pytest_sparsity import SparsityError
@@ -147,24 +147,13 @@ def test_counts_are_those_of_masked_layers(same: bool, tiny: Any, calls: Calls) 
 
 
 def test_detaching_gives_everything_back(tiny: Any, calls: Calls) -> None:
-    dense = decode(tiny)
-    stored = {name: tensor.clone() for name, tensor in tiny.model.state_dict().items()}
-    layout = {name: tensor.stride() for name, tensor in tiny.model.state_dict().items()}
     own = tiny.sites[0].module
-    vars(own)["forward"] = original = own.forward  # as other libraries do
-    try:
+    with given_back(tiny) as dense, own_forward(own) as original:
         attached = sparsify(tiny, plan_of(tiny, bias=0.1), kernels="watched")
         assert not torch.allclose(decode(tiny)[1], dense[1], atol=1e-2)
         attached.detach()
         attached.detach()
-        assert vars(own).pop("forward") is original
-    finally:
-        vars(own).pop("forward", None)
-    assert not any("forward" in vars(site.module) for site in tiny.sites)
-    assert_unchanged(decode(tiny), dense)
-    for name, tensor in tiny.model.state_dict().items():
-        assert torch.equal(tensor, stored[name])
-        assert tensor.stride() == layout[name]
+        assert vars(own)["forward"] is original
 
 
 def test_a_twin_does_not_touch_the_model(tiny: Any, calls: Calls) -> None:

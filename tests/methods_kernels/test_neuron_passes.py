@@ -14,7 +14,7 @@ from neuron_plans import (
     plan_of,
     predicted,
 )
-from steps import TEXT, assert_same, assert_unchanged, decode
+from steps import TEXT, assert_same, assert_unchanged, decode, given_back, own_forward
 
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import RESIDUAL
@@ -78,28 +78,14 @@ def test_threads_keep_their_own_steps_apart(tiny: Any, in_threads: Any) -> None:
 
 
 def test_detaching_gives_everything_back(tiny: Any, calls: Calls) -> None:
-    dense = decode(tiny)
-    stored = {name: tensor.clone() for name, tensor in tiny.model.state_dict().items()}
-    layout = {name: tensor.stride() for name, tensor in tiny.model.state_dict().items()}
-    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in tiny.model.modules()]
     own = block_of(tiny, 0)
-    vars(own)["forward"] = original = own.forward  # as other libraries do
-    try:
+    with given_back(tiny) as dense, own_forward(own) as original:
         attached = sparsify(tiny, plan_of(tiny, bias=constant(tiny)), kernels="watched")
         assert vars(own)["forward"] is not original
         assert not torch.allclose(decode(tiny)[1], dense[1], atol=1e-2)
         attached.detach()
         attached.detach()
-        assert vars(own).pop("forward") is original
-    finally:
-        vars(own).pop("forward", None)
-    assert not any("forward" in vars(module) for module in tiny.model.modules())
-    assert_unchanged(decode(tiny), dense)
-    for name, tensor in tiny.model.state_dict().items():
-        assert torch.equal(tensor, stored[name])
-        assert tensor.stride() == layout[name]
-    after = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in tiny.model.modules()]
-    assert after == hooks
+        assert vars(own)["forward"] is original
 
 
 def test_an_interrupted_step_leaves_nothing_behind(tiny: Any, calls: Calls) -> None:

@@ -7,20 +7,14 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.settings.settings import QUICK_TASKS
 from pytest_sparsity.sweep.budgets import Budget
 from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, OFF, SPON_SETTINGS, Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison
 from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.verdict import Verdict, judge
 
-TASKS = (
-    "basic_logical_reasoning",
-    "basic_pattern",
-    "basic_common_knowledge",
-    "arc_easy",
-    "lambada",
-    "sva",
-)
+TASKS = QUICK_TASKS
 
 
 def about(estimate: float, reach: float, n: int) -> Interval:

@@ -147,24 +147,21 @@ def test_markers(pytester: pytest.Pytester) -> None:
         import pytest
 
         @pytest.mark.sparsity(target="cpu")
-        def test_runs():
-            pass
+        def test_runs(): pass
 
         @pytest.mark.sparsity(target="cuda>=990")
-        def test_capability():
-            pass
+        def test_capability(): pass
 
         @pytest.mark.sparsity(target="cpu:memory>=999999GB")
         class TestAll:
-            def test_memory(self):
-                pass
+            def test_memory(self): pass
         """
     )
     result = pytester.runpytest_inprocess("-rs", "--strict-markers")
     result.assert_outcomes(passed=1, skipped=2)
     result.stdout.fnmatch_lines_random(
         [
-            "SKIPPED * test_markers.py:7: needs CUDA compute capability 99.0, *this machine*",
+            "SKIPPED * test_markers.py:6: needs CUDA compute capability 99.0, *this machine*",
             "SKIPPED * test_markers.py: needs 999999 GB of memory, this machine has * GB",
         ]
     )
@@ -176,12 +173,10 @@ def test_strict_fails_an_absent_target(pytester: pytest.Pytester) -> None:
         import pytest
 
         @pytest.mark.sparsity(target="cuda:99")
-        def test_it():
-            pass
+        def test_it(): pass
 
         @pytest.mark.skip(reason="not ours")
-        def test_other():
-            pass
+        def test_other(): pass
         """
     )
     result = pytester.runpytest_inprocess("--sparsity-strict")
@@ -197,12 +192,10 @@ def test_a_marker_of_its_own_does_not_hide_the_one_of_the_class(pytester: pytest
         @pytest.mark.sparsity(target="cuda:99")
         class TestAll:
             @pytest.mark.sparsity(levels=[0.5])
-            def test_levels(self):
-                pass
+            def test_levels(self): pass
 
             @pytest.mark.sparsity(target="cpu")
-            def test_target(self):
-                pass
+            def test_target(self): pass
         """
     )
     result = pytester.runpytest_inprocess("-rs")
@@ -216,8 +209,7 @@ def test_reasons_arrive_from_workers(pytester: pytest.Pytester) -> None:
         import pytest
 
         @pytest.mark.sparsity(target="cuda:99")
-        def test_device():
-            pass
+        def test_device(): pass
 
         @pytest.mark.sparsity(target="cpu")
         def test_here(hardware_target):
@@ -235,8 +227,7 @@ def test_a_malformed_marker_is_an_error_of_collection(pytester: pytest.Pytester)
         import pytest
 
         @pytest.mark.sparsity(target="cpu:avx513")
-        def test_x():
-            pass
+        def test_x(): pass
         """
     )
     result = pytester.runpytest_inprocess()
