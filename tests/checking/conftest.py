@@ -74,7 +74,7 @@ def report_of() -> Callable[..., Any]:
             env={**rest, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
