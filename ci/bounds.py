@@ -1,6 +1,6 @@
 """Writes docs/bounds.md: the bound that is computed from a definition, held against those by hand.
 
-    python ci/bounds.py [--examples 3334] [--docs docs]
+    python ci/bounds.py [--examples 3334] [--processes 1] [--docs docs]
 
 Of every op, cases are drawn as the check ``fuzz`` draws them, small ones.  The definition is run in
 float32 with sums in three orders, as right kernels have them, and each result is held against
@@ -13,7 +13,10 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +118,13 @@ def main(given: Sequence[str] | None = None) -> int:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser(description="Write docs/bounds.md.")
     parser.add_argument("--examples", type=int, default=3334, help="cases of each op")
+    parser.add_argument("--processes", type=int, default=1, help="that measure ops side by side")
     parser.add_argument("--docs", type=Path, default=Path(__file__).parents[1] / "docs")
     asked = parser.parse_args(given)
     own = [op for op, each in records().items() if each.op.bound is not None]
-    _add_ops_without_a_bound()
-    rows = [_row(op, measure(op, asked.examples), op in own) for op in [*own, "attention", "norm"]]
+    ops = [*own, "attention", "norm"]
+    with ProcessPoolExecutor(asked.processes, get_context("spawn"), _one_thread) as processes:
+        rows = list(processes.map(_row, ops, repeat(asked.examples)))
     table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
     origin = f"{asked.examples:,} cases of each op, three orders each; torch {versions()['torch']}."
     command = f"Made by `python ci/bounds.py --examples {asked.examples}`."
@@ -186,8 +191,16 @@ def _drawn(own: OpRecord, number: int) -> Case:
     return own.case_of(drawn)
 
 
-def _row(op: str, seen: Seen, by_hand: bool) -> dict[str, str]:
-    ratios = torch.cat(seen.ratios) if seen.ratios else torch.zeros(0)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    _add_ops_without_a_bound()
+
+
+def _row(op: str, examples: int) -> dict[str, str]:
+    seen = measure(op, examples)
+    by_hand = bool(seen.ratios)
+    ratios = torch.cat(seen.ratios) if by_hand else torch.zeros(0)
+    print(f"{op}: {seen.alarms} alarms", flush=True)
     return {
         "op": f"`{op}`",
         "cases": f"{seen.examples:,}",
