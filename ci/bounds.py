@@ -31,8 +31,8 @@ from pytest_sparsity.checking.records import record, records
 from pytest_sparsity.checking.space import space
 from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.core.provenance import versions
-from pytest_sparsity.reference.arithmetic import narrowed
 from pytest_sparsity.reference.interception import Interception
+from pytest_sparsity.reference.narrowed import narrowed
 from pytest_sparsity.reference.ops import Op, as_tuple
 from pytest_sparsity.reference.precision import Precision, tolerance_used
 from pytest_sparsity.reference.stochastic import computed_bound

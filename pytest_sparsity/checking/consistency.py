@@ -24,7 +24,7 @@ from pytest_sparsity.checking.space import Space
 from pytest_sparsity.checking.trial import Trial, same_bits
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
-from pytest_sparsity.reference.arithmetic import narrowed
+from pytest_sparsity.reference.narrowed import narrowed
 from pytest_sparsity.reference.operands import tensors
 from pytest_sparsity.reference.ops import Op, as_tuple
 

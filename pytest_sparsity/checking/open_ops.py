@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pytest_sparsity.checking.case import DTYPES, Case, Value
+from pytest_sparsity.checking.declared import check_outputs, with_defaults
 from pytest_sparsity.checking.draw import Draw
-from pytest_sparsity.checking.record import FIELDS, Cases, OpRecord
+from pytest_sparsity.checking.record import Cases, OpRecord
 from pytest_sparsity.checking.records import add_record
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.core.errors import SparsityError
@@ -26,8 +27,6 @@ from pytest_sparsity.targets.work import Traffic
 
 F = TypeVar("F", bound=Callable[..., Any])
 Values = Mapping[str, Value]
-#: Where a space does not say: what every case has.
-_ALWAYS: Mapping[str, Sequence[Any]] = {"dtype": DTYPES, "seed": range(2**16)}
 
 
 def sparse_op(
@@ -87,7 +86,7 @@ def sparse_op(
     def register(define: F) -> F:
         if isinstance(define, type):
             raise SparsityError(f"@sparse_op: {define!r} is no function that defines an op")
-        _check_outputs(outputs)
+        check_outputs(outputs)
         own: str = name or str(getattr(define, "__name__", ""))
         if not own.isidentifier():
             raise SparsityError(f"@sparse_op(name={own!r}): give a name that is an identifier")
@@ -95,7 +94,7 @@ def sparse_op(
         first = leading or next(iter(inspect.signature(define).parameters))
         if first not in {field.name for field in dataclasses.fields(inputs)}:
             raise SparsityError(f"@sparse_op(leading={first!r}): {own} has no such operand")
-        spaced = _spaced(own, space)
+        spaced = with_defaults(own, space)
         outcomes = _outcomes(define, outputs, first)
         op = Op(
             name=own,
@@ -206,73 +205,6 @@ def _bound(
     if given is not None:
         return lambda inputs, precision: given(**arguments(inputs), precision=precision)
     return lambda inputs, precision: outcomes(inputs, precision).widened
-
-
-def _check_outputs(outputs: Sequence[Output]) -> None:
-    if not isinstance(outputs, tuple | list) or not outputs:
-        raise SparsityError(f"@sparse_op(outputs={outputs!r}): give a sequence of Output")
-    for output in outputs:
-        if not isinstance(output, Output):
-            raise SparsityError(f"@sparse_op(outputs=...): {output!r} is no Output")
-        if output.kind not in ("numbers", "exact", "set"):
-            raise SparsityError(
-                f"@sparse_op: Output(kind={output.kind!r}): use numbers, exact or set"
-            )
-        dtype = getattr(torch, output.dtype, None)
-        if output.dtype != "operand" and not isinstance(dtype, torch.dtype):
-            raise SparsityError(
-                f"@sparse_op: Output(dtype={output.dtype!r}): use operand, or the name of a dtype "
-                "of torch"
-            )
-        if isinstance(dtype, torch.dtype) and dtype.is_complex:
-            raise SparsityError(
-                f"@sparse_op: Output(dtype={output.dtype!r}): results are real; give "
-                "torch.view_as_real of it"
-            )
-        whole = isinstance(dtype, torch.dtype) and not dtype.is_floating_point
-        if output.kind == "set" and not whole:
-            raise SparsityError(
-                f"@sparse_op: Output({output.name!r}, 'set'): give the dtype of its numbers, as "
-                "int64"
-            )
-
-
-def _spaced(op: str, space: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
-    if not isinstance(space, Mapping):
-        raise SparsityError(f"@sparse_op(space=...) of {op}: give names and their values")
-    for name, values in space.items():
-        if isinstance(values, str) or not hasattr(values, "__getitem__") or not len(values):
-            raise SparsityError(
-                f"@sparse_op: the space of {op} has {name}={values!r}; give a sequence of values, "
-                "the simplest first"
-            )
-    for dtype in space.get("dtype", ()):
-        if not isinstance(getattr(torch, str(dtype), None), torch.dtype):
-            raise SparsityError(f"@sparse_op: the space of {op} has dtype={dtype!r}; torch has not")
-    for name, values in space.items():
-        if name not in FIELDS:
-            _check_told(op, name, values)
-    return {**space, **{n: v for n, v in _ALWAYS.items() if n not in space}}
-
-
-def _check_told(op: str, name: str, values: Sequence[Any]) -> None:
-    """Every value is read back from the line that a failing case prints."""
-    for value in values:
-        known: Any = value
-        try:
-            known = Case.parse(str(Case().with_options(**{name: value}))).option(name, None)
-        except (SparsityError, TypeError):
-            known = None
-        if known != value or type(known) is not type(value):
-            raise SparsityError(
-                f"@sparse_op: the space of {op} has {name}={value!r}, which a case cannot print "
-                "and read back; use words, numbers, yes or no (bool), or tuples of two or more "
-                "whole numbers"
-            )
-    if len({type(value) for value in values}) > 1:
-        raise SparsityError(
-            f"@sparse_op: the space of {op} has values of several types for {name}; use one"
-        )
 
 
 def _listed(own: OpRecord, argument: str, given: Iterable[Values] | None) -> Cases | None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pytest_sparsity.reference.arithmetic import narrowed
 from pytest_sparsity.reference.decisions import above, largest, ruled
+from pytest_sparsity.reference.narrowed import narrowed
 from pytest_sparsity.reference.precision import Precision, tolerance_used
 from pytest_sparsity.reference.stochastic import computed_bound
 
