@@ -142,13 +142,7 @@ def _told(kernel: Kernel) -> Iterator[str]:
             if kernel.module.startswith(_OURS) and kernel.op.removeprefix("sparse_") not in entry:
                 continue
             where = f"in {entry} when compiled for sm_{arch}"
-            if told.spills:
-                raise CheckFailure(f"spills {told.spills} bytes of registers per thread {where}")
-            if told.registers > ONE_ROW.registers:
-                raise CheckFailure(
-                    f"uses {told.registers} registers per thread, more than {ONE_ROW.registers}, "
-                    f"{where}"
-                )
+            _check_registers(told.spills, told.registers, ONE_ROW, where)
             if not told.wide_loads:
                 raise CheckFailure(f"has no load of 128 bits {where}")
             yield (
@@ -164,13 +158,7 @@ def _check(
         raise CheckFailure("launches no Triton kernel")
     for launch in launches:
         where = f"in {launch.kernel} ({launch.warps} warps)"
-        if launch.spilled:
-            raise CheckFailure(f"spills {launch.spilled} bytes of registers per thread {where}")
-        if launch.registers > limits.registers:
-            raise CheckFailure(
-                f"uses {launch.registers} registers per thread, more than {limits.registers}, "
-                f"{where}"
-            )
+        _check_registers(launch.spilled, launch.registers, limits, where)
         if launch.shared > MAX_SHARED[launch.arch]:
             raise CheckFailure(
                 f"uses {launch.shared} bytes of shared memory, more than there are, {where}"
@@ -186,6 +174,15 @@ def _check(
                 f"loads {operand} by at most {max(widths)} bits at a time, though its elements "
                 f"are adjacent and aligned ({limits.width} are right),"
             )
+
+
+def _check_registers(spilled: int, registers: int, limits: Limits, where: str) -> None:
+    if spilled:
+        raise CheckFailure(f"spills {spilled} bytes of registers per thread {where}")
+    if registers > limits.registers:
+        raise CheckFailure(
+            f"uses {registers} registers per thread, more than {limits.registers}, {where}"
+        )
 
 
 def _large(tensors: Mapping[str, Tensor], leading: str) -> list[str]:
