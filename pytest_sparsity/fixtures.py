@@ -14,6 +14,7 @@ from pytest_sparsity._public import names
 if TYPE_CHECKING:
     from pytest_sparsity.evaluation.corpora import Corpus as Corpus
     from pytest_sparsity.evaluation.corpora import Document as Document
+    from pytest_sparsity.evaluation.harness import HarnessTask as HarnessTask
     from pytest_sparsity.plugin.accuracy_gate import AccuracyGate as AccuracyGate
     from pytest_sparsity.plugin.claim_check import ClaimCheck as ClaimCheck
     from pytest_sparsity.plugin.degradation import Degradation as Degradation
@@ -24,11 +25,22 @@ if TYPE_CHECKING:
     from pytest_sparsity.plugin.state import settings_of as settings_of
     from pytest_sparsity.settings.settings import Settings as Settings
     from pytest_sparsity.settings.settings import Sizes as Sizes
+    from pytest_sparsity.spon.library import MissingVectors as MissingVectors
+    from pytest_sparsity.spon.library import VectorLibrary as VectorLibrary
+    from pytest_sparsity.spon.training import Recipe as Recipe
+    from pytest_sparsity.sweep.budgets import Budgets as Budgets
+    from pytest_sparsity.sweep.calibration_store import CalibrationStore as CalibrationStore
     from pytest_sparsity.sweep.cell import Cell as Cell
     from pytest_sparsity.sweep.cell import Configuration as Configuration
+    from pytest_sparsity.sweep.chosen_methods import ChosenMethods as ChosenMethods
+    from pytest_sparsity.sweep.model_store import ModelStore as ModelStore
+    from pytest_sparsity.sweep.plan_store import PlanStore as PlanStore
     from pytest_sparsity.sweep.regression import AccuracyComparison as AccuracyComparison
     from pytest_sparsity.sweep.session import SweepSession as SweepSession
     from pytest_sparsity.sweep.skipped import Skipped as Skipped
+    from pytest_sparsity.sweep.store import RecordStore as RecordStore
+    from pytest_sparsity.sweep.text_store import TextStore as TextStore
+    from pytest_sparsity.sweep.weight_store import WeightStore as WeightStore
     from pytest_sparsity.targets import HardwareTarget as HardwareTarget
     from pytest_sparsity.targets.caches import Cache as Cache
     from pytest_sparsity.timing.gate.result import Measured as Measured
@@ -37,17 +49,26 @@ if TYPE_CHECKING:
 _HOME = {
     "AccuracyComparison": "sweep.regression",
     "AccuracyGate": "plugin.accuracy_gate",
+    "Budgets": "sweep.budgets",
     "Cache": "targets.caches",
+    "CalibrationStore": "sweep.calibration_store",
     "Cell": "sweep.cell",
+    "ChosenMethods": "sweep.chosen_methods",
     "ClaimCheck": "plugin.claim_check",
     "Configuration": "sweep.cell",
     "Corpus": "evaluation.corpora",
     "Degradation": "plugin.degradation",
     "Document": "evaluation.corpora",
     "HardwareTarget": "targets",
+    "HarnessTask": "evaluation.harness",
     "KernelCheck": "plugin.kernel_check",
     "Measured": "timing.gate.result",
+    "MissingVectors": "spon.library",
+    "ModelStore": "sweep.model_store",
     "PairedBenchmark": "plugin.paired_benchmark",
+    "PlanStore": "sweep.plan_store",
+    "Recipe": "spon.training",
+    "RecordStore": "sweep.store",
     "Result": "plugin.paired_benchmark",
     "Settings": "settings.settings",
     "Sizes": "settings.settings",
@@ -55,6 +76,9 @@ _HOME = {
     "SpeedComparison": "timing.gate.rules",
     "SpeedGate": "plugin.speed_gate",
     "SweepSession": "sweep.session",
+    "TextStore": "sweep.text_store",
+    "VectorLibrary": "spon.library",
+    "WeightStore": "sweep.weight_store",
     "settings_of": "plugin.state",
 }
 

@@ -13,15 +13,22 @@ from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep import budgets, measuring
 from pytest_sparsity.sweep.budgets import Budgets
+from pytest_sparsity.sweep.calibration_store import CalibrationStore
 from pytest_sparsity.sweep.cell import GENERATION, OFF, PERPLEXITY, TRAINED, Cell, Configuration
+from pytest_sparsity.sweep.chosen_methods import ChosenMethods
 from pytest_sparsity.sweep.comparison import Comparison, compare
+from pytest_sparsity.sweep.model_store import ModelStore
 from pytest_sparsity.sweep.offered import NOTHING, Offered
+from pytest_sparsity.sweep.plan_store import PlanStore
 from pytest_sparsity.sweep.record import Record, record_id
 from pytest_sparsity.sweep.resolve import resolve
 from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.store import RecordStore
 from pytest_sparsity.sweep.stores import make_stores
+from pytest_sparsity.sweep.text_store import TextStore
 from pytest_sparsity.sweep.verdict import Outcome, Verdict, judge
+from pytest_sparsity.sweep.weight_store import WeightStore
+from pytest_sparsity.targets import HardwareTarget
 
 BUNDLED_BUDGETS = Path(__file__).parents[1] / "suites" / "accuracy" / "budgets.toml"
 
@@ -44,6 +51,19 @@ class SweepSession:
         SparsityError: a setting, a budgets file or the report folder is unusable.
     """
 
+    settings: Settings
+    progress: Progress
+    cache: Path
+    target: HardwareTarget
+    methods: ChosenMethods
+    models: ModelStore
+    texts: TextStore
+    weights: WeightStore
+    calibrations: CalibrationStore
+    plans: PlanStore
+    budgets: Budgets
+    store: RecordStore
+
     def __init__(
         self, settings: Settings, progress: Progress = silent, offered: Offered = NOTHING
     ) -> None:
@@ -52,7 +72,7 @@ class SweepSession:
         files = [BUNDLED_BUDGETS]
         if settings.overrides is not None:
             files.append(settings.overrides)
-        self.budgets: Budgets = budgets.load(*files)
+        self.budgets = budgets.load(*files)
         self._stores = make_stores(settings, progress, offered)
         self.cache, self.target = self._stores.cache, self._stores.target
         self.methods = self._stores.methods
