@@ -29,7 +29,7 @@ from pytest_sparsity.reference.precision import Precision, output_bound
 #: Runs with random signs, and what their root mean square is taken times.
 _RUNS, _FACTOR = 8, 2.0
 #: Decisions that are turned one by one; if there are more, several at a time.
-_TURNED = 64
+_TURNED = 256
 #: So many decisions are turned in every combination.
 FEW = 6
 
