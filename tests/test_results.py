@@ -10,8 +10,8 @@ import pytest
 
 from pytest_sparsity import SparsityError
 from pytest_sparsity.core.decision import Decision
+from pytest_sparsity.reporting import kernels
 from pytest_sparsity.reporting.gate import gate_json
-from pytest_sparsity.reporting.kernels import KernelLog
 from pytest_sparsity.results import (
     read_checks,
     read_findings,
@@ -81,7 +81,7 @@ def test_checks_of_kernels(tmp_path: Path) -> None:
         "element": None,
         "figures": [],
     }
-    KernelLog(tmp_path, {"seed": 0}).add([outcome])
+    kernels.add(tmp_path, {"seed": 0}, [outcome], begin=True)
     (found,) = read_checks(tmp_path)
     assert (found.kernel, found.check, found.status) == ("a/b", "fuzz", "failed")
     assert (found.case, found.examples, found.tolerance) == ("rows=1", 3, 1.5)

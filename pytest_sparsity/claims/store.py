@@ -14,7 +14,7 @@ from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.core.files import append_line, read_lines
 from pytest_sparsity.core.provenance import versions
-from pytest_sparsity.settings.settings import to_json
+from pytest_sparsity.settings.saved import to_json
 
 FILE = "findings.jsonl"
 SCHEMA = 1

@@ -8,7 +8,8 @@ import pytest
 
 from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityWarning
-from pytest_sparsity.plugin.state import GATED
+from pytest_sparsity.plugin import junit
+from pytest_sparsity.plugin.sent import GATED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep import grid
@@ -74,8 +75,7 @@ class AccuracyGate:
         except MissingVectors as missing:
             found = AccuracyComparison(before.cell, Decision.NOT_COMPARABLE, str(missing))
         self._gated.append(found.to_json())
-        self._item.user_properties.append(("gate", found.decision.value))
-        self._item.user_properties.append(("gate reason", found.reason))
+        self._item.user_properties += junit.of_decision(found.decision, reason=found.reason)
         if found.decision is Decision.REGRESSED:
             if self._settings.gate == "fail":
                 pytest.fail(found.message, pytrace=False)

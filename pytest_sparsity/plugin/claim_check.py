@@ -13,8 +13,9 @@ from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.evidence import BrokenEvidence, CannotTest, Evidence
 from pytest_sparsity.claims.finding import ClaimVerdict, Finding
 from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.plugin import junit
 from pytest_sparsity.plugin.paired_benchmark import PairedBenchmark
-from pytest_sparsity.plugin.state import FOUND
+from pytest_sparsity.plugin.sent import FOUND
 from pytest_sparsity.sweep.session import SweepSession
 from pytest_sparsity.timing.gate.rules import SECOND_ROUNDS
 
@@ -60,21 +61,14 @@ class ClaimCheck:
             store.withdraw(settings.report, self.claim.number, self.evidence.model, str(broken))
             pytest.fail(f"the evidence is broken: {broken}", pytrace=False)
         store.keep(settings.report, finding, store.origin(self.evidence))
-        self._tell(finding, time.monotonic() - started)
+        self._send(finding, time.monotonic() - started)
         if finding.outcome is ClaimVerdict.UNTESTABLE:
             pytest.skip(f"{finding.outcome.value}: {finding.why}")
         if finding.outcome is ClaimVerdict.INCONCLUSIVE and settings.strict:
             pytest.fail(f"--sparsity-strict: inconclusive: {finding.why}", pytrace=False)
         return finding
 
-    def _tell(self, finding: Finding, seconds: float) -> None:
-        """Leave the finding for the terminal and as JUnit properties."""
+    def _send(self, finding: Finding, seconds: float) -> None:
+        """Send the finding to the reporter, and keep it as JUnit properties."""
         self._item.stash[FOUND] = {"finding": finding.to_json(), "seconds": seconds}
-        add = self._item.user_properties.append
-        add(("claim", self.claim.sentence))
-        add(("verdict", finding.outcome.value))
-        add(("why", finding.why))
-        for effect in finding.effects:
-            interval = effect.interval
-            figures = f"{interval.estimate:.6g} [{interval.low:.6g}, {interval.high:.6g}]"
-            add((effect.label, f"{figures} {effect.unit} (n = {interval.n})"))
+        self._item.user_properties += junit.of_finding(self.claim.sentence, finding)

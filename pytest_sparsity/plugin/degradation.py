@@ -7,7 +7,8 @@ import time
 import pytest
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.plugin.state import MEASURED
+from pytest_sparsity.plugin import junit
+from pytest_sparsity.plugin.sent import MEASURED
 from pytest_sparsity.reporting.live import cell_line
 from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep.budgets import Budget, is_minimum
@@ -76,7 +77,7 @@ class Degradation:
             )
         budget = Budget(self.configuration, metric, limit, is_minimum(metric), "this test")
         verdict = judge(found[metric], budget)
-        self._add_properties([verdict])
+        self._item.user_properties += junit.of_verdicts([verdict])
         conclude([verdict])
         return verdict
 
@@ -94,27 +95,17 @@ class Degradation:
             verdicts = self._session.judge(cell)
         except MissingVectors as missing:
             pytest.skip(str(missing))
-        self._tell(verdicts, time.monotonic() - started, reused)
+        self._send(verdicts, time.monotonic() - started, reused)
         conclude(verdicts)
         return verdicts
 
-    def _tell(self, verdicts: list[Verdict], seconds: float, reused: bool) -> None:
-        """Leave what was measured for the live display and as JUnit properties."""
-        self._add_properties(verdicts)
+    def _send(self, verdicts: list[Verdict], seconds: float, reused: bool) -> None:
+        """Send what was measured to the reporter, and keep it as JUnit properties."""
+        self._item.user_properties += junit.of_verdicts(verdicts)
         self._item.stash[MEASURED] = {
             "line": cell_line(verdicts, seconds, reused),
             "reused": reused,
         }
-
-    def _add_properties(self, verdicts: list[Verdict]) -> None:
-        add = self._item.user_properties.append
-        for verdict in verdicts:
-            comparison = verdict.comparison
-            add((comparison.metric, comparison.value.estimate))
-            if (change := comparison.change) is not None:
-                interval = f"{change.estimate:.6g} [{change.low:.6g}, {change.high:.6g}]"
-                add((f"{comparison.metric} change", interval))
-            add((f"{comparison.metric} verdict", verdict.outcome.value))
 
 
 def conclude(verdicts: list[Verdict]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.plugin.options import any_given
-from pytest_sparsity.plugin.state import SENT, State
+from pytest_sparsity.plugin.sent import Sent
+from pytest_sparsity.plugin.state import State
 
 if TYPE_CHECKING:
     from pytest_sparsity.reporting.summary import Section
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Events:
     """Calls the hooks that are told of results; costs nothing where nobody listens.
 
-    Registered before the reporters, so that their files are there when this one says so.
+    Registered before the reporter, so that its files are there when this one says so.
     """
 
     def __init__(self, config: pytest.Config, state: State) -> None:
@@ -29,23 +30,24 @@ class Events:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Pass on what a test tells, from whichever process it comes."""
-        self._any |= any(hasattr(report, name) for name in SENT.values())
-        if (told := getattr(report, "sparsity_checks", ())) and self._heard("kernel_check"):
+        sent = Sent.of(report)
+        self._any |= sent.anything
+        if sent.checks and self._heard("kernel_check"):
             from pytest_sparsity.reporting.stored import StoredCheck
 
-            for each in told:
-                self._tell("kernel_check", check=StoredCheck.of(each))
-        if (told := getattr(report, "sparsity_gate", ())) and self._heard("gate"):
+            for check in sent.checks:
+                self._tell("kernel_check", check=StoredCheck.of(check))
+        if sent.decisions and self._heard("gate"):
             from pytest_sparsity.reporting.stored import GateDecision
 
-            for each in told:
-                self._tell("gate", decision=GateDecision.of(each))
-        if (told := getattr(report, "sparsity_finding", None)) and self._heard("finding"):
+            for decision in sent.decisions:
+                self._tell("gate", decision=GateDecision.of(decision))
+        if sent.finding is not None and self._heard("finding"):
             from pytest_sparsity.claims.finding import Finding
 
-            self._tell("finding", finding=Finding.from_json(told["finding"]))
-        if (told := getattr(report, "sparsity_records", ())) and self._heard("record"):
-            self._tell_records(told)
+            self._tell("finding", finding=Finding.from_json(sent.finding["finding"]))
+        if sent.records and self._heard("record"):
+            self._tell_records(sent.records)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:

@@ -14,19 +14,11 @@ from pytest_sparsity.core.signals import interrupt_on_sigterm
 from pytest_sparsity.plugin import fixtures, hookspec
 from pytest_sparsity.plugin.events import Events
 from pytest_sparsity.plugin.options import add_options, any_given
-from pytest_sparsity.plugin.state import (
-    RECORDED,
-    SENT,
-    STATE,
-    State,
-    is_worker,
-    state_of,
-    used_records,
-)
+from pytest_sparsity.plugin.sent import RECORDED, Sent, attach
+from pytest_sparsity.plugin.state import STATE, State, is_worker, state_of, used_records
 
 if TYPE_CHECKING:
-    from pytest_sparsity.plugin.gate_reporter import GateReporter
-    from pytest_sparsity.plugin.speed_reporter import SpeedReporter
+    from pytest_sparsity.plugin.reporter import Reporter
 
 #: The fixtures that have a value per configuration, cell or corpus.
 PARAMETRIZED = {
@@ -67,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         settings = state.settings
         if settings.resume:
-            from pytest_sparsity.plugin.sweep_reporter import resume
+            from pytest_sparsity.settings.saved import resume
 
             settings = state.settings = resume(settings)
     except SparsityError as error:
@@ -83,34 +75,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Waiting:
-    """In a session without any option of ours: sees whether a test times something after all."""
+    """Registers the reporter on the first report that it concerns: other sessions pay nothing."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Hand over to those whom it concerns, from this report on."""
-        if hasattr(report, "sparsity_timed") or hasattr(report, "sparsity_gate"):
+        """Hand over to the reporter, from this report on."""
+        sent = Sent.of(report)
+        if sent.timed or sent.decisions:
             self._config.pluginmanager.unregister(self)
-            for plugin in _register(self._config):
-                plugin.pytest_runtest_logreport(report)
+            _register(self._config).pytest_runtest_logreport(report)
 
 
-def _register(config: pytest.Config) -> tuple[SpeedReporter, GateReporter]:
+def _register(config: pytest.Config) -> Reporter:
     """Add the hooks of the process that owns the terminal."""
-    from pytest_sparsity.plugin.gate_reporter import GateReporter
-    from pytest_sparsity.plugin.speed_reporter import SpeedReporter
+    from pytest_sparsity.plugin.reporter import Reporter
 
-    state = state_of(config)
-    register = config.pluginmanager.register
-    speed, gate = SpeedReporter(config, state.settings), GateReporter(config, state)
-    register(speed, "sparsity-speed")
-    if state.settings.sweep:
-        from pytest_sparsity.plugin.sweep_reporter import SweepReporter
-
-        register(SweepReporter(config, state), "sparsity-sweep")
-    register(gate, "sparsity-gate")
-    return speed, gate
+    reporter = Reporter(config, state_of(config))
+    config.pluginmanager.register(reporter, "sparsity-reporter")
+    return reporter
 
 
 def _keep_compiled_kernels(config: pytest.Config, cache: Path) -> None:
@@ -184,9 +168,5 @@ def pytest_runtest_makereport(
     if report.when == "call":
         if used := used_records(item.config):
             item.stash[RECORDED] = used
-        # Plain data: as attributes of the report they survive pytest-xdist.
-        for key, name in SENT.items():
-            if found := item.stash.get(key, None):
-                setattr(report, name, found)
-                del item.stash[key]  # the test may be run again
+        attach(item, report)
     return report

@@ -11,7 +11,7 @@ import pytest
 from pytest_sparsity.checking.api import KernelFailure, Report, check_kernel
 from pytest_sparsity.checking.runner import CheckResult
 from pytest_sparsity.kernels.registry import Kernel
-from pytest_sparsity.plugin.state import CHECKED
+from pytest_sparsity.plugin.sent import CHECKED
 from pytest_sparsity.settings.settings import Settings
 
 
@@ -20,7 +20,7 @@ class KernelCheck:
 
     def __init__(self, settings: Settings, item: pytest.Item) -> None:
         self._settings = settings
-        self._told = item.stash[CHECKED] = []
+        self._sent = item.stash[CHECKED] = []
 
     def __call__(
         self,
@@ -50,9 +50,9 @@ class KernelCheck:
         except KernelFailure as failure:
             failed = failure
         if failed is not None:  # out here, or pytest would show it twice
-            self._told.append(_plain(failed.outcome))
+            self._sent.append(_plain(failed.outcome))
             pytest.fail(str(failed), pytrace=False)
-        self._told.extend(_plain(outcome) for outcome in report.outcomes)
+        self._sent.extend(_plain(outcome) for outcome in report.outcomes)
         if all(outcome.status == "skipped" for outcome in report.outcomes):
             pytest.skip(report.outcomes[0].message)
         return report

@@ -13,8 +13,8 @@ import torch
 from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.plugin.sent import TIMED
 from pytest_sparsity.plugin.speed_gate import Timing
-from pytest_sparsity.plugin.state import TIMED
 from pytest_sparsity.timing.cold import FLUSHED_BYTES
 from pytest_sparsity.timing.gate import rules
 from pytest_sparsity.timing.gate.processes import THREADS

@@ -17,7 +17,8 @@ from pytest_sparsity.core.files import default_cache, locked
 from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.core.signals import interrupt_on_sigterm
 from pytest_sparsity.kernels.registry import Kernel, find, registered
-from pytest_sparsity.plugin.state import GATED, TIMED
+from pytest_sparsity.plugin import junit
+from pytest_sparsity.plugin.sent import GATED, TIMED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.targets import HardwareTarget
 from pytest_sparsity.timing.gate import baseline
@@ -93,7 +94,7 @@ class SpeedGate:
             except BaseException:
                 self._keep()
                 raise
-        self._report(found, timed)
+        self._send(found, timed)
         self._conclude(timed)
         return timed.comparison
 
@@ -105,7 +106,7 @@ class SpeedGate:
         target, versions = self._timing.target, self._timing.versions
         return timed.measured(target, versions=versions, test=self._item.nodeid, **about)
 
-    def _report(self, kernel: Kernel, timed: TimedKernel) -> None:
+    def _send(self, kernel: Kernel, timed: TimedKernel) -> None:
         measured = self._measured(timed)
         self._timed.append(
             {
@@ -128,9 +129,8 @@ class SpeedGate:
                 "source": _source(kernel),
             }
         )
-        self._item.user_properties.append(("gate", decision.value))
-        if comparison is not None and comparison.ratio is not None:
-            self._item.user_properties.append(("gate ratio", comparison.ratio.estimate))
+        ratio = comparison.ratio.estimate if comparison and comparison.ratio else None
+        self._item.user_properties += junit.of_decision(decision, ratio=ratio)
 
     def _conclude(self, timed: TimedKernel) -> None:
         __tracebackhide__ = True

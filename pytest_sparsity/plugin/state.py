@@ -105,40 +105,6 @@ class _Uncaptured:
 
 STATE = pytest.StashKey[State]()
 
-#: How a session ends that was not cut short: what it measured may be stored.
-FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-
-#: On an item: what its test measured, as plain data for the live display.
-MEASURED = pytest.StashKey[dict[str, Any]]()
-
-#: On an item: the outcomes of its kernel checks, as plain data.
-CHECKED = pytest.StashKey[list[dict[str, Any]]]()
-
-#: On an item: ids of the records that its test measured or reused.
-RECORDED = pytest.StashKey[list[str]]()
-
-#: On an item: what the gate decided, as plain data: ``kind`` (accuracy or speed), ``id``,
-#: ``decision``, ``reason``, ``figures`` and, where it is known, ``source`` ("FILE:LINE").
-GATED = pytest.StashKey[list[dict[str, Any]]]()
-
-#: On an item: the finding about a claim, as plain data: ``finding`` and ``seconds``.
-FOUND = pytest.StashKey[dict[str, Any]]()
-
-#: On an item: what it timed, call by call, as plain data: ``measured`` (the candidate
-#: first, see ``timing.gate.result``), ``store`` (whether it belongs into the baseline) and
-#: ``registered`` (ids of all kernels).
-TIMED = pytest.StashKey[list[dict[str, Any]]]()
-
-#: What of an item goes with the report of its test.
-SENT: dict[pytest.StashKey[Any], str] = {
-    MEASURED: "sparsity",
-    CHECKED: "sparsity_checks",
-    FOUND: "sparsity_finding",
-    GATED: "sparsity_gate",
-    RECORDED: "sparsity_records",
-    TIMED: "sparsity_timed",
-}
-
 
 def state_of(config: pytest.Config) -> State:
     """The state of this session."""

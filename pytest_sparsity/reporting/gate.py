@@ -14,7 +14,7 @@ ORDER = ("regressed", "inconclusive", "not comparable", "improved", "ok")
 _COMPARED = frozenset(ORDER) - {"not comparable"}
 
 Decided = Mapping[str, Any]
-"""A decision as plain data, see ``state.GATED``."""
+"""A decision as plain data, see ``plugin.sent.GATED``."""
 
 
 def counts(decided: Iterable[Decided]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +11,33 @@ FILE = "kernels.jsonl"
 SCHEMA = 1
 
 
-class KernelLog:
-    """The outcomes of kernel checks of one run, written as they come.
+def add(
+    folder: Path, origin: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, begin: bool
+) -> None:
+    """Append results of checks to the file of a report folder.
 
     Args:
         folder: where the file goes.
-        origin: what makes outcomes of two runs comparable, repeated in every line.
+        origin: what makes results of two runs comparable, repeated in every line.
+        results: as ``kernel_check`` sends them.
+        begin: whether the file is begun anew.
     """
+    with (folder / FILE).open("w" if begin else "a") as file:
+        for result in results:
+            file.write(json.dumps({"schema": SCHEMA, **origin, **result}) + "\n")
 
-    def __init__(self, folder: Path, origin: Mapping[str, Any]) -> None:
-        self._path = folder / FILE
-        self._origin = {"schema": SCHEMA, **origin}
-        self._outcomes: list[Mapping[str, Any]] = []
 
-    def add(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
-        """Keep outcomes as ``kernel_check`` tells them."""
-        # A run begins a file of its own: outcomes of different sources do not mix.
-        with self._path.open("a" if self._outcomes else "w") as file:
-            for outcome in outcomes:
-                file.write(json.dumps({**self._origin, **outcome}) + "\n")
-        self._outcomes += outcomes
+def table(results: Iterable[Mapping[str, Any]]) -> str:
+    """One row per kernel; empty if nothing was checked."""
+    from tabulate import tabulate
 
-    @property
-    def ran(self) -> bool:
-        """Whether any check was run, rather than skipped."""
-        return any(outcome["status"] != "skipped" for outcome in self._outcomes)
-
-    def table(self) -> str:
-        """One row per kernel; empty if nothing was checked."""
-        from tabulate import tabulate
-
-        by_kernel: dict[str, list[Mapping[str, Any]]] = {}
-        for outcome in self._outcomes:
-            by_kernel.setdefault(outcome["kernel"], []).append(outcome)
-        if not by_kernel:
-            return ""
-        rows = [_row(kernel, outcomes) for kernel, outcomes in sorted(by_kernel.items())]
-        return str(
-            tabulate(rows, headers="keys", colalign=("left", "right", "right", "right", "left"))
-        )
+    by_kernel: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        by_kernel.setdefault(result["kernel"], []).append(result)
+    if not by_kernel:
+        return ""
+    rows = [_row(kernel, own) for kernel, own in sorted(by_kernel.items())]
+    return str(tabulate(rows, headers="keys", colalign=("left", "right", "right", "right", "left")))
 
 
 def _row(kernel: str, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, str]:

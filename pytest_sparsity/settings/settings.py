@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -211,42 +211,6 @@ def checked(given: Mapping[str, Any], base: Path) -> Settings:
             else values.whole("examples", raw["examples"], 1)
         ),
     )
-
-
-#: Fields that do not decide what is measured.
-_NOT_MEASURED = frozenset(
-    {
-        *("sweep", "resume", "report", "cache", "budgets", "update", "update_new_only"),
-        *("gate", "baseline", "against", "tolerance", "history", "strict"),
-    }
-)
-
-
-def to_json(settings: Settings) -> dict[str, Any]:
-    """What :func:`resumed` needs, as plain JSON: everything but where and how to report."""
-    plain = {
-        name: getattr(settings, name)
-        for name in Settings.__dataclass_fields__
-        if name not in _NOT_MEASURED
-    }
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items()}
-
-
-def resumed(settings: Settings, saved: Mapping[str, Any]) -> Settings:
-    """``settings`` with everything that decides what is measured taken from ``saved``.
-
-    Raises:
-        SparsityError: ``saved`` is not what :func:`to_json` made.
-    """
-    if set(saved) != set(to_json(settings)):
-        raise SparsityError(
-            f"--sparsity-resume: {settings.report / 'settings.json'} is of another version; "
-            "start anew with the options of the first run"
-        )
-    taken: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()
-    }
-    return replace(settings, sweep=True, **taken)
 
 
 def _check_gate(raw: Mapping[str, Any], gate: str) -> None:

@@ -8,9 +8,10 @@ import pytest
 from pytest_sparsity.claims import store
 from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.finding import ClaimVerdict, Effect, Finding
-from pytest_sparsity.claims.log import FindingLog
+from pytest_sparsity.claims.log import finding_line, findings_table
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.reporting.live import progress_line
 
 EFFECT = Effect("share", Interval(0.4, -math.inf, 0.5, 12, 0.975, math.nan, "a note"), "share", 0.1)
 ORIGIN = {
@@ -109,11 +110,12 @@ def test_a_finding_that_no_page_can_show(tmp_path, claim, origin, said):
 @pytest.mark.parametrize("length", [1, 45, 80, 300])
 @pytest.mark.parametrize("claim", CATALOG)
 def test_the_line_and_the_table_of_a_model_with_a_long_name(claim, length):
-    log = FindingLog(2)
+    found = []
     why = "the difference is 0.123 nats [0.100, 0.200] (below 0 claimed); and that is not all"
     for model in ("m" * length, "n" * length):
         finding = Finding(claim, model, ClaimVerdict.INCONCLUSIVE, why)
-        line = log.add({"finding": finding.to_json(), "seconds": 12345.6}, 3753)
-        assert len(line) <= 120
+        found.append({"finding": finding.to_json(), "seconds": 12345.6})
+        line = finding_line(found[-1])
+        assert len(progress_line(line, len(found), 2, 3753)) <= 120
         assert "the difference is" in line
-    assert "0.123 nats" in log.table(100)
+    assert "0.123 nats" in findings_table(found, 100)

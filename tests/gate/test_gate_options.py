@@ -126,7 +126,7 @@ def test_folders_with_percent_signs(pytester: pytest.Pytester) -> None:
 
 def test_settings_of_the_gate(pytester: pytest.Pytester) -> None:
     from pytest_sparsity.plugin.options import read_settings
-    from pytest_sparsity.settings.settings import to_json
+    from pytest_sparsity.settings.saved import to_json
 
     given = ["--sparsity-gate=warn", "--sparsity-against=v1", "--sparsity-tolerance=0.05"]
     update = ("--sparsity-sweep", "--sparsity-update", "--sparsity-budgets=x.toml")

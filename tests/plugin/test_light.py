@@ -32,11 +32,10 @@ def test_nothing_heavy_in_a_session_without_us(pytester):
         "methods",
         "spon",
         "reporting",
-        "plugin.sweep_reporter",
-        "plugin.gate_reporter",
+        "plugin.reporter",
+        "plugin.sinks",
         "settings.settings",
         "core.progress",
-        "plugin.speed_reporter",
         "targets",
     ):
         assert f"'pytest_sparsity.{part}" not in result.stdout.str()

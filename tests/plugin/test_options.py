@@ -10,7 +10,8 @@ import pytest
 from pytest_sparsity.core.errors import SparsityWarning
 from pytest_sparsity.plugin.options import read_settings
 from pytest_sparsity.settings import options as option_table
-from pytest_sparsity.settings import settings as options
+from pytest_sparsity.settings import saved
+from pytest_sparsity.settings.settings import default_settings
 
 
 def test_help_has_every_option_in_one_group(pytester):
@@ -96,15 +97,15 @@ def test_settings_survive_json(pytester):
     other = read_settings(pytester.parseconfig("--sparsity-model=x"))
     import json
 
-    restored = options.resumed(other, json.loads(json.dumps(options.to_json(settings))))
+    restored = saved.resumed(other, json.loads(json.dumps(saved.to_json(settings))))
     assert restored.sweep
-    assert options.to_json(restored) == options.to_json(settings)
+    assert saved.to_json(restored) == saved.to_json(settings)
     assert restored.spon_layers == (2, 5)
     assert restored.report == other.report
 
 
 def test_claims_alone_are_judged_on_fewer_documents_in_quick() -> None:
-    usual = options.default_settings()
+    usual = default_settings()
     alone = replace(usual, suites=("claims",))
     assert (usual.sizes.documents, alone.sizes.documents) == (32, 24)
     assert replace(alone, suites=("accuracy", "claims")).sizes == usual.sizes

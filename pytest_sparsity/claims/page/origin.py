@@ -12,7 +12,8 @@ from pytest_sparsity.claims.page.runs import DECISIVE_SETTINGS, Run
 from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.models.prepare import short_name
 from pytest_sparsity.reporting import numbers
-from pytest_sparsity.settings.settings import default_settings, to_json
+from pytest_sparsity.settings.saved import to_json
+from pytest_sparsity.settings.settings import default_settings
 
 #: Kinds of cost: how they are headed, and their names in a record.
 _SPENT = {"calibration": "calibration", "method": "method", "spontaneous neurons": "spon"}

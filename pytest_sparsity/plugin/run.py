@@ -1,0 +1,136 @@
+"""What one session has measured and decided so far, from all of its processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_sparsity.plugin.sent import Sent
+from pytest_sparsity.plugin.state import State
+
+if TYPE_CHECKING:
+    from pytest_sparsity.settings.settings import Settings
+    from pytest_sparsity.sweep.cell import Cell, Configuration
+    from pytest_sparsity.sweep.skipped import Skipped
+    from pytest_sparsity.sweep.verdict import Verdict
+    from pytest_sparsity.timing.gate.result import Measured
+
+
+@dataclass
+class Run:
+    """The results of a session: the reporter collects them, sinks read them.
+
+    Attributes:
+        config: of the session.
+        state: settings, and the sweep made from them.
+        decisions: of the gate, as plain data.
+        timed: what was timed, call by call, as plain data.
+        checks: results of kernel checks, as plain data.
+        findings: about claims, as plain data.
+        cells: how many cells tests have shown.
+        reused: how many of them were measured by an earlier run.
+        verdicts: one per metric of every cell of the grid; empty until the session ends.
+        skipped: how much of the model was skipped, by configuration and corpus.
+        without_vectors: configurations that were not measured for want of trained vectors.
+        plateaus: sites at which natural zeros are more than the level, by configuration.
+    """
+
+    config: pytest.Config
+    state: State
+    decisions: list[Mapping[str, Any]] = field(default_factory=list)
+    timed: list[Mapping[str, Any]] = field(default_factory=list)
+    checks: list[Mapping[str, Any]] = field(default_factory=list)
+    findings: list[Mapping[str, Any]] = field(default_factory=list)
+    cells: int = 0
+    reused: int = 0
+    verdicts: Sequence[Verdict] = ()
+    skipped: Mapping[Cell, Skipped] = field(default_factory=dict)
+    without_vectors: Sequence[Configuration] = ()
+    plateaus: Mapping[Configuration, Sequence[str]] = field(default_factory=dict)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the user asked for."""
+        return self.state.settings
+
+    @cached_property
+    def suites(self) -> Sequence[str]:
+        """The bundled suites that run; a user's own tests may measure anything, or nothing."""
+        bundled = self.config.args_source is not pytest.Config.ArgsSource.ARGS
+        return self.settings.suites if self.settings.sweep and bundled else ()
+
+    @cached_property
+    def sweeps_grid(self) -> bool:
+        """Whether tests run over the grid of cells: all but those of other bundled suites."""
+        return self.settings.sweep and (not self.suites or "accuracy" in self.suites)
+
+    @cached_property
+    def needs_models(self) -> bool:
+        """Whether models are loaded before the first test.
+
+        Suites of kernels alone need none; performance tests load what they time.
+        """
+        return self.sweeps_grid or "claims" in self.suites
+
+    @cached_property
+    def ended(self) -> str:
+        """When results were first written, for all files: ISO time, UTC."""
+        return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+    def collect(self, sent: Sent) -> None:
+        """Take what one test sent."""
+        self.decisions += sent.decisions
+        self.timed += sent.timed
+        self.checks += sent.checks
+        if sent.finding is not None:
+            self.findings.append(sent.finding)
+        if sent.cell is not None:
+            self.cells += 1
+            self.reused += sent.cell["reused"]
+
+    def conclude(self) -> None:
+        """Judge every cell of the grid that was measured.
+
+        Raises:
+            SparsityError: a record cannot be read.
+        """
+        session, cells = self.state.session, self.grid()
+        verdicts, self.skipped = session.summary(cells), session.skipped(cells)
+        self.without_vectors = session.without_vectors(cells)
+        self.plateaus = session.plateaus(cells)
+        self.verdicts = verdicts
+
+    def grid(self) -> list[Cell]:
+        """The cells that the options ask for."""
+        from pytest_sparsity.sweep import grid
+
+        return grid.cells(self.settings, self.state.session.models.load_all())
+
+    @property
+    def stores_times(self) -> bool:
+        """Whether something was timed for the baseline."""
+        return any(call["store"] for call in self.timed)
+
+    def measured(self) -> list[list[Measured]]:
+        """What was timed, per call, without what was interrupted before it had a time."""
+        if not self.timed:
+            return []
+        from pytest_sparsity.timing.gate.result import Measured
+
+        calls = [[Measured.from_json(each) for each in call["measured"]] for call in self.timed]
+        found = [[each for each in call if each.seconds] for call in calls]
+        return [call for call in found if call]
+
+    def judged_cells(self) -> list[Cell]:
+        """The cells that have verdicts."""
+        return list(dict.fromkeys(verdict.comparison.cell for verdict in self.verdicts))
+
+    def without_baseline(self) -> list[str]:
+        """Ids of judged cells that have no stored record; none where none was looked for."""
+        stored = {each["id"] for each in self.decisions if each["kind"] == "accuracy"}
+        return [cell.id for cell in self.judged_cells() if cell.id not in stored] if stored else []
