@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 #: Old name to new one, below this package; a package stands for what is in it.
@@ -49,6 +49,11 @@ MOVED = {
     "evaluation.decoding": "performance.decoding",
     "files": "core.files",
     "gatekeeper": "plugin.reporter",
+    "history": "reporting.history",
+    "history.changes": "reporting.history.changes",
+    "history.entries": "reporting.history.entries",
+    "history.picture": "reporting.history.picture",
+    "history.series": "reporting.history.series",
     "hookspec": "plugin.hookspec",
     "kernel_check": "plugin.kernel_check",
     "methods.exact": "methods.topk_mask",
@@ -58,6 +63,7 @@ MOVED = {
     "paired_benchmark": "plugin.paired_benchmark",
     "parametrize": "plugin.parametrize",
     "progress": "core.progress",
+    "reporting.benchmark_json": "timing.gate.benchmark_json",
     "revision": "core.git",
     "speed_controller": "plugin.reporter",
     "speed_gate": "plugin.speed_gate",
@@ -68,6 +74,12 @@ MOVED = {
     "terminal": "plugin.terminal",
     "termination": "core.signals",
     "worktree": "core.worktree",
+}
+#: Module that ``python -m`` ran, below this package, to the subcommand that took its place.
+COMMANDS = {
+    "history": ("history",),
+    "predictors": ("train", "predictors"),
+    "targets.__main__": ("targets",),
 }
 
 _FIXTURES = "AccuracyGate Cell ClaimCheck Configuration Degradation HardwareTarget KernelCheck"
@@ -112,29 +124,44 @@ class _Finder:
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         package, _, old = name.partition(".")
-        if package != __package__ or old not in MOVED:
+        if package != __package__ or not (old in MOVED or old in COMMANDS):
             return None
-        loader: Any = _Loader(f"{package}.{MOVED[old]}")
-        return ModuleSpec(name, loader)
+        loader: Any = _Loader(old)
+        return ModuleSpec(name, loader, origin=name)
 
 
 class _Loader:
     """Gives the module under its new name, and says so."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, old: str) -> None:
+        self._old = old
         self._own: ModuleSpec | None = None
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         from importlib import import_module
 
-        _warn(spec.name, self._name, stacklevel=3)
-        found = import_module(self._name)
+        if self._old not in MOVED:
+            return None  # there was nothing to import
+        new = f"{__package__}.{MOVED[self._old]}"
+        _warn(spec.name, new, stacklevel=3)
+        found = import_module(new)
         self._own = found.__spec__
         return found
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._own  # which importing it under the old name has replaced
+        if self._own is not None:
+            module.__spec__ = self._own  # which importing it under the old name has replaced
+
+    def get_code(self, name: str) -> CodeType:
+        """What ``python -m`` runs: the subcommand that took the module's place."""
+        if self._old not in COMMANDS:
+            raise ImportError(f"{name} was never a command")
+        words = COMMANDS[self._old]
+        if words == ("targets",) and "--list" in sys.argv:
+            sys.argv.remove("--list")
+            words = ("list", "targets")
+        program = f"from pytest_sparsity.cli.main import moved; moved('python -m {name}', *{words})"
+        return compile(program.replace(".__main__", ""), name, "exec")
 
 
 def install() -> None:

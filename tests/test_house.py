@@ -24,13 +24,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("performance", "spon"),
     ("sweep",),
     ("reporting",),
-    ("claims", "history"),
+    ("claims",),
     ("plugin", "cli"),
     ("pytest_sparsity",),  # the public modules: the root, ``fixtures``, ``testing`` and others
 )
-#: ``python -m pytest_sparsity...`` is the command line, wherever it is found.
-DOORS = {"__main__.py", "predictors.py"}
-#: One release long: old commands run the command line.
+#: ``python -m pytest_sparsity`` is the command line.
+DOORS = {"__main__.py"}
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 HOME = {"kernels": ROOT / "kernels", "reference": ROOT / "reference"}
 #: What may name an op: its definition, its record, its kernels, and what says which kernels

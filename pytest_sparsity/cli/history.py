@@ -14,10 +14,10 @@ from pytest_sparsity.cli.parser import Parser, writing
 from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.core.files import atomic_write
-from pytest_sparsity.history import MAGNITUDE, SIGNIFICANCE, WINDOW
+from pytest_sparsity.reporting.history import MAGNITUDE, SIGNIFICANCE, WINDOW
 
 if TYPE_CHECKING:
-    from pytest_sparsity.history.series import Series
+    from pytest_sparsity.reporting.history.series import Series
 
 SUMMARY = "list what runs measured over time, machine by machine, and where it changed"
 
@@ -36,8 +36,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(given: argparse.Namespace) -> ExitCode:
     """List and draw."""
-    from pytest_sparsity.history.entries import read
-    from pytest_sparsity.history.series import all_series
+    from pytest_sparsity.reporting.history.entries import read
+    from pytest_sparsity.reporting.history.series import all_series
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SparsityWarning)
@@ -52,7 +52,7 @@ def run(given: argparse.Namespace) -> ExitCode:
         raise SparsityError(f"--only {given.only!r}: no series of {given.file} has it")
     print("\n".join(_listing(series, given.changed)))
     if given.png is not None:
-        from pytest_sparsity.history.picture import draw
+        from pytest_sparsity.reporting.history.picture import draw
 
         with writing("--png", given.png):
             atomic_write(given.png, draw(series))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity.reporting.benchmark_json import benchmark_json
+from pytest_sparsity.timing.gate.benchmark_json import benchmark_json
 from pytest_sparsity.timing.gate.result import Measured
 
 MEASURED = Measured(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_sparsity.history.changes import MAGNITUDE, SIDE, SIGNIFICANCE, change_points
+from pytest_sparsity.reporting.history.changes import MAGNITUDE, SIDE, SIGNIFICANCE, change_points
 
 
 def noisy(levels: list[tuple[int, float]], noise: float, seed: int) -> list[float]:
@@ -77,7 +77,7 @@ def test_not_finite():
 
 def test_best_split_is_that_of_the_definition():
     """The vectorised statistic against the sums as they are written in the paper."""
-    from pytest_sparsity.history.changes import _best_split
+    from pytest_sparsity.reporting.history.changes import _best_split
 
     def direct(z: np.ndarray) -> int:
         best = (-np.inf, 0)

@@ -14,8 +14,8 @@ from pytest_sparsity.cli.main import main
 from pytest_sparsity.core.errors import NotWritten, SparsityError, SparsityWarning
 from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.core.git import revision_of
-from pytest_sparsity.history.entries import Entry, append, read
-from pytest_sparsity.history.series import all_series
+from pytest_sparsity.reporting.history.entries import Entry, append, read
+from pytest_sparsity.reporting.history.series import all_series
 
 RUN = Entry(
     when="2026-01-01T02:17:00+00:00",
@@ -247,7 +247,7 @@ def test_a_history_that_cannot_be_written_has_a_code_of_its_own(finished, monkey
     def full(path, entry):
         raise NotWritten(f"cannot write {path}: no space")
 
-    monkeypatch.setattr("pytest_sparsity.history.entries.append", full)
+    monkeypatch.setattr("pytest_sparsity.reporting.history.entries.append", full)
     path = finished.pytester.path / "h.jsonl"
     result = finished.here("--sparsity-sweep", "-k", "within_budget", f"--sparsity-history={path}")
     assert result.ret == ExitCode.NOT_WRITTEN

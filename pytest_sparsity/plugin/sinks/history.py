@@ -20,7 +20,7 @@ class History(Sink):
         """Refuse a file that cannot be appended to."""
         if self.settings.history is not None:
             from pytest_sparsity.core.files import check_writable
-            from pytest_sparsity.history.entries import check_appendable
+            from pytest_sparsity.reporting.history.entries import check_appendable
 
             check_writable(self.settings.history.parent)
             check_appendable(self.settings.history)
@@ -38,7 +38,7 @@ class History(Sink):
         """One line for this machine, and one for each other device that kernels were timed on."""
         from pytest_sparsity.core.git import revision_of
         from pytest_sparsity.core.provenance import versions
-        from pytest_sparsity.history.entries import Entry, append
+        from pytest_sparsity.reporting.history.entries import Entry, append
         from pytest_sparsity.targets import resolve_target
 
         revision = revision_of(self.run.config.rootpath)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from pytest_sparsity.history import MAGNITUDE, SIGNIFICANCE, WINDOW
+from pytest_sparsity.reporting.history import MAGNITUDE, SIGNIFICANCE, WINDOW
 
 Vector = npt.NDArray[np.float64]
 

@@ -12,10 +12,9 @@ import platform
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pytest_sparsity.timing.gate.result import Measured
+from pytest_sparsity.timing.gate.result import Measured
 
 FILE = "benchmark.json"
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pytest_sparsity.history.changes import ChangePoint, change_points
-from pytest_sparsity.history.entries import Entry
+from pytest_sparsity.reporting.history.changes import ChangePoint, change_points
+from pytest_sparsity.reporting.history.entries import Entry
 from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, TASK_KINDS
 
 #: Metrics of which more is worse; of all others, less is.

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.history.series import Series
 from pytest_sparsity.reporting import numbers
+from pytest_sparsity.reporting.history.series import Series
 from pytest_sparsity.reporting.picture import STYLE
 
 if TYPE_CHECKING:
