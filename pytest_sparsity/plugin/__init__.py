@@ -1,1 +1,1 @@
-"""All that touches pytest: hooks, fixtures, options, reporters, and what fixtures return."""
+"""All that touches pytest: hooks, fixtures, options, the reporter, and what fixtures return."""

@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "pytest_sparsity.plugin.fixtures")
     state = config.stash[STATE] = State(config)
     if not is_worker(config):
-        # Before the reporters, so that their files are there when it says so.
+        # Before the reporter, so that its files are there when it says so.
         config.pluginmanager.register(Events(config, state), "sparsity-events")
     if not any_given(config):
         if not is_worker(config):

@@ -70,4 +70,6 @@ class SweepFiles(Sink):
         )
         options, notes = to_json(self.settings), session.methods.notes
         added = sections(run.config, run.verdicts)
-        write_summary(self.settings.report, run.verdicts, run.skipped, options, origin, notes, added)
+        write_summary(
+            self.settings.report, run.verdicts, run.skipped, options, origin, notes, added
+        )
