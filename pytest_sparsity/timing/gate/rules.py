@@ -1,8 +1,9 @@
 """When a time counts as slower: rules whose error rates are measured, in pure functions.
 
 Medians, means and rank tests of one run call every third identical program slower on a shared
-machine, because the machine is slower.  What hardly anything disturbs is the fastest time, and what
-differs between processes for all their lives is not in all of them.  So two contenders are compared
+machine, because the machine is slower.  The minimum is least affected by noise, and effects that
+last as long as a process, such as where its memory lies, average out only over several processes.
+So two contenders are compared
 
 - side by side, by the least of each five successive rounds: the ratio must be beyond the tolerance,
   *and* its bootstrap interval beyond 1; what is not clearly fine is decided by fresh rounds in
@@ -26,9 +27,9 @@ from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.timing.gate.result import best
 
-#: Rounds of the first look, and of the second one, whose fresh rounds decide alone.
+#: Rounds of the first stage, and of the second one, whose fresh rounds decide alone.
 FIRST_ROUNDS, SECOND_ROUNDS = 30, 60
-#: Processes of each side of a look, and those that must agree that a stored time is exceeded.
+#: Processes of each contender in a stage, and those that must agree that a stored time is exceeded.
 PROCESSES = 3
 #: Processes that a stored time is the best of.
 STORED_PROCESSES = 5
@@ -75,10 +76,10 @@ class SpeedComparison:
 def ab_first(
     candidate: Sequence[float], baseline: Sequence[float], tolerance: float, *, seed: int = 0
 ) -> SpeedComparison:
-    """The first look at two contenders that ran side by side.
+    """The first stage for two contenders that ran side by side.
 
     A regression or an improvement seen here is a suspicion: among many kernels one is slower or
-    faster by chance, and fresh rounds confirm it (:func:`ab_second`).  What is fine is fine.
+    faster by chance, so fresh rounds must confirm it (:func:`ab_second`).  OK needs no second one.
 
     Args:
         candidate: seconds per call, one per round.
@@ -95,7 +96,7 @@ def ab_first(
 def ab_second(
     candidate: Sequence[float], baseline: Sequence[float], tolerance: float, *, seed: int = 0
 ) -> SpeedComparison:
-    """The same rule on fresh rounds only: more looks at the same data would find anything."""
+    """The same rule on fresh rounds only: testing rounds twice raises false alarms."""
     return _ab(candidate, baseline, tolerance, seed, 2)
 
 
