@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import pytest
 import torch
 
-from pytest_sparsity import LanguageModel, Plan, Threshold, load_model, sparsify
+from pytest_sparsity import LanguageModel, Plan, Threshold, sparsify
 from pytest_sparsity.fixtures import Configuration, Settings, SweepSession
 from pytest_sparsity.results import Interval, Outcome
 from pytest_sparsity.speed import (
@@ -145,7 +145,6 @@ def test_decoded_text_is_that_of_masked_layers(
     dense_model: LanguageModel,
     plan: Plan,
     prompts: list[torch.Tensor],
-    sparsity_session: SweepSession,
     report_cost: Report,
 ) -> None:
     """Kernels change no choice of a token that rounding does not change as well.
@@ -157,15 +156,7 @@ def test_decoded_text_is_that_of_masked_layers(
     definition on the layer's own input, and where the likeliest tokens differ along one path,
     their logits must be closer than rounding moves those of the masked model.
     """
-    exact = load_model(
-        dense_model.source,
-        dtype="float32",
-        device=str(dense_model.device),
-        cache=sparsity_session.cache,
-    )
-    stored = dict(dense_model.model.named_parameters())
-    for name, parameter in exact.model.named_parameters():
-        parameter.copy_(stored[name])  # the same numbers, whatever the files hold
+    exact = dense_model.twin(torch.float32)
     rounded = _in_dtype(plan, dense_model.dtype)
 
     with _threads(1):
