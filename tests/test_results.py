@@ -20,6 +20,8 @@ from pytest_sparsity.results import (
     read_records,
 )
 
+GOLDEN = Path(__file__).with_name("golden")
+
 
 @pytest.fixture
 def report(finished_report: Path) -> Path:
@@ -115,6 +117,18 @@ def test_other_versions_and_damage(name: str, text: str, words: str, tmp_path: P
     (tmp_path / name).write_text(text)
     with pytest.raises(SparsityError, match=words):
         READERS[name](tmp_path)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_newer_schema_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
+    text = (GOLDEN / name).read_text()
+    schema = "2" if name == "summary.json" else "1"
+    newer = text.replace(f'"schema": {schema}', '"schema": 99')
+    assert newer != text
+    (tmp_path / name).write_text(newer)
+    with pytest.raises(SparsityError, match=rf"{name}.*version \(.*schema 99, not") as told:
+        READERS[name](tmp_path)
+    assert "\n" not in str(told.value)
 
 
 def test_a_line_that_was_cut_off_is_left_out(report: Path, tmp_path: Path) -> None:

@@ -69,11 +69,8 @@ def read_task_file(path: Path) -> tuple[Spec, list[Item]]:
     for place, line in json_objects(path, "task"):
         if "header" in line and not items and not header:
             header = _checked_header(place, line["header"])
-            continue
-        item = _checked_item(place, line, header, default_id=str(len(items)))
-        if item.id in items:
-            raise SparsityError(f"{place} repeats the id {item.id!r}; ids must differ")
-        items[item.id] = item
+        else:
+            _add_item(items, place, line, header)
     if not items:
         raise SparsityError(f"task file {path} has no items; add them below its header")
     spec = _spec(header, "not stated (user's file)")
@@ -101,13 +98,19 @@ def check_task(
         if not isinstance(line, Mapping):
             raise SparsityError(f"{place} is no mapping but {type(line).__name__}")
         plain = {key: list(v) if isinstance(v, tuple) else v for key, v in line.items()}
-        item = _checked_item(place, plain, header, default_id=str(len(items)))
-        if item.id in items:
-            raise SparsityError(f"{place} repeats the id {item.id!r}; ids must differ")
-        items[item.id] = item
+        _add_item(items, place, plain, header)
     if not items:
         raise SparsityError(f"task {name!r} has no items; give it some")
     return _spec(header, "not stated"), tuple(items.values())
+
+
+def _add_item(
+    items: dict[str, Item], place: str, line: dict[str, Any], header: dict[str, Any]
+) -> None:
+    item = _checked_item(place, line, header, default_id=str(len(items)))
+    if item.id in items:
+        raise SparsityError(f"{place} repeats the id {item.id!r}; ids must differ")
+    items[item.id] = item
 
 
 def _spec(header: dict[str, Any], licence: str) -> Spec:
