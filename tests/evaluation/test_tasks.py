@@ -300,8 +300,8 @@ def test_the_pinned_wheel_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     asked = []
 
-    def fetch_wheel(wheel: acquire.Wheel, cache: Path, **others: object) -> Path:
-        asked.append((wheel.filename, wheel.size, wheel.sha256[:8], cache, others["progress"]))
+    def fetch_wheel(wheel: acquire.Wheel, to: acquire.Downloads) -> Path:
+        asked.append((wheel.filename, wheel.size, wheel.sha256[:8], to.cache, to.progress))
         return tmp_path / "w.whl"
 
     monkeypatch.setattr(acquire, "fetch_wheel", fetch_wheel)
