@@ -83,7 +83,10 @@ def test_in_a_step_of_github(failing, monkeypatch, tmp_path):
     monkeypatch.setenv("GITHUB_WORKSPACE", str(suites))
     lines = [x for x in failing().stdout.lines if x.startswith("::error")]
     assert len(lines) == 6, "one per cell of a sparse model"
-    start = "::error file=suites/accuracy/test_sparsity_gate_accuracy.py,line=11,title="
+    place = "suites/accuracy/test_sparsity_gate_accuracy.py"
+    code = (suites / place).read_text().splitlines()
+    line = 1 + next(n for n, text in enumerate(code) if text.startswith("def test_"))
+    start = f"::error file={place},line={line},title="
     assert all(line.startswith(start) for line in lines)
     assert "the prefill policies differ: none now, first:1 in the baseline" in lines[0]
     assert "## Gate" in summary.read_text()

@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -146,12 +145,10 @@ def test_weights_with_nan(sweep, assert_refused, model_folder):
 def test_no_network(sweep, assert_refused, monkeypatch, tmp_path, name):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    started = time.monotonic()
     # The hub's client reads its variable when it is imported.
     run = sweep.apart if "/" in name else sweep.here
     result = run(SWEEP, f"--sparsity-model={name}", f"--sparsity-cache={tmp_path / 'new'}")
     assert_refused(result, name, "connect to the network once", "--sparsity-model")
-    assert time.monotonic() - started < 60  # it does not wait for a time-out
 
 
 # -- folders and records -----------------------------------------------------------------

@@ -14,6 +14,7 @@ from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.topk import Largest
 from pytest_sparsity.sweep import grid, model_store, sanity
 from pytest_sparsity.sweep.cell import Cell, Configuration
+from pytest_sparsity.sweep.plan_store import PlanStore
 from pytest_sparsity.sweep.sanity import Dropped
 from pytest_sparsity.sweep.session import SweepSession
 
@@ -113,7 +114,7 @@ def test_exact_counts_have_no_tolerance(
 def test_a_plan_that_drops_something_else_is_found(
     session: SweepSession, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session.plans, "plan", lambda configuration: plan)
+    monkeypatch.setattr(PlanStore, "plan", lambda self, configuration: plan)
     dropped = sanity.dropped_when_dense(session, Configuration(TINY, "teal", 0.25))
     assert not dropped.within(0.02), dropped
 

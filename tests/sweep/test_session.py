@@ -12,6 +12,7 @@ from pytest_sparsity.sweep import measuring
 from pytest_sparsity.sweep.budgets import Budget, Budgets
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.code_hash import variant
+from pytest_sparsity.sweep.model_store import ModelStore
 from pytest_sparsity.sweep.session import SweepSession
 from pytest_sparsity.sweep.verdict import Outcome
 
@@ -129,7 +130,7 @@ def test_weights_that_do_something_else_are_another_model(session, monkeypatch):
     def found(network: str):
         other = SweepSession(session.settings)
         changed = replace(other.models.load(SPARSE.model), network_hash=network)
-        monkeypatch.setattr(other.models, "load", lambda name: changed)
+        monkeypatch.setattr(ModelStore, "load", lambda self, name: changed)
         calibrator = other.calibrations.calibrator(SPARSE.model)
         plan, streams = other.plans.plan(SPARSE), other.texts.training_streams(SPARSE.model)
         path = other.plans.library.path(calibrator.model, plan, streams, changed)
