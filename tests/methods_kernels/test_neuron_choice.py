@@ -6,15 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from neuron_plans import (
-    LAYERS,
-    Calls,
-    plan_of,
-)
+import torch
+from neuron_plans import LAYERS, Calls, block_of, fixed, plan_of, predicted
 from steps import assert_unchanged, decode
 
 from pytest_sparsity.methods import neuron_kernels
 from pytest_sparsity.methods.attach import sparsify
+from pytest_sparsity.methods.decoding import Exchanged
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -57,6 +55,26 @@ def test_auto_tries_what_runs_here_and_skips(
     with sparsify(tiny, plan_of(tiny), kernels="auto") as attached:
         assert not attached.kernels
     assert [set(names) for names in held] == [{"cpu", "watched"}]  # torch does not say so
+
+
+@pytest.mark.parametrize("selector", [predicted, fixed])
+def test_what_a_trial_calls_masked_is_what_masks_compute(selector: Any, tiny: Any) -> None:
+    plan, block = plan_of(tiny, selector), block_of(tiny, 1)
+    x = torch.randn(1, 1, tiny.model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    x = x.to(tiny.dtype)
+    dense = block(x)
+    with sparsify(tiny, plan):
+        masked = block(x)
+    assert not torch.equal(masked, dense)
+    mlps = [each.mlp for each in neuron_kernels.kernel_mlps(tiny, plan, "cpu", {})]
+    exchanged = Exchanged()
+    for module, forward in neuron_kernels._masked(mlps[1]):
+        exchanged.put(module, forward)
+    try:
+        assert torch.equal(block(x), masked)
+    finally:
+        exchanged.give_back()
+    assert torch.equal(block(x), dense)
 
 
 @pytest.mark.parametrize("stopped", [False, True])
