@@ -16,8 +16,10 @@ from torch import Tensor
 from pytest_sparsity import SparsityError
 from pytest_sparsity.checking.runner import run
 from pytest_sparsity.kernels import registry
-from pytest_sparsity.kernels.as_declared import blocks_of
+from pytest_sparsity.kernels.as_declared import as_declared, blocks_of
 from pytest_sparsity.reference.activation import activate
+from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs
+from pytest_sparsity.reference.ops import OPS
 from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
 from pytest_sparsity.testing import (
     Contract,
@@ -187,6 +189,7 @@ def test_a_kernel_may_skip_whole_blocks() -> None:
     for check in (*VALUES, "unread"):
         found = of("sparse_linear", check, call, contract=declared)
         assert found.startswith("passed"), (check, found)
+    assert of("sparse_linear", "unread", call, 100, contract=declared).startswith("passed")
     assert of("sparse_linear", "unread", more_than, contract=declared).startswith("passed")
     wrong = "failed depends on weights that are not needed"
     assert of("sparse_linear", "unread", call, 100, contract=Contract(only=SMALL)).startswith(wrong)
@@ -284,6 +287,18 @@ def test_operands_that_another_library_multiplies() -> None:
         return library_gate(**given | {"up": given["up"] * 1.02})
 
     assert examples("sparse_swiglu", rounded_up, contract=declared).startswith("failed")
+
+
+def test_another_library_may_read_all_of_its_operands() -> None:
+    op, lot = OPS["hot_cold_mlp"], torch.Generator().manual_seed(0)
+    x, up, down = (torch.randn(*shape, generator=lot) for shape in ((1, 8), (6, 8), (4, 6)))
+    inputs = HotColdMlpInputs(x, up, down, hot=2, cold=torch.tensor([4], dtype=torch.int32))
+    outside = as_declared(op, Contract(outside={"up": "float32"}))
+    assert op.needed is not None
+    assert outside.needed is not None
+    assert not op.needed(inputs)["up"].all()
+    assert outside.needed(inputs)["up"].all()
+    assert torch.equal(outside.needed(inputs)["down"], op.needed(inputs)["down"])
 
 
 def test_a_computed_bound_follows_what_is_outside() -> None:
