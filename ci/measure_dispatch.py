@@ -26,8 +26,8 @@ from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.kernels.dispatch import DENSE, obstacle
 from pytest_sparsity.kernels.registry import Kernel, registered
 from pytest_sparsity.kernels.unchecked import unchecked
+from pytest_sparsity.speed.cold import QUANTILE, describe_noise, time_cold
 from pytest_sparsity.targets import resolve_target
-from pytest_sparsity.timing.cold import QUANTILE, describe_noise, time_cold
 
 TARGET = Path(__file__).parents[1] / "kernels" / "dispatch.json"
 DTYPES = ("float32", "bfloat16", "float16")

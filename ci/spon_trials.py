@@ -36,12 +36,12 @@ from pytest_sparsity.core.stats import Vector, paired_ratio
 from pytest_sparsity.evaluation.perplexity import Window, dense_states, score_documents
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.methods.spon.library import text_hash
+from pytest_sparsity.methods.spon.residual import mean_residual
+from pytest_sparsity.methods.spon.training import Recipe, train
+from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.settings.settings import PROFILES, default_settings
-from pytest_sparsity.spon.library import text_hash
-from pytest_sparsity.spon.residual import mean_residual
-from pytest_sparsity.spon.training import Recipe, train
-from pytest_sparsity.spon.vectors import SpontaneousVectors
 from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, Configuration
 from pytest_sparsity.sweep.stores import Stores, make_stores
 

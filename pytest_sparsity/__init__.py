@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_sparsity import _moved
-from pytest_sparsity._public import names
+from pytest_sparsity.core import moved
+from pytest_sparsity.core.public import names
 
 if TYPE_CHECKING:
-    from pytest_sparsity.compression.compress import Compressed as Compressed
-    from pytest_sparsity.compression.compress import compress as compress
     from pytest_sparsity.core.errors import SparsityError as SparsityError
     from pytest_sparsity.core.errors import SparsityWarning as SparsityWarning
     from pytest_sparsity.methods.attach import Attached as Attached
@@ -24,15 +22,17 @@ if TYPE_CHECKING:
     from pytest_sparsity.methods.plan import Selector as Selector
     from pytest_sparsity.methods.plan import Threshold as Threshold
     from pytest_sparsity.methods.prefill import PrefillPolicy as PrefillPolicy
+    from pytest_sparsity.methods.spon.vectors import SpontaneousVectors as SpontaneousVectors
     from pytest_sparsity.models import LanguageModel as LanguageModel
     from pytest_sparsity.models import Site as Site
     from pytest_sparsity.models import load_model as load_model
-    from pytest_sparsity.spon.vectors import SpontaneousVectors as SpontaneousVectors
+    from pytest_sparsity.models.compression.compress import Compressed as Compressed
+    from pytest_sparsity.models.compression.compress import compress as compress
 
 _HOME = {
     "Attached": "methods.attach",
     "Calibrator": "methods.calibrator",
-    "Compressed": "compression.compress",
+    "Compressed": "models.compression.compress",
     "LanguageModel": "models",
     "Plan": "methods.plan",
     "PrefillPolicy": "methods.prefill",
@@ -40,9 +40,9 @@ _HOME = {
     "Site": "models",
     "SparsityError": "core.errors",
     "SparsityWarning": "core.errors",
-    "SpontaneousVectors": "spon.vectors",
+    "SpontaneousVectors": "methods.spon.vectors",
     "Threshold": "methods.plan",
-    "compress": "compression.compress",
+    "compress": "models.compression.compress",
     "load_model": "models",
     "sparsify": "methods.attach",
 }
@@ -56,5 +56,5 @@ def _version() -> str:
     return version("pytest-sparsity")
 
 
-_moved.install()
+moved.install()
 __getattr__ = names(__name__, _HOME, {"__version__": _version})

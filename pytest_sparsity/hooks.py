@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_sparsity._public import names
+from pytest_sparsity.core.public import names
 
 if TYPE_CHECKING:
     from pytest_sparsity.core.progress import Phase as Phase

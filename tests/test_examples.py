@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/pyproject.toml"))
-_FACES = ("fixtures", "hooks", "results", "sanity", "speed", "testing")
+_FACES = ("fixtures", "hooks", "results", "speed", "testing")
 PUBLIC = ("pytest_sparsity", *(f"pytest_sparsity.{name}" for name in _FACES))
 
 

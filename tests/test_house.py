@@ -20,8 +20,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("core", "reference"),
     ("settings", "targets", "kernels"),
     ("models", "checking"),
-    ("compression", "evaluation", "methods", "timing"),
-    ("performance", "spon"),
+    ("evaluation", "methods"),
+    ("speed",),
     ("sweep",),
     ("reporting",),
     ("claims",),
@@ -113,7 +113,7 @@ def test_no_op_is_named_outside_its_own_files(op: str) -> None:
     assert not wrong, wrong
 
 
-_FACES = ("fixtures", "hooks", "results", "sanity", "speed", "testing")
+_FACES = ("fixtures", "hooks", "results", "speed", "testing")
 #: What suites and examples may import: the modules with public names, see ``test_public.py``.
 PUBLIC = {
     "pytest_sparsity",

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity._moved import NAMES
+from pytest_sparsity.core.moved import NAMES
 from pytest_sparsity.plugin import fixtures, hookspec
 
 #: The public modules; what is in no ``__all__`` of these is private.
-FACES = ("", ".fixtures", ".hooks", ".results", ".sanity", ".speed", ".testing")
+FACES = ("", ".fixtures", ".hooks", ".results", ".speed", ".testing")
 PUBLIC = tuple(f"pytest_sparsity{face}" for face in FACES)
 
 

@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from pytest_sparsity.core.stats import proportion
 from pytest_sparsity.reporting.numbers import percent
-from pytest_sparsity.timing.gate import rules
+from pytest_sparsity.speed.gate import rules
 
 Row = Mapping[str, Any]
 

@@ -23,13 +23,13 @@ from rivals import alarms
 from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.settings.settings import Settings, default_settings
+from pytest_sparsity.speed.gate import baseline, rules
+from pytest_sparsity.speed.gate.against import Revision
+from pytest_sparsity.speed.gate.contenders import Contender
+from pytest_sparsity.speed.gate.kernel_timer import KernelTimer, TimedKernel
+from pytest_sparsity.speed.gate.processes import Processes
+from pytest_sparsity.speed.gate.rules import block_minimum_ratio
 from pytest_sparsity.targets import resolve_target
-from pytest_sparsity.timing.gate import baseline, rules
-from pytest_sparsity.timing.gate.against import Revision
-from pytest_sparsity.timing.gate.contenders import Contender
-from pytest_sparsity.timing.gate.kernel_timer import KernelTimer, TimedKernel
-from pytest_sparsity.timing.gate.processes import Processes
-from pytest_sparsity.timing.gate.rules import block_minimum_ratio
 
 _MODULE = "slowed"
 IDENTICAL = "plus_0"

@@ -16,6 +16,7 @@ from pytest_sparsity.claims.tracing import ADDITION, PRODUCT, operations, step_o
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.weights import plain_weight
 from pytest_sparsity.reference.precision import Precision, tolerance_used
@@ -25,7 +26,6 @@ from pytest_sparsity.reference.sparse_linear import (
     sparse_linear,
 )
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.spon.vectors import SpontaneousVectors
 from pytest_sparsity.sweep.cell import Cell
 
 FASTEST, SLOWEST = 0.95, 1.05  # times the decoding step without spontaneous neurons

@@ -6,7 +6,7 @@ from pytest_sparsity.claims import claim
 from pytest_sparsity.claims.claim import Part
 from pytest_sparsity.claims.losses import Losses
 from pytest_sparsity.claims.perplexity_claim import HALF, PerplexityClaim, spon, teal
-from pytest_sparsity.compression.names import LOADED
+from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.sweep.cell import Configuration
 
 STABLE = 0.05  # nats: claim 1

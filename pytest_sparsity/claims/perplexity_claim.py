@@ -10,7 +10,7 @@ from pytest_sparsity.claims.claim import Part, conclude
 from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.losses import Losses
-from pytest_sparsity.compression.names import LOADED
+from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import OFF, TRAINED, Cell, Configuration, on_text, product
 

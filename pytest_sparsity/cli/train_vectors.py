@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.cli.parser import Parser, writing
-from pytest_sparsity.compression.names import CASTS, chosen
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import check_writable
 from pytest_sparsity.core.progress import on_stream
+from pytest_sparsity.models.compression.names import CASTS, chosen
 from pytest_sparsity.settings.parsing import parse_level
 from pytest_sparsity.settings.settings import default_settings
 
@@ -81,9 +81,9 @@ def training_text(stores: Stores, name: str) -> dict[str, torch.Tensor]:
 
 
 def _train(given: argparse.Namespace, levels: list[float], compressions: tuple[str, ...]) -> None:
-    from pytest_sparsity.spon.library import file_name, text_hash
-    from pytest_sparsity.spon.training import Recipe, train
-    from pytest_sparsity.spon.vectors import SpontaneousVectors
+    from pytest_sparsity.methods.spon.library import file_name, text_hash
+    from pytest_sparsity.methods.spon.training import Recipe, train
+    from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
     from pytest_sparsity.sweep.cell import Configuration
     from pytest_sparsity.sweep.stores import make_stores
 

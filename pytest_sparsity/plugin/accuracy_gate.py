@@ -8,10 +8,10 @@ import pytest
 
 from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityWarning
+from pytest_sparsity.methods.spon.library import MissingVectors
 from pytest_sparsity.plugin import junit
 from pytest_sparsity.plugin.sent import GATED
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep import grid
 from pytest_sparsity.sweep.baseline import read_records
 from pytest_sparsity.sweep.record import Record

@@ -16,8 +16,8 @@ from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.plugin import junit
 from pytest_sparsity.plugin.paired_benchmark import PairedBenchmark
 from pytest_sparsity.plugin.sent import FOUND
+from pytest_sparsity.speed.gate.rules import SECOND_ROUNDS
 from pytest_sparsity.sweep.session import SweepSession
-from pytest_sparsity.timing.gate.rules import SECOND_ROUNDS
 
 
 class ClaimCheck:

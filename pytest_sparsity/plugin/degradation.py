@@ -7,10 +7,10 @@ import time
 import pytest
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.methods.spon.library import MissingVectors
 from pytest_sparsity.plugin import junit
 from pytest_sparsity.plugin.sent import MEASURED
 from pytest_sparsity.reporting.live import cell_line
-from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep.budgets import Budget, is_minimum
 from pytest_sparsity.sweep.cell import OFF, Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison, evaluation_of

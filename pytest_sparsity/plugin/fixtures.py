@@ -78,7 +78,7 @@ def sparse_model(
 ) -> Iterator[LanguageModel]:
     """The model under test, sparsified, its weights compressed if asked; a twin of dense_model."""
     from pytest_sparsity.methods.attach import sparsify
-    from pytest_sparsity.spon.library import MissingVectors
+    from pytest_sparsity.methods.spon.library import MissingVectors
 
     configuration, session = sparsity_configuration, sparsity_session
     twin = session.weights.model(configuration.model, configuration.weights).twin()

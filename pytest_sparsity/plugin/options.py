@@ -73,7 +73,7 @@ def read_settings(config: pytest.Config) -> Settings:
     Raises:
         SparsityError: an option has a value it cannot have.
     """
-    from pytest_sparsity.compression.names import chosen
+    from pytest_sparsity.models.compression.names import chosen
     from pytest_sparsity.settings.settings import checked
 
     for option in OPTIONS:

@@ -15,13 +15,13 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.plugin.sent import TIMED
 from pytest_sparsity.plugin.speed_gate import Timing
-from pytest_sparsity.timing.cold import FLUSHED_BYTES
-from pytest_sparsity.timing.gate import rules
-from pytest_sparsity.timing.gate.processes import THREADS
-from pytest_sparsity.timing.gate.result import Measured
-from pytest_sparsity.timing.gate.rules import SpeedComparison, block_minimum_ratio
-from pytest_sparsity.timing.gate.timing import Rounds, measure
-from pytest_sparsity.timing.gate.worker import Calls, Replays, allocations
+from pytest_sparsity.speed.cold import FLUSHED_BYTES
+from pytest_sparsity.speed.gate import rules
+from pytest_sparsity.speed.gate.processes import THREADS
+from pytest_sparsity.speed.gate.result import Measured
+from pytest_sparsity.speed.gate.rules import SpeedComparison, block_minimum_ratio
+from pytest_sparsity.speed.gate.timing import Rounds, measure
+from pytest_sparsity.speed.gate.worker import Calls, Replays, allocations
 
 Function = Callable[[], object]
 Check = Callable[[str, Any], object]

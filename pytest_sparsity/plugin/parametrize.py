@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_sparsity.compression.names import canonical
 from pytest_sparsity.core.errors import SparsityError, blaming
+from pytest_sparsity.models.compression.names import canonical
 from pytest_sparsity.settings.options import SPON
 from pytest_sparsity.settings.parsing import parse_level
 from pytest_sparsity.settings.settings import Settings

@@ -58,7 +58,7 @@ class Reporter:
         against = self._settings.against
         if against is None:
             return
-        from pytest_sparsity.timing.gate.against import check, names_kernel
+        from pytest_sparsity.speed.gate.against import check, names_kernel
 
         if not names_kernel(against):
             folders = [str(self._config.rootpath), str(Path(__file__).resolve().parents[1])]

@@ -15,10 +15,10 @@ from pytest_sparsity.plugin.state import State
 
 if TYPE_CHECKING:
     from pytest_sparsity.settings.settings import Settings
+    from pytest_sparsity.speed.gate.result import Measured
     from pytest_sparsity.sweep.cell import Cell, Configuration
     from pytest_sparsity.sweep.skipped import Skipped
     from pytest_sparsity.sweep.verdict import Verdict
-    from pytest_sparsity.timing.gate.result import Measured
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Run:
         """What was timed, per call, without what was interrupted before it had a time."""
         if not self.timed:
             return []
-        from pytest_sparsity.timing.gate.result import Measured
+        from pytest_sparsity.speed.gate.result import Measured
 
         calls = [[Measured.from_json(each) for each in call["measured"]] for call in self.timed]
         found = [[each for each in call if each.seconds] for call in calls]

@@ -28,7 +28,7 @@ RECORDED = pytest.StashKey[list[str]]()
 #: ``figures`` and, where it is known, ``source`` ("FILE:LINE").
 GATED = pytest.StashKey[list[dict[str, Any]]]()
 
-#: What was timed, call by call: ``measured`` (the candidate first, see ``timing.gate.result``),
+#: What was timed, call by call: ``measured`` (the candidate first, see ``speed.gate.result``),
 #: ``store`` (whether it belongs into the baseline) and ``registered`` (ids of all kernels).
 TIMED = pytest.StashKey[list[dict[str, Any]]]()
 

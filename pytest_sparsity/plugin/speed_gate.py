@@ -20,13 +20,13 @@ from pytest_sparsity.kernels.registry import Kernel, find, registered
 from pytest_sparsity.plugin import junit
 from pytest_sparsity.plugin.sent import GATED, TIMED
 from pytest_sparsity.settings.settings import Settings
+from pytest_sparsity.speed.gate import baseline
+from pytest_sparsity.speed.gate.against import Revision, names_kernel
+from pytest_sparsity.speed.gate.kernel_timer import KernelTimer, TimedKernel
+from pytest_sparsity.speed.gate.processes import Processes
+from pytest_sparsity.speed.gate.result import Measured
+from pytest_sparsity.speed.gate.rules import SpeedComparison
 from pytest_sparsity.targets import HardwareTarget
-from pytest_sparsity.timing.gate import baseline
-from pytest_sparsity.timing.gate.against import Revision, names_kernel
-from pytest_sparsity.timing.gate.kernel_timer import KernelTimer, TimedKernel
-from pytest_sparsity.timing.gate.processes import Processes
-from pytest_sparsity.timing.gate.result import Measured
-from pytest_sparsity.timing.gate.rules import SpeedComparison
 
 
 class Timing:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from pytest_sparsity.compression.names import LOADED
+from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.sweep.cell import SPON_SETTINGS, Cell, Configuration
 
 if TYPE_CHECKING:  # the real imports bring numpy and scipy

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.compression.names import LOADED
+from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.reporting.arrange import Results
 from pytest_sparsity.reporting.panels import (
     LINEAR_UP_TO,

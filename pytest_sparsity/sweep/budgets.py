@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.compression.names import LOADED, canonical
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.models.compression.names import LOADED, canonical
 from pytest_sparsity.sweep.cell import OFF, SPON_SETTINGS, Cell, Configuration
 from pytest_sparsity.sweep.comparison import evaluation_of
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.methods.registry import wants_of
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import Configuration
 from pytest_sparsity.sweep.chosen_methods import ChosenMethods

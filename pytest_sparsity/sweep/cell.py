@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.methods.levels import has_level
+from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.settings.settings import Sizes
 
 OFF = "off"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.tasks import TASKS, kind_of
 from pytest_sparsity.methods.levels import ONLY_LEVELS, has_level, offers
+from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import (
     ANSWER_LIKELIHOOD,

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.compression.names import CASTS, LOADED
 from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.registry import wants_of
+from pytest_sparsity.methods.spon.library import VectorLibrary
+from pytest_sparsity.methods.spon.residual import mean_residual
+from pytest_sparsity.methods.spon.training import Recipe
+from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
+from pytest_sparsity.models.compression.names import CASTS, LOADED
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.spon.library import VectorLibrary
-from pytest_sparsity.spon.residual import mean_residual
-from pytest_sparsity.spon.training import Recipe
-from pytest_sparsity.spon.vectors import SpontaneousVectors
 from pytest_sparsity.sweep.calibration_store import CalibrationStore
 from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, OFF, TRAINED, Configuration
 from pytest_sparsity.sweep.chosen_methods import ChosenMethods

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.core.files import atomic_write
+from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.sweep import budgets
 from pytest_sparsity.sweep.budgets import METRICS, SCHEMA
 from pytest_sparsity.sweep.cell import Configuration

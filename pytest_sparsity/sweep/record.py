@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.core.files import sha256_text
+from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.sweep.cell import Cell, Configuration
 
 SCHEMA = 1

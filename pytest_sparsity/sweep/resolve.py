@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_sparsity.compression.names import LOADED
 from pytest_sparsity.evaluation.harness import HarnessTask
+from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, Cell, Configuration
 from pytest_sparsity.sweep.inputs import (
     CellInputs,

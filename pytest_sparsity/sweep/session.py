@@ -8,9 +8,9 @@ from typing import Any
 
 from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.attach import Attached
+from pytest_sparsity.methods.spon.library import MissingVectors
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep import budgets, measuring
 from pytest_sparsity.sweep.budgets import Budgets
 from pytest_sparsity.sweep.calibration_store import CalibrationStore

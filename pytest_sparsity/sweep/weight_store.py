@@ -6,16 +6,16 @@ import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_sparsity.compression.compress import (
+from pytest_sparsity.core.errors import blaming
+from pytest_sparsity.core.progress import Progress
+from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.compression.compress import (
     Compressed,
     compress,
     compressed_dtype,
     compressed_hash,
 )
-from pytest_sparsity.compression.names import LOADED
-from pytest_sparsity.core.errors import blaming
-from pytest_sparsity.core.progress import Progress
-from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.sweep.model_store import ModelStore
 from pytest_sparsity.sweep.text_store import TextStore
 

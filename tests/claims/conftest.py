@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pytest_sparsity.claims.evidence import Evidence
+from pytest_sparsity.methods.spon.library import MissingVectors
 from pytest_sparsity.settings.settings import Settings, default_settings
-from pytest_sparsity.spon.library import MissingVectors
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.session import SweepSession

@@ -16,9 +16,9 @@ from pytest_sparsity.claims.tracing import ADDITION, PRODUCT, operations, step_o
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan, Threshold
+from pytest_sparsity.methods.spon.library import MissingVectors
+from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import load_model
-from pytest_sparsity.spon.library import MissingVectors
-from pytest_sparsity.spon.vectors import SpontaneousVectors
 from pytest_sparsity.sweep.cell import OFF, Configuration
 from pytest_sparsity.sweep.session import SweepSession
 

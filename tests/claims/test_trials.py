@@ -16,7 +16,7 @@ from pytest_sparsity.claims.page.trial_tables import trials_section
 from pytest_sparsity.claims.page.trials import Trial, keep_trial, read_trials
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.stats import Interval
-from pytest_sparsity.spon.training import Recipe
+from pytest_sparsity.methods.spon.training import Recipe
 
 CI = Path(__file__).parents[2] / "ci"
 QUICK = Recipe(steps=1, sequences=1, length=32, held_out=2)

@@ -222,7 +222,7 @@ def test_no_code_is_written_as_a_number(tmp_path: Path) -> None:
     files = [
         *(package / "cli").rglob("*.py"),
         *(package / "plugin").rglob("*.py"),
-        *(package / "__main__.py", package / "_moved.py", package / "core" / "signals.py"),
+        *(package / "__main__.py", package / "core" / "moved.py", package / "core" / "signals.py"),
     ]
     assert [place for file in files for place in _bare(file)] == []
     bad = tmp_path / "bad.py"

@@ -11,9 +11,9 @@ import pytest
 from safetensors import safe_open
 
 from pytest_sparsity.cli.main import main
-from pytest_sparsity.compression.compress import compress
 from pytest_sparsity.evaluation import standard
 from pytest_sparsity.models import load_model
+from pytest_sparsity.models.compression.compress import compress
 from pytest_sparsity.settings.settings import default_settings
 from pytest_sparsity.sweep.cell import Configuration
 from pytest_sparsity.sweep.stores import make_stores

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_sparsity.compression import compress as module
-from pytest_sparsity.compression import pruning
-from pytest_sparsity.compression.compress import compress, compressed_dtype, compressed_hash
-from pytest_sparsity.compression.hessian import second_moment
-from pytest_sparsity.compression.names import parse
-from pytest_sparsity.compression.sequence import put
 from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.methods.positions import observe
 from pytest_sparsity.methods.prefill import PrefillPolicy
+from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import load_model
+from pytest_sparsity.models.compression import compress as module
+from pytest_sparsity.models.compression import pruning
+from pytest_sparsity.models.compression.compress import compress, compressed_dtype, compressed_hash
+from pytest_sparsity.models.compression.hessian import second_moment
+from pytest_sparsity.models.compression.names import parse
+from pytest_sparsity.models.compression.sequence import put
 from pytest_sparsity.models.forward import hidden_states, run_documents
-from pytest_sparsity.spon.vectors import SpontaneousVectors
 
 NAMES = (
     *("int8", "int4-32", "gptq4-32", "magnitude-0.5", "wanda-0.5", "sparsegpt-0.5"),

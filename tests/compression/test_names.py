@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_sparsity.compression.names import (
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.models.compression.names import (
     KNOWN,
     PATTERNS,
     Scheme,
@@ -12,7 +13,6 @@ from pytest_sparsity.compression.names import (
     in_file_name,
     parse,
 )
-from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.reference import semi_structured
 
 

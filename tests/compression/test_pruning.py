@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
-from pytest_sparsity.compression import columns, masks, pruning
-from pytest_sparsity.compression.hessian import DAMPING, output_error, second_moment
-from pytest_sparsity.compression.names import parse
+from pytest_sparsity.models.compression import columns, masks, pruning
+from pytest_sparsity.models.compression.hessian import DAMPING, output_error, second_moment
+from pytest_sparsity.models.compression.names import parse
 from pytest_sparsity.reference import semi_structured
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pytest_sparsity.compression import columns, pruning, quantisation
-from pytest_sparsity.compression.hessian import DAMPING, output_error, second_moment
-from pytest_sparsity.compression.names import parse
+from pytest_sparsity.models.compression import columns, pruning, quantisation
+from pytest_sparsity.models.compression.hessian import DAMPING, output_error, second_moment
+from pytest_sparsity.models.compression.names import parse
 from pytest_sparsity.reference.quantization import dequantize, quantize_int4, quantize_int8
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pytest_sparsity.methods.spon.library import VectorLibrary
+from pytest_sparsity.methods.spon.training import Recipe
+from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.settings.settings import default_settings
-from pytest_sparsity.spon.library import VectorLibrary
-from pytest_sparsity.spon.training import Recipe
-from pytest_sparsity.spon.vectors import SpontaneousVectors
 from pytest_sparsity.sweep import plan_store, weight_store
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.session import SweepSession

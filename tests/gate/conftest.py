@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_sparsity.kernels import registry
-from pytest_sparsity.timing.gate.contenders import SamplingPlan
+from pytest_sparsity.speed.gate.contenders import SamplingPlan
 
 #: Products take nearly all of the kernel's time.
 CONFTEST = """
@@ -161,7 +161,7 @@ def project(
     _ = pytest_sparsity
     registry.registered()
     # Nothing here is about a busy machine: no need to outlast a disturbance.
-    monkeypatch.setattr("pytest_sparsity.timing.gate.kernel_timer.CONFIRM", SamplingPlan(60, 0.0))
+    monkeypatch.setattr("pytest_sparsity.speed.gate.kernel_timer.CONFIRM", SamplingPlan(60, 0.0))
     return Project(pytester, monkeypatch, sparsity_cache)
 
 

@@ -13,7 +13,7 @@ import pytest
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.registry import Kernel
-from pytest_sparsity.timing.gate.against import NothingToCompare, Revision, check, names_kernel
+from pytest_sparsity.speed.gate.against import NothingToCompare, Revision, check, names_kernel
 
 Git = Callable[..., str]
 

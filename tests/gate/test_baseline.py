@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.timing.gate import baseline
-from pytest_sparsity.timing.gate.result import Measured
-from pytest_sparsity.timing.gate.static_metrics import differences
+from pytest_sparsity.speed.gate import baseline
+from pytest_sparsity.speed.gate.result import Measured
+from pytest_sparsity.speed.gate.static_metrics import differences
 
 ENTRY = Measured(
     name="op/mine",

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity.timing.gate.benchmark_json import benchmark_json
-from pytest_sparsity.timing.gate.result import Measured
+from pytest_sparsity.speed.gate.benchmark_json import benchmark_json
+from pytest_sparsity.speed.gate.result import Measured
 
 MEASURED = Measured(
     name="sparse_linear/cpu",

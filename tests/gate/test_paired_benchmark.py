@@ -13,7 +13,7 @@ from pytest_sparsity.core.exit_codes import ExitCode
 TIMING = """
 import time
 import pytest
-from pytest_sparsity.timing.gate import worker
+from pytest_sparsity.speed.gate import worker
 
 @pytest.fixture(autouse=True)
 def clock_of_the_thread(monkeypatch):

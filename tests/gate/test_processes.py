@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pytest_sparsity.kernels import registry
-from pytest_sparsity.timing.gate import processes, worker
-from pytest_sparsity.timing.gate.processes import Place, Process, Processes, WorkerError
-from pytest_sparsity.timing.gate.workload import Workload
+from pytest_sparsity.speed.gate import processes, worker
+from pytest_sparsity.speed.gate.processes import Place, Process, Processes, WorkerError
+from pytest_sparsity.speed.gate.workload import Workload
 
 KERNELS = """
 from pytest_sparsity.testing import sparse_kernel

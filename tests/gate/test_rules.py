@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pytest_sparsity.core.decision import Decision
-from pytest_sparsity.timing.gate import rules
-from pytest_sparsity.timing.gate.rules import ab_first, ab_second, stored
+from pytest_sparsity.speed.gate import rules
+from pytest_sparsity.speed.gate.rules import ab_first, ab_second, stored
 
 QUIET = [1.0 + 0.001 * (i % 7) for i in range(30)]
 

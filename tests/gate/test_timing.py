@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pytest_sparsity.timing.gate import timing, worker
-from pytest_sparsity.timing.gate.processes import WorkerError
-from pytest_sparsity.timing.gate.timing import Rounds, calibrate, measure
-from pytest_sparsity.timing.gate.worker import Calls, ClockError
+from pytest_sparsity.speed.gate import timing, worker
+from pytest_sparsity.speed.gate.processes import WorkerError
+from pytest_sparsity.speed.gate.timing import Rounds, calibrate, measure
+from pytest_sparsity.speed.gate.worker import Calls, ClockError
 
 
 class Fake:

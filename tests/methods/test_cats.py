@@ -16,9 +16,9 @@ from pytest_sparsity.methods.plan import INPUT, Plan
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
 from pytest_sparsity.methods.reads import Kept, observe_kept
 from pytest_sparsity.methods.registry import by_name
+from pytest_sparsity.methods.spon.residual import mean_residual
+from pytest_sparsity.methods.spon.training import Recipe, train
 from pytest_sparsity.models.forward import hidden_states
-from pytest_sparsity.spon.residual import mean_residual
-from pytest_sparsity.spon.training import Recipe, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

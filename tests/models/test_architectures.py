@@ -15,13 +15,13 @@ from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibration import magnitude_quantiles
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE
+from pytest_sparsity.methods.spon.residual import mean_residual
+from pytest_sparsity.methods.spon.training import Recipe, train
+from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import KINDS, load_model
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 from pytest_sparsity.models.forward import check_head, hidden_states
 from pytest_sparsity.models.tiny import tiny_tokenizer
-from pytest_sparsity.spon.residual import mean_residual
-from pytest_sparsity.spon.training import Recipe, train
-from pytest_sparsity.spon.vectors import SpontaneousVectors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = torch.randint(0, 256, (40,), generator=torch.Generator().manual_seed(3))

@@ -12,7 +12,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.memory import can_measure_memory
 from pytest_sparsity.evaluation.perplexity import Window
 from pytest_sparsity.methods.plan import Plan, Threshold
-from pytest_sparsity.performance.footprint import scoring_footprint, weight_bytes
+from pytest_sparsity.speed.footprint import scoring_footprint, weight_bytes
 
 pytestmark = pytest.mark.skipif(
     not can_measure_memory(), reason="resident memory is read under Linux"

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.performance.problems import (
+from pytest_sparsity.reference.operands import tensors
+from pytest_sparsity.reference.ops import OPS
+from pytest_sparsity.reference.precision import Precision
+from pytest_sparsity.speed.problems import (
     Oracle,
     dense_ways,
     int4_problem,
@@ -15,9 +18,6 @@ from pytest_sparsity.performance.problems import (
     predicted_problem,
     swiglu_problem,
 )
-from pytest_sparsity.reference.operands import tensors
-from pytest_sparsity.reference.ops import OPS
-from pytest_sparsity.reference.precision import Precision
 
 LEVELS = (0.5, 0.75)
 MAKERS = {

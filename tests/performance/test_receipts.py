@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_sparsity import SparsityError
-from pytest_sparsity.performance.receipts import Receipt, read, receipt, sources_hash, stale, write
+from pytest_sparsity.speed.receipts import Receipt, read, receipt, sources_hash, stale, write
 
 RECEIPTS = Path(__file__).parents[2] / "ci" / "receipts"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_sparsity.performance.validate_roofline import (
+from pytest_sparsity.speed.validate_roofline import (
     SHAPES,
     Row,
     Validation,

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from pytest_sparsity._moved import MOVED
+from pytest_sparsity.core.moved import MOVED
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -36,7 +36,7 @@ def test_modules_of_a_moved_package() -> None:
         "import warnings; warnings.simplefilter('ignore');"
         "from pytest_sparsity.benchmarking.gate.rules import TOLERANCE_CPU;"
         "from pytest_sparsity.options import Settings;"
-        "from pytest_sparsity.timing.gate import rules;"
+        "from pytest_sparsity.speed.gate import rules;"
         "print(TOLERANCE_CPU == rules.TOLERANCE_CPU)"
     )
     found = subprocess.run(

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_sparsity.compression.compress import compress
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibration import magnitude_quantiles
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
+from pytest_sparsity.methods.spon import training
+from pytest_sparsity.methods.spon.training import Recipe, train
 from pytest_sparsity.models import KINDS, load_model, parallel
+from pytest_sparsity.models.compression.compress import compress
 from pytest_sparsity.models.tiny import tensors_hash
-from pytest_sparsity.spon import training
-from pytest_sparsity.spon.training import Recipe, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = Recipe(

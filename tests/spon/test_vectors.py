@@ -7,19 +7,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pytest_sparsity.compression.compress import compress
 from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibration import magnitude_quantiles
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
+from pytest_sparsity.methods.spon import library as library_module
+from pytest_sparsity.methods.spon.library import MissingVectors, VectorLibrary, file_name
+from pytest_sparsity.methods.spon.residual import mean_residual
+from pytest_sparsity.methods.spon.training import Recipe
+from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import load_model, parallel
+from pytest_sparsity.models.compression.compress import compress
 from pytest_sparsity.models.forward import hidden_states
-from pytest_sparsity.spon import library as library_module
-from pytest_sparsity.spon.library import MissingVectors, VectorLibrary, file_name
-from pytest_sparsity.spon.residual import mean_residual
-from pytest_sparsity.spon.training import Recipe
-from pytest_sparsity.spon.vectors import SpontaneousVectors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = torch.randint(0, 256, (24,), generator=torch.Generator().manual_seed(3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pytest_sparsity.timing.cold import Spread, describe_noise, p10_ratio, time_cold
+from pytest_sparsity.speed.cold import Spread, describe_noise, p10_ratio, time_cold
 
 
 def test_each_run_comes_after_its_rehearsal() -> None:

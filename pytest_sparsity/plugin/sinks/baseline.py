@@ -10,7 +10,7 @@ from pytest_sparsity.plugin.sinks.sink import Sink
 from pytest_sparsity.plugin.terminal import say
 
 if TYPE_CHECKING:
-    from pytest_sparsity.timing.gate.result import Measured
+    from pytest_sparsity.speed.gate.result import Measured
 
 
 class Baseline(Sink):
@@ -34,8 +34,8 @@ class Baseline(Sink):
 
     def _check_times(self, folder: Path) -> None:
         from pytest_sparsity.core.files import check_writable
+        from pytest_sparsity.speed.gate import baseline
         from pytest_sparsity.sweep.store import FILE as RECORDS
-        from pytest_sparsity.timing.gate import baseline
 
         times = folder / baseline.FILE
         if self.settings.updating:
@@ -53,7 +53,7 @@ class Baseline(Sink):
         if self.run.verdicts:
             self._store_records(self.settings.baseline)
         if entries := self._entries():
-            from pytest_sparsity.timing.gate import baseline
+            from pytest_sparsity.speed.gate import baseline
 
             path = self.settings.baseline / baseline.FILE
             baseline.add(path, entries, keep=self.settings.update_new_only)
@@ -71,7 +71,7 @@ class Baseline(Sink):
         calls = [call for call in self.run.timed if call["store"] and call["measured"]]
         if not calls:
             return {}
-        from pytest_sparsity.timing.gate.result import Measured
+        from pytest_sparsity.speed.gate.result import Measured
 
         found = (Measured.from_json(call["measured"][0]) for call in calls)
         return {measured.name: measured for measured in found}

@@ -13,7 +13,7 @@ class Benchmark(Sink):
         if not (calls := self.run.measured()):
             return
         from pytest_sparsity.core.files import atomic_write
-        from pytest_sparsity.timing.gate import benchmark_json as export
+        from pytest_sparsity.speed.gate import benchmark_json as export
 
         measured = [each for call in calls for each in call]
         content = export.benchmark_json(measured, self.run.ended, self.run.config.rootpath)

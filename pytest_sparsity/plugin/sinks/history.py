@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.plugin.sinks.sink import Sink
 
 if TYPE_CHECKING:
-    from pytest_sparsity.timing.gate.result import Measured
+    from pytest_sparsity.speed.gate.result import Measured
 
 
 class History(Sink):

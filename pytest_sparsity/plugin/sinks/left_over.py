@@ -21,7 +21,7 @@ class LeftOver(Sink):
         """Read what is stored, where the gate or an update uses it."""
         settings = self.settings
         if settings.baseline is not None and (settings.gate != "off" or settings.updating):
-            from pytest_sparsity.timing.gate import baseline
+            from pytest_sparsity.speed.gate import baseline
 
             with blaming("--sparsity-baseline"):
                 self._stored = frozenset(baseline.read(settings.baseline / baseline.FILE))

@@ -17,7 +17,7 @@ class Times(Sink):
 
     def check(self) -> None:
         """Refuse a file that times cannot be added to."""
-        from pytest_sparsity.timing.gate import baseline
+        from pytest_sparsity.speed.gate import baseline
 
         with blaming("--sparsity-report"):
             baseline.read(self.settings.report / baseline.FILE)
@@ -26,8 +26,8 @@ class Times(Sink):
         """Add what a test timed."""
         if not sent.timed:
             return
-        from pytest_sparsity.timing.gate import baseline
-        from pytest_sparsity.timing.gate.result import Measured
+        from pytest_sparsity.speed.gate import baseline
+        from pytest_sparsity.speed.gate.result import Measured
 
         found = (Measured.from_json(each) for call in sent.timed for each in call["measured"])
         fresh = {measured.name: measured for measured in found}

@@ -12,10 +12,9 @@ from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.dispatch import obstacle
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.targets import HardwareTarget
-from pytest_sparsity.timing.gate import baseline, rules
-from pytest_sparsity.timing.gate.against import NothingToCompare, Revision, names_kernel
-from pytest_sparsity.timing.gate.contenders import (
+from pytest_sparsity.speed.gate import baseline, rules
+from pytest_sparsity.speed.gate.against import NothingToCompare, Revision, names_kernel
+from pytest_sparsity.speed.gate.contenders import (
     CONFIRM,
     SCREEN,
     Contender,
@@ -25,11 +24,12 @@ from pytest_sparsity.timing.gate.contenders import (
     compiled,
     stage,
 )
-from pytest_sparsity.timing.gate.processes import Place, Processes
-from pytest_sparsity.timing.gate.result import Measured
-from pytest_sparsity.timing.gate.rules import SpeedComparison, not_comparable
-from pytest_sparsity.timing.gate.static_metrics import Difference, differences
-from pytest_sparsity.timing.gate.workload import Workload
+from pytest_sparsity.speed.gate.processes import Place, Processes
+from pytest_sparsity.speed.gate.result import Measured
+from pytest_sparsity.speed.gate.rules import SpeedComparison, not_comparable
+from pytest_sparsity.speed.gate.static_metrics import Difference, differences
+from pytest_sparsity.speed.gate.workload import Workload
+from pytest_sparsity.targets import HardwareTarget
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pytest_sparsity.core.git import commit_of, repository_of, uncommitted
 from pytest_sparsity.core.worktree import Worktree
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference.ops import OPS
-from pytest_sparsity.timing.gate.processes import Place, folder_of
+from pytest_sparsity.speed.gate.processes import Place, folder_of
 
 OPTION = "--sparsity-against"
 

@@ -11,15 +11,20 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.compression import pruning, quantisation, stored
-from pytest_sparsity.compression.checks import check
-from pytest_sparsity.compression.hessian import second_moment
-from pytest_sparsity.compression.names import CASTS, LOADED, Scheme, parse
-from pytest_sparsity.compression.sequence import Replace, Statistic, compress_in_sequence, put
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import locked, sha256_text
 from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.compression import pruning, quantisation, stored
+from pytest_sparsity.models.compression.checks import check
+from pytest_sparsity.models.compression.hessian import second_moment
+from pytest_sparsity.models.compression.names import CASTS, LOADED, Scheme, parse
+from pytest_sparsity.models.compression.sequence import (
+    Replace,
+    Statistic,
+    compress_in_sequence,
+    put,
+)
 from pytest_sparsity.models.parallel import in_parallel
 from pytest_sparsity.reference import quantization
 
@@ -51,7 +56,7 @@ def compress(
 
     Args:
         model: as loaded, nothing attached.
-        name: of a compression, see :mod:`pytest_sparsity.compression`.
+        name: of a compression, see :mod:`pytest_sparsity.models.compression`.
         tokens: calibration documents of one length, int64 [T] each, for those that need them.
         cache: folder in which calibrated weights are kept; None keeps nothing.
         progress: shows blocks or layers.

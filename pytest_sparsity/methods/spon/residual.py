@@ -10,8 +10,8 @@ from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import all_dense
 from pytest_sparsity.methods.reads import Kept, observe_kept
+from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.spon.vectors import SpontaneousVectors
 
 
 def mean_residual(

@@ -17,8 +17,8 @@ from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.kernels.sources import sources_hash
 from pytest_sparsity.reference.operands import arguments, tensors
+from pytest_sparsity.speed.gate.static_metrics import weight_bytes
 from pytest_sparsity.targets import HardwareTarget
-from pytest_sparsity.timing.gate.static_metrics import weight_bytes
 
 #: Channels and outputs: tens of MB of weights, milliseconds of work; and for the smoke profile.
 _SHAPES: Mapping[str, tuple[int, int]] = {"cpu": (2048, 4096), "cuda": (4096, 14336)}

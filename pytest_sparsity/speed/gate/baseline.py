@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import atomic_write, locked
-from pytest_sparsity.timing.gate.result import Measured
+from pytest_sparsity.speed.gate.result import Measured
 
 FILE = "speed.json"
 SCHEMA = 1

@@ -1,4 +1,4 @@
-"""``python -m pytest_sparsity.performance.validate_roofline``: the roofline against the clock.
+"""``python -m pytest_sparsity.speed.validate_roofline``: the roofline against the clock.
 
 Times kernels of the CPU on one thread, with weights in no cache, and compares with what the model
 says: a layer in four shapes, an MLP, and a layer of 4 bits.  Two numbers go into the model that
@@ -27,21 +27,21 @@ from pytest_sparsity.core.signals import exit_with
 from pytest_sparsity.kernels.dispatch import obstacle
 from pytest_sparsity.kernels.registry import kernel
 from pytest_sparsity.kernels.unchecked import unchecked
-from pytest_sparsity.performance.problems import (
-    Problem,
-    int4_problem,
-    linear_problem,
-    swiglu_problem,
-)
 from pytest_sparsity.reference.operands import arguments
 from pytest_sparsity.reference.ops import op_of
 from pytest_sparsity.reference.sparse_linear import SparseLinearInputs
 from pytest_sparsity.reference.sparse_quantized_linear import SparseQuantizedLinearInputs
 from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
+from pytest_sparsity.speed.cold import describe_noise, time_cold
+from pytest_sparsity.speed.problems import (
+    Problem,
+    int4_problem,
+    linear_problem,
+    swiglu_problem,
+)
 from pytest_sparsity.targets import host_target
 from pytest_sparsity.targets.bandwidth import reader
 from pytest_sparsity.targets.roofline import Machine, plan
-from pytest_sparsity.timing.cold import describe_noise, time_cold
 
 Shape = tuple[int, int]
 Runs = dict[str, Callable[[], object]]
@@ -242,7 +242,7 @@ def report(validation: Validation) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(
-        "python -m pytest_sparsity.performance.validate_roofline",
+        "python -m pytest_sparsity.speed.validate_roofline",
         description="Compares the roofline with times measured on this machine's CPU.",
     )
     parser.add_argument("--rounds", type=int, default=60, help="timed runs of each, at least 10")

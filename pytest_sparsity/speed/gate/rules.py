@@ -25,7 +25,7 @@ import numpy as np
 
 from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.stats import Interval
-from pytest_sparsity.timing.gate.result import best
+from pytest_sparsity.speed.gate.result import best
 
 #: Rounds of the first stage, and of the second one, whose fresh rounds decide alone.
 FIRST_ROUNDS, SECOND_ROUNDS = 30, 60

@@ -11,9 +11,8 @@ from statistics import median
 from typing import Any
 
 from pytest_sparsity.kernels.registry import Kernel
-from pytest_sparsity.targets import HardwareTarget
-from pytest_sparsity.timing.gate import rules
-from pytest_sparsity.timing.gate.processes import (
+from pytest_sparsity.speed.gate import rules
+from pytest_sparsity.speed.gate.processes import (
     THREADS,
     Place,
     Process,
@@ -21,9 +20,10 @@ from pytest_sparsity.timing.gate.processes import (
     Remote,
     WorkerError,
 )
-from pytest_sparsity.timing.gate.result import Measured, best
-from pytest_sparsity.timing.gate.timing import Rounds, measure
-from pytest_sparsity.timing.gate.workload import Workload, source_of
+from pytest_sparsity.speed.gate.result import Measured, best
+from pytest_sparsity.speed.gate.timing import Rounds, measure
+from pytest_sparsity.speed.gate.workload import Workload, source_of
+from pytest_sparsity.targets import HardwareTarget
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from pytest_sparsity.compression.hessian import dead_inputs, inverse_factor
+from pytest_sparsity.models.compression.hessian import dead_inputs, inverse_factor
 
 #: Columns after which the rest of the matrix is brought up to date.
 BLOCK = 128

@@ -16,11 +16,11 @@ from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import all_dense
 from pytest_sparsity.methods.reads import Kept, observe_kept
+from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import KINDS, LanguageModel, Site
 from pytest_sparsity.models.divergence import kl_gradient
 from pytest_sparsity.models.parallel import in_parallel
 from pytest_sparsity.models.weights import plain_weight
-from pytest_sparsity.spon.vectors import SpontaneousVectors
 
 
 @dataclass(frozen=True)

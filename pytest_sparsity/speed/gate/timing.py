@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pytest_sparsity.timing.gate.processes import WorkerError
-from pytest_sparsity.timing.gate.worker import ClockError
+from pytest_sparsity.speed.gate.processes import WorkerError
+from pytest_sparsity.speed.gate.worker import ClockError
 
 #: A sample lasts at least so many seconds: a timer's tick and an interrupt are small beside it.
 LEAST_SAMPLE = 2e-3

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.compression.names import Scheme, in_file_name
-from pytest_sparsity.compression.sequence import put
 from pytest_sparsity.core.errors import SparsityWarning
 from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.core.tensor_file import read_tensors, write_tensors
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.compression.names import Scheme, in_file_name
+from pytest_sparsity.models.compression.sequence import put
 
 _FORMAT = "pytest-sparsity compressed weights 1"
 

@@ -217,7 +217,7 @@ class Kernels:
         """Figures of what a compiler makes of the kernel; None if this package cannot tell."""
         try:
             from pytest_sparsity.checking import compilation
-            from pytest_sparsity.timing.gate.compiled import figures
+            from pytest_sparsity.speed.gate.compiled import figures
         except ImportError:  # a revision from before
             return None
         compilation.install()

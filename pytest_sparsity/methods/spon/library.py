@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from pytest_sparsity.compression.names import LOADED, in_file_name
 from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.core.files import locked, sha256_text
 from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.plan import Plan
+from pytest_sparsity.methods.spon.training import Recipe, train
+from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.spon.training import Recipe, train
-from pytest_sparsity.spon.vectors import SpontaneousVectors
+from pytest_sparsity.models.compression.names import LOADED, in_file_name
 
 SHIPPED = Path(__file__).parent / "shipped"
 

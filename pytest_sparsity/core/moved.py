@@ -7,30 +7,16 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any
 
-#: Old name to new one, below this package; a package stands for what is in it.
+_PACKAGE = "pytest_sparsity"
+#: Old name to new one, below this package; a package stands for what is in it, unless that is here.
 MOVED = {
     "accuracy_gate": "plugin.accuracy_gate",
-    "benchmarking": "timing",
-    "benchmarking.cold": "timing.cold",
-    "benchmarking.device": "timing.device",
-    "benchmarking.gate": "timing.gate",
-    "benchmarking.gate.against": "timing.gate.against",
-    "benchmarking.gate.baseline": "timing.gate.baseline",
-    "benchmarking.gate.companions": "timing.gate.static_metrics",
-    "benchmarking.gate.compiled": "timing.gate.compiled",
-    "benchmarking.gate.processes": "timing.gate.processes",
-    "benchmarking.gate.result": "timing.gate.result",
-    "benchmarking.gate.rules": "timing.gate.rules",
-    "benchmarking.gate.sides": "timing.gate.contenders",
-    "benchmarking.gate.speed": "timing.gate.kernel_timer",
-    "benchmarking.gate.subject": "timing.gate.workload",
-    "benchmarking.gate.timing": "timing.gate.timing",
-    "benchmarking.gate.worker": "timing.gate.worker",
-    "benchmarking.interleave": "timing.interleave",
-    "benchmarking.memory": "performance.footprint",
-    "benchmarking.problems": "performance.problems",
-    "benchmarking.receipts": "performance.receipts",
-    "benchmarking.validate_roofline": "performance.validate_roofline",
+    "benchmarking": "speed",
+    "benchmarking.gate.companions": "speed.gate.static_metrics",
+    "benchmarking.gate.sides": "speed.gate.contenders",
+    "benchmarking.gate.speed": "speed.gate.kernel_timer",
+    "benchmarking.gate.subject": "speed.gate.workload",
+    "benchmarking.memory": "speed.footprint",
     "checking.finding": "checking.failure",
     "checking.operands": "checking.draw",
     "claim_check": "plugin.claim_check",
@@ -42,18 +28,15 @@ MOVED = {
     "claims.runs": "claims.page.runs",
     "claims.trials": "claims.page.trials",
     "claims.watch": "claims.cell_progress",
+    "compression": "models.compression",
     "controller": "plugin.reporter",
     "degradation": "plugin.degradation",
     "errors": "core.errors",
     "evaluation.asked": "evaluation.resolve_task",
-    "evaluation.decoding": "performance.decoding",
+    "evaluation.decoding": "speed.decoding",
     "files": "core.files",
     "gatekeeper": "plugin.reporter",
     "history": "reporting.history",
-    "history.changes": "reporting.history.changes",
-    "history.entries": "reporting.history.entries",
-    "history.picture": "reporting.history.picture",
-    "history.series": "reporting.history.series",
     "hookspec": "plugin.hookspec",
     "kernel_check": "plugin.kernel_check",
     "methods.exact": "methods.topk_mask",
@@ -62,17 +45,21 @@ MOVED = {
     "options": "settings.settings",
     "paired_benchmark": "plugin.paired_benchmark",
     "parametrize": "plugin.parametrize",
+    "performance": "speed",
     "progress": "core.progress",
-    "reporting.benchmark_json": "timing.gate.benchmark_json",
+    "reporting.benchmark_json": "speed.gate.benchmark_json",
     "revision": "core.git",
+    "sanity": "fixtures",
     "speed_controller": "plugin.reporter",
     "speed_gate": "plugin.speed_gate",
+    "spon": "methods.spon",
     "state": "plugin.state",
     "stats": "core.stats",
     "sweep.sources": "sweep.code_hash",
     "tensor_file": "core.tensor_file",
     "terminal": "plugin.terminal",
     "termination": "core.signals",
+    "timing": "speed",
     "worktree": "core.worktree",
 }
 #: Module that ``python -m`` ran, below this package, to the subcommand that took its place.
@@ -118,13 +105,22 @@ def _warn(old: str, new: str, stacklevel: int) -> None:
     )
 
 
+def new_name(old: str) -> str | None:
+    """Where a module is now, below this package; None if it was not moved."""
+    package, _, module = old.rpartition(".")
+    if old in MOVED or not package:
+        return MOVED.get(old)
+    above = new_name(package)
+    return above and f"{above}.{module}"
+
+
 class _Finder:
     """Finds a module under its old name."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         package, _, old = name.partition(".")
-        if package != __package__ or not (old in MOVED or old in COMMANDS):
+        if package != _PACKAGE or not (new_name(old) or old in COMMANDS):
             return None
         loader: Any = _Loader(old)
         return ModuleSpec(name, loader, origin=name)
@@ -140,9 +136,9 @@ class _Loader:
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         from importlib import import_module
 
-        if self._old not in MOVED:
+        if (name := new_name(self._old)) is None:
             return None  # there was nothing to import
-        new = f"{__package__}.{MOVED[self._old]}"
+        new = f"{_PACKAGE}.{name}"
         _warn(spec.name, new, stacklevel=3)
         found = import_module(new)
         self._own = found.__spec__

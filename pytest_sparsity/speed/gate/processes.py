@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.timing.gate import worker
-from pytest_sparsity.timing.gate.worker import ClockError
+from pytest_sparsity.speed.gate import worker
+from pytest_sparsity.speed.gate.worker import ClockError
 
 #: Threads of each process, wherever a library asks for a number.
 THREADS = 1

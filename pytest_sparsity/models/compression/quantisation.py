@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pytest_sparsity.compression.columns import Columns, compensate
+from pytest_sparsity.models.compression.columns import Columns, compensate
 from pytest_sparsity.reference.quantization import dequantize, quantize_int4, quantize_int8
 
 

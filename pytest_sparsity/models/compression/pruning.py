@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pytest_sparsity.compression.columns import Columns, compensate
-from pytest_sparsity.compression.masks import (
+from pytest_sparsity.models.compression.columns import Columns, compensate
+from pytest_sparsity.models.compression.masks import (
     keep_pattern,
     keep_share,
     keep_share_of_rows,
 )
-from pytest_sparsity.compression.names import Scheme
+from pytest_sparsity.models.compression.names import Scheme
 
 
 def mean_square(x: Tensor) -> Tensor:

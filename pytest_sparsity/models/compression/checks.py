@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from pytest_sparsity.compression.names import LOADED, Scheme
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models import LanguageModel, Site
+from pytest_sparsity.models.compression.names import LOADED, Scheme
 from pytest_sparsity.models.weights import plain_weight
 
 

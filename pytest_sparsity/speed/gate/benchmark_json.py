@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.timing.gate.result import Measured
+from pytest_sparsity.speed.gate.result import Measured
 
 FILE = "benchmark.json"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pytest_sparsity._moved import moved_name
+from pytest_sparsity.core.moved import moved_name
 
 
 def names(

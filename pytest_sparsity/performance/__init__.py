@@ -1,1 +1,0 @@
-"""What is measured with timers: problems, receipts, memory, decoding."""
