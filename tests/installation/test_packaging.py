@@ -4,44 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
-import sysconfig
 import textwrap
-import venv
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from environments import ROOT, run
+from environments import installed as environment_with
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).parent.parent
 LINKED = ("kernels", "reference", "suites")
 
 
 def configuration() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
-
-
-def run(*command: str | Path, cwd: Path) -> str:
-    """Output of a command that must succeed, with none of this session's Python settings."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
-    result = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stdout
-    return result.stdout
 
 
 def files_on_disk() -> set[str]:
@@ -119,18 +101,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Python of an environment with the wheel in it, and this environment's packages behind it."""
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, symlinks=True, with_pip=False)
-    python = folder / "bin" / "python"
-    site = Path(
-        run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=folder).strip()
-    )
-    # A plain path in a .pth file does not run the .pth files there: an editable install of this
-    # project, which those would set up, stays out of sight.
-    (site / "behind.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index",
-        "--quiet", wheel, cwd=folder)  # fmt: skip
-    return python
+    return environment_with(tmp_path_factory.mktemp("environment"), wheel)
 
 
 @pytest.mark.slow

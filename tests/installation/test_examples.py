@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import ast
 import importlib
-import os
 import re
 import shutil
-import subprocess
 import sys
-import sysconfig
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from environments import ROOT, installed, run
 
-ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/pyproject.toml"))
 _FACES = ("fixtures", "hooks", "results", "speed", "testing")
 PUBLIC = ("pytest_sparsity", *(f"pytest_sparsity.{name}" for name in _FACES))
-
-
-def run(*command: str | Path, cwd: Path, limit: float = 300) -> str:
-    """Output of a command that must succeed, with none of this session's Python settings."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
-    result = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=limit,
-    )
-    assert result.returncode == 0, result.stdout
-    return result.stdout
 
 
 def imported(path: Path) -> Iterator[tuple[str, str | None]]:
@@ -91,19 +71,6 @@ def wheels(sources: Path) -> dict[str, Path]:
             "--no-build-isolation", "--wheel-dir", out, sources / source, cwd=sources)  # fmt: skip
         (found[source],) = out.glob("*.whl")
     return found
-
-
-def installed(folder: Path, *wheels: Path) -> Path:
-    """Python of an environment with these wheels, and this environment's packages behind them."""
-    venv.create(folder, symlinks=True, with_pip=False)
-    python = folder / "bin" / "python"
-    (site,) = folder.glob("lib/python*/site-packages")
-    # A plain path in a .pth file does not run the .pth files there: an editable install of this
-    # project, which those would set up, stays out of sight.
-    (site / "behind.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index",
-        "--quiet", *wheels, cwd=folder)  # fmt: skip
-    return python
 
 
 WHERE = "import pytest_sparsity as p, {package} as e; print(p.__file__); print(e.__file__)"
