@@ -104,27 +104,36 @@ def _different(pick: Pick, nouns: Sequence[str], *slots: str) -> list[str]:
     return found
 
 
+def _sentence(pick: Pick, subject: str, phrase: str, lexical: Sequence[str]) -> tuple[str, Verb]:
+    """A lead-in, the subject and what is said of it; and the verbs that may follow."""
+    return f"{pick('lead', LEADS)} {subject}{phrase}", _main_verb(pick, lexical)
+
+
 def _simple(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
     subject = _noun(pick("subject", PEOPLE), plural)
-    return f"{pick('lead', LEADS)} {subject}", _main_verb(pick, ACTIONS)
+    return _sentence(pick, subject, "", ACTIONS)
 
 
 def _place(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
     subject, other = _different(pick, THINGS, "attractor")
-    phrase = f"{pick('place', PLACES)} the {_noun(other, attractor)}"
-    return f"{pick('lead', LEADS)} {_noun(subject, plural)} {phrase}", _main_verb(pick, STATES)
+    phrase = f" {pick('place', PLACES)} the {_noun(other, attractor)}"
+    return _sentence(pick, _noun(subject, plural), phrase, STATES)
 
 
 def _subject_relative(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
     subject, other = _different(pick, PEOPLE, "attractor")
-    clause = f"who {_verb(pick('relation', RELATIONS), plural)} the {_noun(other, attractor)}"
-    return f"{pick('lead', LEADS)} {_noun(subject, plural)} {clause}", _main_verb(pick, ACTIONS)
+    clause = f" who {_verb(pick('relation', RELATIONS), plural)} the {_noun(other, attractor)}"
+    return _sentence(pick, _noun(subject, plural), clause, ACTIONS)
+
+
+def _that(pick: Pick, noun: str, place: str, plural: bool) -> str:
+    """An object relative clause about ``noun``, which may be at a ``place``."""
+    return f" that the {_noun(noun, plural)}{place} {_verb(pick('relation', RELATIONS), plural)}"
 
 
 def _object_relative(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
     subject, other = _different(pick, PEOPLE, "attractor")
-    clause = f"that the {_noun(other, attractor)} {_verb(pick('relation', RELATIONS), attractor)}"
-    return f"{pick('lead', LEADS)} {_noun(subject, plural)} {clause}", _main_verb(pick, ACTIONS)
+    return _sentence(pick, _noun(subject, plural), _that(pick, other, "", attractor), ACTIONS)
 
 
 def _bare_relative(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
@@ -134,9 +143,8 @@ def _bare_relative(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb
 
 def _relative_and_place(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:
     subject, other, third = _different(pick, PEOPLE, "attractor", "third")
-    inner = f"{_noun(other, attractor)} {pick('place', PLACES)} the {_noun(third, not attractor)}"
-    clause = f"that the {inner} {_verb(pick('relation', RELATIONS), attractor)}"
-    return f"{pick('lead', LEADS)} {_noun(subject, plural)} {clause}", _main_verb(pick, ACTIONS)
+    place = f" {pick('place', PLACES)} the {_noun(third, not attractor)}"
+    return _sentence(pick, _noun(subject, plural), _that(pick, other, place, attractor), ACTIONS)
 
 
 def _two_relatives(pick: Pick, plural: bool, attractor: bool) -> tuple[str, Verb]:

@@ -84,14 +84,10 @@ class Result:
     ) -> None:
         """Fail the test if ``name`` is slower than ``other``; skip it if the rounds cannot tell.
 
-        Args:
-            name: the candidate.
-            other: what it must not be slower than.
-            tolerance: slow-down that counts, as a fraction.
+        The arguments are those of :meth:`compare`, and so is the SparsityError about them.
 
         Raises:
             AssertionError: it is slower.
-            SparsityError: as :meth:`compare`.
         """
         __tracebackhide__ = True
         comparison = self.compare(name, other, tolerance)

@@ -173,23 +173,29 @@ def _accuracy(results: Results, model: str) -> Table:
 
 def _answers(results: Results, model: str) -> Table:
     """Answers generated, and answers after a reference chain of thought."""
-    columns: list[tuple[str, str, Write]] = []
-    for task in results.subjects(model, "exact_match"):
-        columns.append((f"{task}, generated", f"exact_match:{task}", _accuracy_and_change))
-        columns.append((f"{task}, tokens like dense", f"path:{task}", _tokens))
-    for task in results.subjects(model, "answer_greedy"):
-        columns.append((f"{task}, after the chain", f"answer_greedy:{task}", _accuracy_and_change))
-        columns.append((f"{task}, nats per token", f"answer_nll:{task}", _nats_and_change))
+    generated = {
+        "generated": ("exact_match", _accuracy_and_change),
+        "tokens like dense": ("path", _tokens),
+    }
+    after = {
+        "after the chain": ("answer_greedy", _accuracy_and_change),
+        "nats per token": ("answer_nll", _nats_and_change),
+    }
+    columns = [
+        *_per_task(results.subjects(model, "exact_match"), generated),
+        *_per_task(results.subjects(model, "answer_greedy"), after),
+    ]
     rows = results.configurations(model)
     return _mixed("Answers right in percent, change in points", results, rows, columns)
 
 
 def _divergence(results: Results, model: str) -> Table:
-    columns: list[tuple[str, str, Write]] = []
-    for task in results.subjects(model, "kl_reasoning"):
-        columns.append((f"{task}, reasoning", f"kl_reasoning:{task}", _nats))
-        columns.append((f"{task}, prose", f"kl_prose:{task}", _nats))
-        columns.append((f"{task}, ratio", f"kl_ratio:{task}", _ratio))
+    measured = {
+        "reasoning": ("kl_reasoning", _nats),
+        "prose": ("kl_prose", _nats),
+        "ratio": ("kl_ratio", _ratio),
+    }
+    columns = _per_task(results.subjects(model, "kl_reasoning"), measured)
     rows = [c for c in results.configurations(model) if not c.is_reference]
     return _mixed(
         "KL from dense, nats per token, on reasoning and on prose", results, rows, columns
@@ -205,6 +211,17 @@ def _agreement(results: Results, model: str) -> Table:
     ]
     rows = [c for c in results.configurations(model) if not c.is_reference]
     return _mixed("Same tokens as dense: next token, and mean greedy run", results, rows, columns)
+
+
+def _per_task(
+    tasks: Sequence[str], shown: Mapping[str, tuple[str, Write]]
+) -> list[tuple[str, str, Write]]:
+    """Per task a column for each metric that is ``shown``, by its head."""
+    return [
+        (f"{task}, {head}", f"{metric}:{task}", write)
+        for task in tasks
+        for head, (metric, write) in shown.items()
+    ]
 
 
 def _mixed(

@@ -34,7 +34,8 @@ def predicted(site: Any, reads: str = INPUT, share: float = 0.5) -> PredictedNeu
     lot = torch.Generator().manual_seed(site.layer)
     first, second = (torch.randn(*s, generator=lot) for s in ((8, width), (neurons, 8)))
     dropped = round(share * neurons)
-    return PredictedNeurons(dropped, LayerPredictor(first, second), KINDS, reads)
+    own = LayerPredictor(first, second)
+    return PredictedNeurons(dropped, predictor=own, skips=KINDS, reads=reads)
 
 
 def plan_of(

@@ -180,16 +180,18 @@ def test_deja_vus_rule(model: LanguageModel, documents: Documents) -> None:
 
 def test_scores_that_are_no_numbers_keep_their_neurons() -> None:
     predictor = LayerPredictor(torch.ones(1, 2), torch.ones(3, 1))
-    selector = ScoredNeurons(0.0, predictor, ("down",))
+    selector = ScoredNeurons(0.0, predictor=predictor, skips=("down",), reads=RESIDUAL)
     assert selector.keeps(torch.tensor([[math.nan, 1.0]])).tolist() == [[True, True, True]]
 
 
 def test_a_score_that_is_the_threshold_is_enough() -> None:
     """As in the engine: below it, strictly, is skipped."""
     predictor = LayerPredictor(torch.ones(1, 1), torch.tensor([[0.5], [1.0], [0.25], [0.0]]))
-    selector = ScoredNeurons(0.5, predictor, ("down",))
+    selector = ScoredNeurons(0.5, predictor=predictor, skips=("down",), reads=RESIDUAL)
     assert selector.keeps(torch.tensor([[1.0]])).tolist() == [[True, True, False, False]]
-    natural = ScoredNeurons(0.0, predictor, ("down",))  # relu makes many scores exactly 0
+    natural = ScoredNeurons(
+        0.0, predictor=predictor, skips=("down",), reads=RESIDUAL
+    )  # relu makes many scores exactly 0
     assert natural.keeps(torch.tensor([[-1.0]])).tolist() == [[True] * 4]
 
 

@@ -85,7 +85,8 @@ def highest_scores_plan(
 
     def select(site: Site, skips: tuple[str, ...]) -> PredictedNeurons:
         own = found.layers[site.layer].to(device)
-        return PredictedNeurons(dropped_count(level, len(own.second)), own, skips, found.reads)
+        dropped = dropped_count(level, len(own.second))
+        return PredictedNeurons(dropped, predictor=own, skips=skips, reads=found.reads)
 
     return neuron_plan(method, calibrator, level, select, cost=found.cost)
 

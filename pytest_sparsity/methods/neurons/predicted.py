@@ -188,7 +188,8 @@ class PowerInfer:
         cut = self.cut(calibrator, level)
 
         def select(site: Site, skips: tuple[str, ...]) -> ScoredNeurons:
-            return ScoredNeurons(cut.value, found.layers[site.layer].to(device), skips, found.reads)
+            own = found.layers[site.layer].to(device)
+            return ScoredNeurons(cut.value, predictor=own, skips=skips, reads=found.reads)
 
         return neuron_plan(self.name, calibrator, level, select, cut.shares, found.cost)
 

@@ -8,7 +8,7 @@ import torch
 
 from pytest_sparsity.methods.neurons.activity import contribution
 from pytest_sparsity.methods.neurons.predictor import LayerPredictor
-from pytest_sparsity.methods.plan import HIDDEN, INPUT, RESIDUAL
+from pytest_sparsity.methods.plan import HIDDEN
 from pytest_sparsity.methods.topk_mask import keep_largest
 
 _WORD = 0xFFFFFFFF
@@ -70,10 +70,19 @@ class LargestNeurons:
         )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _ByPredictor:
-    """What selectors with a predictor have in common."""
+    """What selectors with a predictor have in common.
+
+    Attributes:
+        predictor: of the layer, on the model's device.
+        skips: see :class:`~..plan.NeuronSelector`.
+        reads: what the predictor reads, of the same.
+    """
 
     predictor: LayerPredictor
+    skips: tuple[str, ...]
+    reads: str
 
     @property
     def weights(self) -> int:
@@ -93,15 +102,9 @@ class PredictedNeurons(_ByPredictor):
 
     Attributes:
         dropped: neurons dropped per token.
-        predictor: of the layer, on the model's device.
-        skips: see :class:`~..plan.NeuronSelector`.
-        reads: what the predictor reads.
     """
 
     dropped: int
-    predictor: LayerPredictor
-    skips: tuple[str, ...]
-    reads: str = INPUT
 
     def keeps(self, read: torch.Tensor) -> torch.Tensor:
         """Boolean [..., I] for what the predictor reads, [..., H]."""
@@ -115,15 +118,9 @@ class ScoredNeurons(_ByPredictor):
 
     Attributes:
         threshold: scores below it, strictly, are skipped; a score that is NaN is not.
-        predictor: of the layer, on the model's device.
-        skips: see :class:`~..plan.NeuronSelector`.
-        reads: what the predictor reads.
     """
 
     threshold: float
-    predictor: LayerPredictor
-    skips: tuple[str, ...]
-    reads: str = RESIDUAL
 
     def keeps(self, read: torch.Tensor) -> torch.Tensor:
         """Boolean [..., I] for what the predictor reads, [..., H]."""
