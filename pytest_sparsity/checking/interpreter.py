@@ -26,7 +26,7 @@ from triton.runtime.interpreter import (
     TensorHandle,
 )
 
-from pytest_sparsity.checking import bfloat16, triton_internals
+from pytest_sparsity.checking import bfloat16, choices, triton_internals
 from pytest_sparsity.checking.traffic import Access, Addresses, Lanes, Launch, Traffic
 from pytest_sparsity.checking.triton_internals import method
 from pytest_sparsity.core.errors import SparsityError
@@ -39,7 +39,6 @@ class _State:
     """What holds for the launches to come."""
 
     installed = False
-    configuration = 0
     traffic: Traffic | None = None
     launch: Launch | None = None
     #: Modules of Triton's language that the launch has redirected to the interpreter.
@@ -49,10 +48,11 @@ class _State:
 def install() -> None:
     """Make the interpreter of this process fit for checks; a second call does nothing.
 
-    bfloat16 is repaired (``bfloat16``).  Autotuned kernels run with one configuration, see
-    :func:`configuration`.  Accesses outside of every tensor of a launch do not happen.  They are
-    an exception (``traffic.OutOfBounds``); under :func:`watch` they are reported instead, loads
-    give NaN (all bits set), stores and atomics do nothing.
+    bfloat16 is repaired (``bfloat16``).  What the language leaves open is chosen (``choices``): the
+    configuration of autotuned kernels, and what lanes hold that are masked off.  Accesses outside
+    of every tensor of a launch do not happen.  They are an exception (``traffic.OutOfBounds``);
+    under :func:`watch` they are reported instead, loads give NaN (all bits set), stores and atomics
+    do nothing.
 
     Raises:
         SparsityError: Triton was imported without TRITON_INTERPRET=1, or is of a version whose
@@ -67,19 +67,11 @@ def install() -> None:
         )
     bfloat16.repair()
     triton_internals.use_driver(_ARCH)
-    triton_internals.pin_autotuners(lambda configs: [configs[_State.configuration % len(configs)]])
+    triton_internals.pin_autotuners(lambda configs: [configs[choices.configuration(len(configs))]])
     _guard_accesses()
     _guard_launches()
     _hasten()
     _State.installed = True
-
-
-def configuration(index: int) -> None:
-    """Run autotuned kernels with their configuration ``index``, modulo how many fit, from now on.
-
-    0 until called.  A check that passes a number of its case covers all of them in time.
-    """
-    _State.configuration = index
 
 
 @contextmanager
@@ -161,6 +153,8 @@ def _guard_accesses() -> None:
 
     def guarded_load(self: Any, ptrs: Any, mask: Any, other: Any, *rest: Any) -> Any:
         wanted, legal = _checked(self, ptrs, mask, "load")
+        if other is None and not wanted.all():
+            other = _undefined(ptrs)
         if legal is wanted:
             return load(self, ptrs, mask, other, *rest)
         result = load(self, ptrs, TensorHandle(legal, tl.int1), other, *rest)
@@ -178,7 +172,10 @@ def _guard_accesses() -> None:
         wanted, legal = _checked(self, ptr, mask, "atomic")
         if legal is not wanted:
             mask = TensorHandle(legal, tl.int1)
-        return update(self, op, ptr, val, mask, *rest)
+        result = update(self, op, ptr, val, mask, *rest)
+        if not wanted.all():
+            result.data = np.where(wanted, result.data, _undefined(ptr).data)
+        return result
 
     InterpreterBuilder.create_masked_load = guarded_load
     InterpreterBuilder.create_masked_store = guarded_store
@@ -202,8 +199,19 @@ def _checked(builder: Any, ptrs: Any, mask: Any, kind: Access) -> tuple[Lanes, L
     return wanted, legal
 
 
-def _place(program: Sequence[int]) -> str:
-    """Where in the kernel's source the interpreter is, and where in a function that it calls."""
+def _undefined(ptrs: Any) -> TensorHandle:
+    """What lanes hold that nothing was loaded into, of the shape of ``ptrs``."""
+    dtype = ptrs.get_element_ty()
+    kept_as = interpreter._get_np_dtype(dtype)
+    element = choices.undefined(dtype, kept_as, _place)
+    return TensorHandle(np.full(ptrs.data.shape, element[0], kept_as), dtype)
+
+
+def _place(program: Sequence[int] | None = None) -> str:
+    """Where in the kernel's source the interpreter is, and where in a function that it calls.
+
+    With the program of the launch, if one is given.
+    """
     machinery = (triton.__path__[0], __file__.rpartition("/")[0])
     places: list[tuple[str, str]] = []  # outside of Triton, from the inside
     frame: FrameType | None = sys._getframe(1)
@@ -212,8 +220,10 @@ def _place(program: Sequence[int]) -> str:
         if not code.co_filename.startswith(machinery):
             places.append((code.co_name, f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"))
         frame = frame.f_back
-    if not places:
-        return f"program {tuple(program)}"
-    kernel, line = places[-1]
-    inner = "" if len(places) == 1 else f", in {', '.join(places[0])}"
-    return f"{kernel}, program {tuple(program)}, {line}{inner}"
+    told = [] if program is None else [f"program {tuple(program)}"]
+    if places:
+        kernel, line = places[-1]
+        told = [kernel, *told, line]
+    if len(places) > 1:
+        told.append(f"in {', '.join(places[0])}")
+    return ", ".join(told)

@@ -26,6 +26,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -106,24 +107,36 @@ def _answer(request: Request, mode: str, board: Board) -> CheckResult | Refusal:
         if mode == "device":
             _end_if_lost()
         if mode == "interpret":
-            from pytest_sparsity.checking import interpreter
+            from pytest_sparsity.checking import choices
 
-            interpreter.configuration(case.seed)
+            choices.choose(case.seed)
         board.write(str(case))
 
     try:
         from pytest_sparsity.checking import runner
 
-        return runner.run(
-            find(request),
-            request.check,
-            request.examples,
-            request.seed,
-            case=request.case,
-            on_case=begin,
-            device="cuda" if mode == "device" else "cpu",
-            disposable=True,
-        )
+        kernel = find(request)
+
+        def run(case: Case | None) -> CheckResult:
+            return runner.run(
+                kernel,
+                request.check,
+                request.examples,
+                request.seed,
+                case=case,
+                on_case=begin,
+                device="cuda" if mode == "device" else "cpu",
+                disposable=True,
+            )
+
+        result = run(request.case)
+        if mode == "interpret" and result.status == "failed":
+            from pytest_sparsity.checking import choices
+
+            cause = choices.cause(lambda: run(result.case).status == "passed")
+            if cause:
+                result = replace(result, message=f"{cause}: {result.message}")
+        return result
     except SparsityError as error:
         return Refusal(str(error), mendable=True)
     except Exception:

@@ -13,7 +13,7 @@ import torch
 import triton_examples as examples
 from triton.runtime.interpreter import InterpreterBuilder
 
-from pytest_sparsity.checking import bfloat16, interpreter, triton_internals, work
+from pytest_sparsity.checking import bfloat16, choices, interpreter, triton_internals, work
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.records import record
@@ -150,11 +150,11 @@ def configurations() -> list[list[str]]:
     x, weight = operands(64, 64)
     chosen = []
     for index in range(3):
-        interpreter.configuration(index)
+        choices.choose(index)
         with interpreter.watch({"x": x}) as traffic:
             examples.call(examples.tuned, x, weight, 0.5)
         chosen.append(traffic.reads("x").factor)
-    interpreter.configuration(0)
+    choices.choose(0)
     return chosen
 
 

@@ -468,4 +468,14 @@ factor = load_weights(column, (channel < stop) & (output < outputs))
         "more loads under way than there are registers",
         "compile",
     ),
+    Mutant(
+        "undefined-weights",
+        "sparse_linear/triton",
+        "undefined lanes",
+        "triton/_jit/loads.py",
+        'return tl.load(at, mask=mask, other=0.0, eviction_policy="evict_first").to(tl.float32)',
+        'return tl.load(at, mask=mask, eviction_policy="evict_first").to(tl.float32)',
+        "weights that are masked off are whatever was in the register, times 0",
+        "edges",
+    ),
 )

@@ -1,0 +1,118 @@
+"""What Triton's language leaves open, as the interpreter chooses it, anew for every case.
+
+A kernel must be right whatever is chosen.  Where it is not, :func:`cause` finds the choice that it
+depends on: with that one taken from it, the same case passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton.language as tl
+
+Element = npt.NDArray[Any]
+
+
+@dataclass
+class Choices:
+    """What holds for the launches to come.
+
+    Attributes:
+        number: of the choice: another one takes another configuration of autotuned kernels, and
+            other values of undefined lanes.
+        defined: undefined lanes hold 0.
+        only: where undefined lanes are loaded that do not hold 0, if it is but one place.
+        places: where undefined lanes were loaded, if that is to be noted.
+    """
+
+    number: int = 0
+    defined: bool = False
+    only: str | None = None
+    places: dict[str, None] | None = None
+
+
+_choices = Choices()
+
+#: The bits of positive infinity.
+_INFINITE = {
+    tl.float16: np.uint16(0x7C00),
+    tl.bfloat16: np.uint16(0x7F80),
+    tl.float32: np.uint32(0x7F800000),
+    tl.float64: np.uint64(0x7FF0000000000000),
+}
+
+
+def choose(number: int) -> None:
+    """From now on, choose by ``number``: that of a case, which then fails again when repeated."""
+    _choices.number = number
+
+
+def configuration(count: int) -> int:
+    """Which of ``count`` configurations an autotuned kernel runs with."""
+    return _choices.number % count
+
+
+def undefined(dtype: tl.dtype, kept_as: np.dtype[Any], place: Callable[[], str]) -> Element:
+    """What lanes hold that are masked off, without ``other``: one element.
+
+    NaN or infinity, which a product with 0 does not hide, and which comparisons take for small or
+    for large; of an integer type a very large number, up or down.  Triton's language leaves the
+    value open (``tl.load``), and compiled code leaves in the register what was there.
+
+    Args:
+        dtype: of the lanes.
+        kept_as: the interpreter's dtype for it.
+        place: tells where in the kernel's source they are loaded.
+    """
+    if _choices.places is not None:
+        _choices.places[place()] = None
+    if _choices.defined or (_choices.only is not None and _choices.only != place()):
+        return np.zeros(1, kept_as)
+    high = _choices.number // 2 % 2 == 1
+    if dtype == tl.int1:
+        return np.ones(1, kept_as)
+    if dtype in _INFINITE and high:
+        return np.array([_INFINITE[dtype]]).view(kept_as)
+    byte = 0xFF if dtype.is_floating() else 0x7F if high else 0x80
+    return np.full(kept_as.itemsize, byte, np.uint8).view(kept_as)
+
+
+def cause(passes: Callable[[], bool]) -> str:
+    """On which choice a failing case depends, in words; empty if on none that is known.
+
+    Args:
+        passes: tries the case again.
+    """
+    places: dict[str, None] = {}
+    with _instead(defined=True, places=places):
+        found = passes() and bool(places)
+    if found:
+        guilty = [place for place in places if not _passes_with(place, passes)]
+        return (
+            "depends on lanes of a load that are masked off without other=, which are undefined "
+            f"({'infinite' if _choices.number // 2 % 2 else 'NaN'} here), in "
+            f"{' or '.join(guilty or places)}"
+        )
+    return ""
+
+
+def _passes_with(place: str, passes: Callable[[], bool]) -> bool:
+    """Whether it passes with undefined lanes there and nowhere else."""
+    with _instead(only=place):
+        return passes()
+
+
+@contextmanager
+def _instead(**changes: Any) -> Iterator[None]:
+    global _choices
+    before = _choices
+    _choices = replace(before, **changes)
+    try:
+        yield
+    finally:
+        _choices = before

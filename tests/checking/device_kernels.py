@@ -1,0 +1,92 @@
+"""Triton kernels of sparse_linear, right and wrong in what only a GPU would show.
+
+Registered as ``sparse_linear/NAME`` for ``test_device_faults.py``.  None of them skips anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from pytest_sparsity.kernels.registry import sparse_kernel
+
+_BLOCK = 32
+
+
+@triton.jit
+def sums(
+    x, weight, row, output, rows, outputs, begin, stop, threshold,
+    x_row, x_channel, weight_output, weight_channel, BLOCK: tl.constexpr, FAULT: tl.constexpr,
+):  # fmt: skip
+    """Sums over the channels from begin to stop, [16, BLOCK]: rows and outputs."""
+    total = tl.zeros([16, BLOCK], tl.float32)
+    for start in range(begin, stop, BLOCK):
+        channel = start + tl.arange(0, BLOCK)
+        at = x + row[:, None] * x_row + channel[None, :] * x_channel
+        inside = (row < rows)[:, None] & (channel < stop)[None, :]
+        value = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+        value = tl.where(tl.abs(value) <= threshold, 0.0, value)
+        columns = weight + output.to(tl.int64)[None, :] * weight_output
+        at = columns + channel.to(tl.int64)[:, None] * weight_channel
+        inside = (channel < stop)[:, None] & (output < outputs)[None, :]
+        if FAULT == "undefined":
+            factor = tl.load(at, mask=inside).to(tl.float32)
+        elif FAULT == "undefined, chosen away":
+            factor = tl.where(inside, tl.load(at, mask=inside).to(tl.float32), 0.0)
+        else:
+            factor = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+        total += tl.sum(value[:, :, None] * factor[None, :, :], axis=1)
+    return total
+
+
+@triton.jit
+def product(
+    x, weight, bias, target, rows, outputs, channels, threshold,
+    x_row, x_channel, weight_output, weight_channel, BLOCK: tl.constexpr, FAULT: tl.constexpr,
+):  # fmt: skip
+    row = tl.arange(0, 16)
+    output = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    total = sums(
+        x, weight, row, output, rows, outputs, 0, channels, threshold,
+        x_row, x_channel, weight_output, weight_channel, BLOCK, FAULT,
+    )  # fmt: skip
+    if bias is not None:
+        # Of outputs that are not there, whatever it is: they are not stored.
+        total += tl.load(bias + output, mask=output < outputs).to(tl.float32)[None, :]
+    at = target + row[:, None] * outputs + output[None, :]
+    inside = (row < rows)[:, None] & (output < outputs)[None, :]
+    tl.store(at, total.to(target.dtype.element_ty), mask=inside)
+
+
+def arguments(x: Tensor, weight: Tensor, threshold: float) -> tuple[Any, ...]:
+    """The arguments of a kernel from ``rows`` to ``weight_channel``."""
+    rounded = float(torch.tensor(threshold, dtype=x.dtype))
+    return len(x), *weight.shape, rounded, *x.stride(), *weight.stride()
+
+
+def register(name: str, **declared: Any) -> Callable[[Any], Any]:
+    declared = {"backend": "triton", "skips": False, **declared}
+    return sparse_kernel(op="sparse_linear", name=name, **declared)
+
+
+def one_launch(fault: str, **declared: Any) -> None:
+    def call(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
+        bias = None if bias is None else bias.contiguous()
+        target = x.new_empty(len(x), len(weight))
+        grid = (triton.cdiv(len(weight), _BLOCK),)
+        product[grid](
+            x, weight, bias, target, *arguments(x, weight, threshold), BLOCK=_BLOCK, FAULT=fault
+        )
+        return target
+
+    register(fault.replace(", ", "-").replace(" ", "-"), **declared)(call)
+
+
+one_launch("none")
+one_launch("undefined")
+one_launch("undefined, chosen away")

@@ -1,0 +1,45 @@
+"""What a GPU would show: wrong kernels fail by it in the interpreter, and right ones pass."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from pytest_sparsity.checking import api
+from pytest_sparsity.kernels import registry
+from pytest_sparsity.testing import KernelFailure, check_kernel
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="there is no triton for this platform"
+)
+KERNELS = str(Path(__file__).with_name("device_kernels.py"))
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one test only: other tests look at all kernels there are."""
+    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
+    api._import(KERNELS)
+
+
+@pytest.mark.parametrize("name", ["none", "undefined-chosen-away"])
+def test_right_kernels_pass(name: str) -> None:
+    check_kernel(f"sparse_linear/{name}", ["edges", "bounds"], module=KERNELS, examples=10)
+
+
+def failure(name: str, check: str) -> str:
+    with pytest.raises(KernelFailure) as caught:
+        check_kernel(f"sparse_linear/{name}", check, module=KERNELS, examples=20)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("check", ["edges", "fuzz"])
+def test_lanes_without_a_value_must_not_matter(check: str) -> None:
+    found = failure("undefined", check)
+    words = "depends on lanes of a load that are masked off without other=, which are undefined ("
+    assert f"fails the check '{check}': {words}" in found
+    # The line of the kernel, and that of the function which it calls.
+    assert "here), in product, device_kernels.py:" in found
+    assert ", in sums, device_kernels.py:" in found
