@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_sparsity.checking import behaviour, exactness, memory, metamorphic, static, values, work
+from pytest_sparsity.checking import (
+    behaviour,
+    exactness,
+    memory,
+    metamorphic,
+    state,
+    static,
+    values,
+    work,
+)
 from pytest_sparsity.checking.behaviour import RUNS
 from pytest_sparsity.checking.check import Check, ordinary, relations_of
 from pytest_sparsity.checking.records import record
@@ -118,6 +127,13 @@ CHECKS: Mapping[str, Check] = {
             behaviour.inputs_kept,
             behaviour.inputs_cases,
             cost=3,
+        ),
+        Check(
+            "state",
+            "right whatever was called before, with changed operands, and by two threads at once",
+            state.run,
+            state.cases,
+            cost=12,
         ),
         Check(
             "bounds",
