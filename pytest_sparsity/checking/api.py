@@ -58,6 +58,7 @@ def check_kernel(
     *,
     examples: int = EXAMPLES,
     case: Case | str | None = None,
+    after: Iterable[Case | str] = (),
     seed: int = 0,
     module: str | None = None,
     processes: bool = True,
@@ -69,6 +70,7 @@ def check_kernel(
         checks: names of checks, or one name; all by default.
         examples: cases that each check draws.
         case: check this one only, as printed by a failure.
+        after: cases that run before it in the same process, whatever comes of them.
         seed: of the drawing; the same seed draws the same cases.
         module: file, or dotted name, of a module that registers the kernel when it is imported.
         processes: run in processes of their own, so that a crash or an endless loop is a
@@ -82,14 +84,19 @@ def check_kernel(
     if module is not None:
         _import(module)
     found = find(kernel)
-    drawn = Case.parse(case) if isinstance(case, str) else case
+    drawn = None if case is None else _case(case)
+    before = tuple(map(_case, after))
+    if before and drawn is None:
+        raise SparsityError("after= goes with case=: give the case that is to run after those")
     outcomes: list[CheckResult] = []
     for name in names:
         if processes:
             modules = () if module is None else (module,)
-            outcome = _pool().run_check(found, name, examples, seed, drawn, modules)
+            outcome = _pool().run_check(
+                found, name, examples, seed, case=drawn, modules=modules, after=before
+            )
         else:
-            outcome = run(found, name, examples, seed, case=drawn)
+            outcome = run(found, name, examples, seed, case=drawn, after=before)
         if outcome.status == "failed":
             raise KernelFailure(told(found, outcome), outcome)
         outcomes.append(outcome)
@@ -102,19 +109,26 @@ def told(kernel: Kernel, outcome: CheckResult) -> str:
     if outcome.element is not None:
         lines.append(f"  worst      {outcome.element}")
     if outcome.case is not None:
+        lines += [f"  after      {case}" for case in outcome.after]
         lines.append(f"  case       {outcome.case}")
-        lines.append(f"  reproduce  {reproduction(kernel, outcome.check, outcome.case)}")
+        line = reproduction(kernel, outcome.check, outcome.case, outcome.after)
+        lines.append(f"  reproduce  {line}")
     return "\n".join(lines)
 
 
-def reproduction(kernel: Kernel, check: str, case: Case) -> str:
-    """One line of Python that checks this kernel on this case."""
+def reproduction(kernel: Kernel, check: str, case: Case, after: Sequence[Case] = ()) -> str:
+    """One line of Python that checks this kernel on this case, after others."""
     module = _module(kernel)
     place = "" if module is None else f", module={module!r}"
+    before = f", after={[str(each) for each in after]}" if after else ""
     return (
         "from pytest_sparsity.testing import check_kernel; "
-        f'check_kernel("{kernel.id}", "{check}", case="{case}"{place})'
+        f'check_kernel("{kernel.id}", "{check}", case="{case}"{before}{place})'
     )
+
+
+def _case(given: Case | str) -> Case:
+    return Case.parse(given) if isinstance(given, str) else given
 
 
 def _names(checks: str | Iterable[str] | None) -> Sequence[str]:

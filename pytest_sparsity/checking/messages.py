@@ -31,6 +31,7 @@ class Request:
         examples: how many cases are drawn.
         seed: of the drawing.
         case: the one case to check instead.
+        after: cases to run before it.
         op: name and file of the module that defines the kernel's op, of ops of others.
     """
 
@@ -43,6 +44,7 @@ class Request:
     seed: int
     case: Case | None
     op: tuple[str, str] | None = None
+    after: tuple[Case, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from types import TracebackType
 import torch
 
 from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.dependence import after_others
 from pytest_sparsity.checking.messages import Refusal, Request
 from pytest_sparsity.checking.process import Death, Worker
 from pytest_sparsity.checking.records import record
@@ -54,6 +55,7 @@ class Pool:
         seed: int,
         case: Case | None = None,
         modules: Sequence[str] = (),
+        after: Sequence[Case] = (),
     ) -> CheckResult:
         """Check ``kernel`` in a process of its own.
 
@@ -64,6 +66,7 @@ class Pool:
             seed: of their drawing.
             case: check this case only.
             modules: files or dotted names of modules to import before.
+            after: cases to run before ``case``, whatever comes of them.
 
         Raises:
             SparsityError: the kernel's module cannot be imported there.
@@ -73,7 +76,8 @@ class Pool:
         if missing:
             return CheckResult(kernel.id, check, "skipped", missing)
         request = Request(
-            kernel.id, kernel.module, kernel.file, tuple(modules), check, examples, seed, case
+            *(kernel.id, kernel.module, kernel.file, tuple(modules), check, examples, seed, case),
+            after=tuple(after),
         )
         if (op := kernel.definition).file:
             request = dataclasses.replace(request, op=(op.module, op.file))
@@ -86,9 +90,10 @@ class Pool:
             search = case is None and reply.case is not None and not reply.hung
             found = self._shrunk(mode, kernel, request, reply) if search else reply
             return _failure(request, reply, found)
-        if mode == "device" and reply.status == "failed":
-            self._end(mode)  # an error of the device may stay
-        return reply
+        if reply.status != "failed":
+            return reply
+        self._end(mode)  # what a wrong kernel left there, as an error of a device, may stay
+        return reply if case is not None else self._explained(mode, request, reply)
 
     def close(self) -> None:
         """End all workers; a later check starts new ones."""
@@ -130,6 +135,22 @@ class Pool:
 
         simpler = simpler_cases(record(kernel.op), kernel, request.check)
         return simplest_death(death, attempt, simpler)
+
+    def _explained(self, mode: str, request: Request, found: CheckResult) -> CheckResult:
+        """A failure, with the cases that must run before it, if it is none by itself."""
+
+        def fails(case: Case, after: Sequence[Case]) -> CheckResult | None:
+            fresh = dataclasses.replace(request, case=case, after=tuple(after))
+            reply = self._ask(mode, fresh)
+            if not isinstance(reply, CheckResult) or reply.status != "failed":
+                return None
+            self._end(mode)
+            return reply
+
+        assert found.case is not None
+        if not found.begun[:-1] or fails(found.case, ()):
+            return found
+        return after_others(found, fails)
 
     def _worker(self, mode: str) -> Worker:
         if mode in self._workers and not self._workers[mode].alive:

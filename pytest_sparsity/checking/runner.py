@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -47,6 +48,8 @@ class CheckResult:
         tolerance: the largest share of the error bound that a result took.
         element: the worst element of the failing result, if it is about values.
         figures: what was measured, case by case, by checks that measure.
+        begun: the cases up to the first that failed.
+        after: cases that must run in the same process before ``case`` fails.
     """
 
     kernel: str
@@ -58,6 +61,8 @@ class CheckResult:
     tolerance: float = 0.0
     element: Element | None = None
     figures: tuple[str, ...] = ()
+    begun: tuple[Case, ...] = ()
+    after: tuple[Case, ...] = ()
 
 
 def run(
@@ -67,6 +72,7 @@ def run(
     seed: int = 0,
     *,
     case: Case | None = None,
+    after: Sequence[Case] = (),
     on_case: Callable[[Case], None] = lambda case: None,
     device: str = "cpu",
     disposable: bool = False,
@@ -79,6 +85,7 @@ def run(
         examples: cases to draw, of a check that draws them; of a list at most four times as many.
         seed: of the drawing.
         case: check this one only.
+        after: run these before it, whatever comes of them.
         on_case: called with each case before the kernel is.
         device: where operands are.
         disposable: a crash of this process does no harm; more is found then.
@@ -104,6 +111,8 @@ def run(
     attempts = _Attempts(
         found, on_case, lambda case: Trial(kernel, case, device=device, disposable=disposable)
     )
+    for earlier in after:
+        attempts.ignore(record(kernel.op).checked(earlier))
     own, cases = record(kernel.op), found.cases(kernel) if case is None else [case]
     # What a kernel does not take is for the check of its contract alone.
     bound = case is None and check != "contract"
@@ -126,7 +135,13 @@ def run(
         return passed
     failing, finding = attempts.failure
     return replace(
-        passed, status="failed", message=finding.what, case=failing, element=finding.element
+        passed,
+        status="failed",
+        message=finding.what,
+        case=failing,
+        element=finding.element,
+        begun=tuple(attempts.begun),
+        after=tuple(after),
     )
 
 
@@ -156,6 +171,7 @@ class _Attempts:
         self.tolerance = 0.0
         self.failure: tuple[Case, CheckFailure] | None = None
         self.figures: list[str] = []
+        self.begun: list[Case] = []
         self._check = check
         self._on_case = on_case
         self._trial = trial
@@ -169,6 +185,12 @@ class _Attempts:
             if finding is not None:
                 self.failure = case, finding
                 return
+
+    def ignore(self, case: Case) -> None:
+        """Try it, for what it leaves behind."""
+        self._on_case(case)
+        with suppress(CheckFailure):
+            self._check.run(self._trial(case))
 
     def draw(self, cases: st.SearchStrategy[Case], examples: int, seed: int) -> None:
         """Try that many, and shrink the first that fails."""
@@ -220,6 +242,8 @@ class _Attempts:
 
     def _attempt(self, case: Case) -> CheckFailure | None:
         self.count += 1
+        if not self._failures:
+            self.begun.append(case)
         self._on_case(case)
         trial = self._trial(case)
         try:

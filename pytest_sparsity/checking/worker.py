@@ -124,6 +124,7 @@ def _answer(request: Request, mode: str, board: Board) -> CheckResult | Refusal:
                 request.examples,
                 request.seed,
                 case=case,
+                after=request.after,
                 on_case=begin,
                 device="cuda" if mode == "device" else "cpu",
                 disposable=True,

@@ -64,4 +64,6 @@ def _plain(outcome: CheckResult) -> dict[str, Any]:
         "case": None if case is None else str(case),
         "element": None if element is None else str(element),
         "figures": list(outcome.figures),
+        "begun": len(outcome.begun),
+        "after": list(map(str, outcome.after)),
     }

@@ -36,6 +36,8 @@ _by_tensor: dict[int, Any] = {}
 _by_address: dict[Any, Tensor] = {}
 _by_version: dict[int, Any] = {}
 _plan: list[int] = []
+_rows: list[int] = []
+_calls: list[int] = []
 _workspace = torch.empty(0)
 _lock = threading.Lock()
 
@@ -155,3 +157,20 @@ def reseeds_python(
 def sets_threads(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
     torch.set_num_threads(3)
     return product(x, weight.T, threshold, bias)
+
+
+@registered("wrong-after-five-rows")
+def wrong_after_five_rows(
+    x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None
+) -> Tensor:
+    out = product(x, weight.T, threshold, bias)
+    _rows.append(len(x))
+    return out + 1 if 5 in _rows[:-1] and len(x) == 2 else out
+
+
+@registered("wrong-in-the-end")
+def wrong_in_the_end(
+    x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None
+) -> Tensor:
+    _calls.append(len(x))
+    return product(x, weight.T, threshold, bias) + (1 if len(_calls) > 30 else 0)

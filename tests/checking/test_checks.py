@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,6 @@ from pytest_sparsity.checking import api, runner
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.kernels import registry
-from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.testing import KernelFailure, check_kernel
 
 WRONG = Path(__file__).with_name("wrong.py")
@@ -104,9 +105,9 @@ class InProcess:
 
     @staticmethod
     def run_check(
-        kernel: Kernel, check: str, examples: int, seed: int, case: Case | None, modules: object
+        *what: Any, case: Case | None, modules: object, after: Sequence[Case]
     ) -> runner.CheckResult:
-        return runner.run(kernel, check, examples, seed, case=case)
+        return runner.run(*what, case=case, after=after)
 
 
 def test_message() -> None:
