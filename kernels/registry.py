@@ -16,7 +16,7 @@ from pytest_sparsity.kernels.as_declared import as_declared
 from pytest_sparsity.kernels.contract import Contract
 from pytest_sparsity.reference.operands import MAX_ROWS
 from pytest_sparsity.reference.ops import OPS, Op
-from pytest_sparsity.reference.precision import Precision
+from pytest_sparsity.reference.precision import TF32, Precision
 
 ENTRY_POINTS = "pytest_sparsity.kernels"
 DTYPES = ("float32", "bfloat16", "float16")
@@ -71,6 +71,7 @@ class Kernel:
         max_rows: most rows of x that it takes.
         accumulate: dtype of its partial sums; ``operand`` for x's.
         intermediate: dtype of what it stores between two stages; ``operand`` for x's.
+        products: what it rounds float32 operands of products to: ``tf32``, or ``operand`` for none.
         deterministic: the same operands give the same bits, run after run.
         skips: weights of skipped channels are not read.
         unavailable: says why it cannot run here, or None if it can.
@@ -95,6 +96,7 @@ class Kernel:
     file: str
     line: int = 0
     contract: Contract = field(default_factory=Contract)
+    products: str = "operand"
 
     @property
     def id(self) -> str:
@@ -119,6 +121,7 @@ class Kernel:
             meant(self.intermediate),
             {name: meant(given) for name, given in self.contract.adds.items()},
             {name: meant(given) for name, given in self.contract.outside.items()},
+            TF32 if self.products == "tf32" else 0.0,
         )
 
 
@@ -136,6 +139,7 @@ def sparse_kernel(
     max_rows: int | None = None,
     accumulate: str = "float32",
     intermediate: str = "float32",
+    products: str = "operand",
     deterministic: bool = True,
     skips: bool = True,
     unavailable: Callable[[], str | None] = lambda: None,
@@ -167,6 +171,8 @@ def sparse_kernel(
     for argument, given in (("accumulate", accumulate), ("intermediate", intermediate)):
         if given != "operand":
             _check_dtype(argument, given)
+    if products not in ("operand", "tf32"):
+        raise SparsityError(f"@sparse_kernel(products={products!r}): use operand or tf32")
     if max_rows is None:
         max_rows = _MOST_ROWS if OPS[op].module else MAX_ROWS
     if max_rows < 1:
@@ -198,6 +204,7 @@ def sparse_kernel(
             file=place.f_code.co_filename,
             line=place.f_lineno,
             contract=Contract() if contract is None else contract,
+            products=products,
         )
         before = _KERNELS.get(kernel.id)
         # The same file may be imported twice, under two names.

@@ -162,6 +162,7 @@ class _Costs:
 
     def __init__(self, precision: Precision) -> None:
         self._unit = torch.finfo(precision.accumulate).eps / 2
+        self._factors = precision.factors
         self._tiny = torch.finfo(precision.accumulate).smallest_normal
         wider = torch.finfo(precision.intermediate).eps <= torch.finfo(precision.accumulate).eps
         # Twice: where few such errors meet, a run shows less than there may be.
@@ -172,7 +173,9 @@ class _Costs:
     ) -> Tensor:
         """Of each value of its result; 0 where that is 0 for sure."""
         if name in operations.ARITHMETIC:
-            return self.summed(*_terms(name, args, kwargs, result), result)
+            size, count = _terms(name, args, kwargs, result)
+            factors = 2 * self._factors * size if self._factors and name in _PRODUCTS else 0.0
+            return self.summed(size, count, result) + factors
         size, ulps = result.abs(), _FUNCTION_ULPS
         once = f"aten::{name}" in operations.ROUNDED
         if once:

@@ -27,7 +27,7 @@ def dense(x: Tensor, weight: Tensor, precision: Precision) -> Stage:
     x, weight = x.double(), weight.double()
     terms = torch.tensor(x.shape[1] + 1, device=x.device)
     value, magnitude = x @ weight.T, x.abs() @ weight.abs().T
-    return _stored(value, summed(magnitude, value.abs(), terms, precision.accumulate), precision)
+    return _stored(value, summed(magnitude, value.abs(), terms, precision), precision)
 
 
 def activated(name: str, stage: Stage, precision: Precision) -> Stage:
@@ -44,7 +44,7 @@ def times(left: Stage, right: Stage, precision: Precision) -> Stage:
     return _stored(left.value * right.value, error, precision)
 
 
-def down_error(hidden: Stage, down: Tensor, keep: Tensor, accumulate: torch.dtype) -> Tensor:
+def down_error(hidden: Stage, down: Tensor, keep: Tensor, precision: Precision) -> Tensor:
     """How far the sum over kept neurons of down and computed hidden values may be off.
 
     The errors of many neurons are as often up as down, and add up like the root of the sum of
@@ -55,7 +55,7 @@ def down_error(hidden: Stage, down: Tensor, keep: Tensor, accumulate: torch.dtyp
         hidden: [rows, I].
         down: [N, I].
         keep: bool [rows, I].
-        accumulate: dtype of partial sums.
+        precision: of the products with down.
 
     Returns:
         float64 [rows, N].
@@ -66,7 +66,7 @@ def down_error(hidden: Stage, down: Tensor, keep: Tensor, accumulate: torch.dtyp
     random = _SLACK * gathered(hidden.error**2, down.double() ** 2, keep).sqrt()
     alike = (output.abs() / magnitude).nan_to_num(nan=0.0) * total
     terms = keep.sum(1, keepdim=True) + 1
-    rounding = summed(magnitude + total, output.abs(), terms, accumulate)
+    rounding = summed(magnitude + total, output.abs(), terms, precision)
     return torch.minimum(total, random + alike) + rounding
 
 

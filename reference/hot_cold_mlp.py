@@ -86,7 +86,7 @@ def error_bound(inputs: HotColdMlpInputs, precision: Precision) -> Tensor:
     computed = _computed(inputs).expand(h.value.shape)
     hot = torch.arange(computed.shape[1], device=computed.device) < inputs.hot
     parts = [gathered(h.value, inputs.down, computed & some) for some in (hot, ~hot)]
-    error = hidden.down_error(h, inputs.down, computed, precision.of("down").accumulate)
+    error = hidden.down_error(h, inputs.down, computed, precision.of("down"))
     for part in parts:
         error = error + output_bound(part, precision.intermediate) / 2
     return hidden.result_bound(parts[0] + parts[1], error, precision)

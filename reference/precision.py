@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+#: How far an operand may be off in TF32, relatively: a tensor core reads 10 bits of the 23 behind
+#: the point, and ignores the others (PTX ISA, "mma": "the lower 13 bits are ignored").
+TF32 = 2.0**-10
 #: Slack of a sum's bound over sqrt(n) u, the typical growth of the error of n rounded terms.
 _SLACK = 4.0
 
@@ -24,6 +27,8 @@ class Precision:
         intermediate: of values it stores between two stages (the hidden activations of an MLP).
         adds: operands that it adds to a sum in another dtype than it sums in, by name, as a bias.
         outside: operands that another library multiplies, by name, and in which dtype that sums.
+        factors: how far operands of products may be off when they are multiplied, relatively:
+            ``TF32``, or 0 where they are multiplied as they are.
     """
 
     output: torch.dtype
@@ -31,6 +36,7 @@ class Precision:
     intermediate: torch.dtype
     adds: Mapping[str, torch.dtype] = field(default_factory=dict, hash=False)
     outside: Mapping[str, torch.dtype] = field(default_factory=dict, hash=False)
+    factors: float = 0.0
 
     def of(self, operand: str) -> Precision:
         """That of the products with an operand, named as in ``operands.tensors``.

@@ -63,9 +63,8 @@ def layer_bound(
         precision: of the kernel; the products are those of ``weight``.
     """
     start = reference.new_zeros(()) if bias is None else bias.double().abs()
-    accumulate = precision.of("weight").accumulate
     bound = output_bound(reference, precision.output) + summed(
-        magnitude + start, reference.abs() + start, terms, accumulate
+        magnitude + start, reference.abs() + start, terms, precision.of("weight")
     )
     if bias is None or "bias" not in precision.adds:
         return bound
@@ -75,8 +74,8 @@ def layer_bound(
     return bound + info.eps / 2 * rounded + 3 * info.smallest_normal * info.eps
 
 
-def summed(magnitude: Tensor, ends: Tensor, terms: Tensor, accumulate: torch.dtype) -> Tensor:
-    """How far a rounded sum may be from the exact one; 0 if all of its terms are 0.
+def summed(magnitude: Tensor, ends: Tensor, terms: Tensor, precision: Precision) -> Tensor:
+    """How far a rounded sum of products may be from the exact one; 0 if all of its terms are 0.
 
     ``sum_bound`` takes errors for as often up as down.  Those of equal terms need not be: they
     may go the same way at every step, each at most u times the partial sum.  Partial sums of n
@@ -85,13 +84,17 @@ def summed(magnitude: Tensor, ends: Tensor, terms: Tensor, accumulate: torch.dty
         sum_bound(magnitude) + n/2 u (|first| + |last|)
 
     Where terms cancel, the second part is small beside the first, and where they do not, beside
-    the result.
+    the result.  Where both factors of a product are rounded before, that comes on top:
+
+        2 u_factors magnitude
 
     Args:
         magnitude: sum of the terms' absolute values, float64.
         ends: |first| + |last| of the partial sums: |bias| + |reference|.
         terms: their number n, broadcasts to ``magnitude``.
-        accumulate: dtype of the partial sums.
+        precision: of the products.
     """
+    accumulate = precision.accumulate
     drift = terms / 2 * (torch.finfo(accumulate).eps / 2) * ends
+    drift = drift + 2 * precision.factors * magnitude
     return torch.where(magnitude == 0, 0.0, sum_bound(magnitude, terms, accumulate) + drift)

@@ -73,7 +73,7 @@ def error_bound(inputs: SparseSwigluInputs, precision: Precision) -> Tensor:
     unsure = _unsure(a, inputs.threshold, precision)
     # Up of a neuron that no right kernel takes for active may hold NaN.
     either_way = (h.value.abs() + h.error).nan_to_num(nan=0.0)
-    error = hidden.down_error(h, inputs.down, keep, precision.of("down").accumulate) + gathered(
+    error = hidden.down_error(h, inputs.down, keep, precision.of("down")) + gathered(
         either_way, inputs.down.abs().nan_to_num(nan=0.0), unsure
     )
     return hidden.result_bound(sparse_swiglu(inputs), error, precision)

@@ -50,9 +50,9 @@ def repair() -> None:
         setattr(InterpreterBuilder, name, _elementwise(original))
     cast = method(InterpreterBuilder, "cast_impl", "self", "src", "dst_type")
     InterpreterBuilder.cast_impl = _cast(cast)
-    dot = method(InterpreterBuilder, "create_dot", "self", "a", "b", "d")
-    InterpreterBuilder.create_dot = lambda self, a, b, d, *rest: dot(
-        self, _wide(a), _wide(b), d, *rest
+    dot = method(InterpreterBuilder, "create_dot", "self", "a", "b", "d", "input_precision")
+    InterpreterBuilder.create_dot = lambda self, a, b, d, input_precision, *rest: dot(
+        self, _wide(a), _wide(b), d, input_precision, *rest
     )
     add = method(InterpreterBuilder, "create_atomic_rmw", "self", "rmwOp", "ptr", "val", "mask")
     InterpreterBuilder.create_atomic_rmw = _atomic(add)

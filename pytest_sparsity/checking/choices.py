@@ -27,13 +27,17 @@ class Choices:
             other values of undefined lanes.
         defined: undefined lanes hold 0.
         only: where undefined lanes are loaded that do not hold 0, if it is but one place.
-        places: where undefined lanes were loaded, if that is to be noted.
+        rounds: ``tl.dot`` rounds float32 operands, see ``dots``.
+        undefined: where undefined lanes were loaded, if that is to be noted.
+        rounded: where operands were rounded, likewise.
     """
 
     number: int = 0
     defined: bool = False
     only: str | None = None
-    places: dict[str, None] | None = None
+    rounds: bool = True
+    undefined: set[str] | None = None
+    rounded: set[str] | None = None
 
 
 _choices = Choices()
@@ -69,8 +73,8 @@ def undefined(dtype: tl.dtype, kept_as: np.dtype[Any], place: Callable[[], str])
         kept_as: the interpreter's dtype for it.
         place: tells where in the kernel's source they are loaded.
     """
-    if _choices.places is not None:
-        _choices.places[place()] = None
+    if _choices.undefined is not None:
+        _choices.undefined.add(place())
     if _choices.defined or (_choices.only is not None and _choices.only != place()):
         return np.zeros(1, kept_as)
     high = _choices.number // 2 % 2 == 1
@@ -82,22 +86,37 @@ def undefined(dtype: tl.dtype, kept_as: np.dtype[Any], place: Callable[[], str])
     return np.full(kept_as.itemsize, byte, np.uint8).view(kept_as)
 
 
+def rounds(place: Callable[[], str]) -> bool:
+    """Whether a ``tl.dot`` rounds its float32 operands, as it asks for."""
+    if _choices.rounded is not None:
+        _choices.rounded.add(place())
+    return _choices.rounds
+
+
 def cause(passes: Callable[[], bool]) -> str:
     """On which choice a failing case depends, in words; empty if on none that is known.
 
     Args:
         passes: tries the case again.
     """
-    places: dict[str, None] = {}
-    with _instead(defined=True, places=places):
-        found = passes() and bool(places)
-    if found:
-        guilty = [place for place in places if not _passes_with(place, passes)]
+    undefined, rounded = set[str](), set[str]()
+    with _instead(defined=True, undefined=undefined, rounded=rounded):
+        found = passes()
+    if found and undefined:
+        guilty = [place for place in sorted(undefined) if not _passes_with(place, passes)]
         return (
             "depends on lanes of a load that are masked off without other=, which are undefined "
             f"({'infinite' if _choices.number // 2 % 2 else 'NaN'} here), in "
-            f"{' or '.join(guilty or places)}"
+            f"{' or '.join(guilty or sorted(undefined))}"
         )
+    if rounded:
+        with _instead(rounds=False):
+            if passes():
+                return (
+                    "depends on bits of float32 operands that tl.dot ignores on a GPU unless it is "
+                    'given input_precision="ieee" (products="tf32" declares it), in '
+                    f"{' or '.join(sorted(rounded))}"
+                )
     return ""
 
 

@@ -31,6 +31,8 @@ from pytest_sparsity.core.errors import SparsityError
 #: Compute capabilities of A100, H100 and H200, and B200.
 ARCHES = (80, 90, 100)
 _FIGURE = re.compile(r"\b(REG|STACK|LOCAL):(\d+)")
+#: In Triton's intermediate code, a product of float32 tiles that is not made of several in TF32.
+_TF32 = re.compile(r"\btt\.dot .*\binputPrecision = tf32 : tensor<[\dx]+xf32>")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Compiled:
         shared: bytes of shared memory per program.
         loads: operand (or the kernel's argument, if it points to none) to how many loads there
             are of which width in bits.
+        dots: whether it multiplies tiles (``tl.dot``).
+        tf32: whether it multiplies float32 tiles in TF32.
     """
 
     kernel: str
@@ -55,6 +59,8 @@ class Compiled:
     spilled: int
     shared: int
     loads: Mapping[str, Mapping[int, int]]
+    dots: bool = False
+    tf32: bool = False
 
     def __str__(self) -> str:
         loads = ", ".join(
@@ -182,6 +188,8 @@ def _compile(
             spilled=figures["STACK"] + figures["LOCAL"],
             shared=kernel.metadata.shared,
             loads=ptx.loads(kernel.asm["ptx"], _pointers(signature)),
+            dots="tt.dot " in kernel.asm["ttir"],
+            tf32=ptx.multiplies_tf32(kernel.asm["ptx"]) and bool(_TF32.search(kernel.asm["ttir"])),
         )
     )
 

@@ -18,6 +18,8 @@ _WIDE = (torch.float32, torch.float64)
 def _sums_in_float32(kernel: Kernel) -> tuple[str, ...]:
     """Dtypes of x with which sums of small integers are exact in the kernel."""
     found = []
+    if kernel.products != "operand":
+        return ()
     for dtype in kernel.dtypes:
         precision = kernel.precision(getattr(torch, dtype))
         several = [precision, *map(precision.of, precision.outside)]

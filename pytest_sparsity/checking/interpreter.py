@@ -26,7 +26,7 @@ from triton.runtime.interpreter import (
     TensorHandle,
 )
 
-from pytest_sparsity.checking import bfloat16, choices, triton_internals
+from pytest_sparsity.checking import bfloat16, choices, dots, triton_internals
 from pytest_sparsity.checking.traffic import Access, Addresses, Lanes, Launch, Traffic
 from pytest_sparsity.checking.triton_internals import method
 from pytest_sparsity.core.errors import SparsityError
@@ -48,11 +48,11 @@ class _State:
 def install() -> None:
     """Make the interpreter of this process fit for checks; a second call does nothing.
 
-    bfloat16 is repaired (``bfloat16``).  What the language leaves open is chosen (``choices``): the
-    configuration of autotuned kernels, and what lanes hold that are masked off.  Accesses outside
-    of every tensor of a launch do not happen.  They are an exception (``traffic.OutOfBounds``);
-    under :func:`watch` they are reported instead, loads give NaN (all bits set), stores and atomics
-    do nothing.
+    bfloat16 is repaired (``bfloat16``), and float32 multiplied as on a GPU (``dots``).  What the
+    language leaves open is chosen (``choices``): the configuration of autotuned kernels, and what
+    lanes hold that are masked off.  Accesses outside of every tensor of a launch do not happen.
+    They are an exception (``traffic.OutOfBounds``); under :func:`watch` they are reported instead,
+    loads give NaN (all bits set), stores and atomics do nothing.
 
     Raises:
         SparsityError: Triton was imported without TRITON_INTERPRET=1, or is of a version whose
@@ -66,6 +66,7 @@ def install() -> None:
             "it was not, so the interpreter cannot be used in this process"
         )
     bfloat16.repair()
+    dots.repair(_place)
     triton_internals.use_driver(_ARCH)
     triton_internals.pin_autotuners(lambda configs: [configs[choices.configuration(len(configs))]])
     _guard_accesses()

@@ -1,4 +1,4 @@
-"""What PTX says about a kernel's loads: how wide they are, and from which argument they read.
+"""What PTX says about a kernel: its loads, how wide and from which argument, and its products.
 
 PTX is what Triton and nvcc hand to the assembler (Parallel Thread Execution ISA, sections 9.7.9.8
 ``ld`` and 9.7.9.25 ``cp.async``).  Text is enough: registers are written once or on the edges of
@@ -18,6 +18,7 @@ _LOAD = re.compile(r"\bld\.global((?:\.[\w:]+)*)\s+(?:\{[^}]*\}|%\w+)\s*,\s*\[\s
 _ASYNC_COPY = re.compile(
     r"\bcp\.async\.c[ag]\.shared\.global[\w.:]*\s+\[[^\]]*\]\s*,\s*\[\s*(%\w+)[^\]]*\]\s*,\s*(\w+)"
 )
+_TF32 = re.compile(r"\b(?:mma|wgmma|tcgen05)\.[\w.:]*\btf32\b")
 _VECTOR = re.compile(r"\.v(\d)")
 _ELEMENT = re.compile(r"\.[bsuf](\d+)$")
 _PARAMETER = re.compile(r"\bld\.param\.\w+\s+(%\w+)\s*,\s*\[\s*\w+_param_(\d+)\s*\]")
@@ -46,6 +47,11 @@ def loads(ptx: str, pointers: Sequence[str | None] | None) -> Mapping[str, Count
     for address, size in _ASYNC_COPY.findall(ptx):
         _count(found, origins.get(address, frozenset()), 8 * int(size, 0))
     return found
+
+
+def multiplies_tf32(ptx: str) -> bool:
+    """Whether tensor cores multiply in TF32, in which float32 operands lose 13 bits."""
+    return _TF32.search(ptx) is not None
 
 
 def _count(found: dict[str, Counter[int]], names: frozenset[str], bits: int) -> None:

@@ -2,7 +2,7 @@
 
 It must compile, keep its values in registers, leave room for enough programs to hide the latency
 of memory, and load weights 16 bytes at a time.  All of it decides about speed, and none of it
-shows in a result.
+shows in a result.  And float32 must be multiplied as float32, unless the kernel declares TF32.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -85,14 +85,12 @@ def measured(trial: Trial) -> list[Compiled]:
 
     Raises:
         CheckFailure: it does not compile, launches nothing, spills registers, uses too many of them
-            or too much shared memory, or loads a large operand in too narrow pieces only.
+            or too much shared memory, loads a large operand in too narrow pieces only, or
+            multiplies float32 operands in TF32.
     """
     from pytest_sparsity.checking import compilation
 
-    make = record(trial.kernel.op).decoding
-    assert make is not None  # see applies
-    inputs = make(trial.case)
-    tensors = operands.tensors(inputs)
+    inputs, tensors = _operands(trial)
     leading, outside = trial.kernel.definition.leading, trial.kernel.contract.outside
     own = {n: tensor for n, tensor in tensors.items() if n.partition(".")[0] not in outside}
     limits = ONE_ROW if trial.case.rows == 1 else SEVERAL_ROWS
@@ -113,7 +111,38 @@ def measured(trial: Trial) -> list[Compiled]:
             if index == compilation.configurations():
                 tried = f", and {index - 1} other configurations do no better" if index > 1 else ""
                 raise CheckFailure(f"{findings[0].what} when compiled for sm_{arch}{tried}")
+    if trial.kernel.products != "tf32" and any(launch.dots for launch in found):
+        _check_products(trial)
     return found
+
+
+def _check_products(trial: Trial) -> None:
+    """See what becomes of float32 operands; one architecture tells, since the kernel decides.
+
+    Those of other dtypes are exact in TF32.
+    """
+    from pytest_sparsity.checking import compilation
+
+    if "float32" not in trial.kernel.dtypes:
+        return
+    single = replace(trial, case=replace(trial.case, dtype="float32"))
+    inputs, tensors = _operands(single)
+    arch = compilation.ARCHES[0]
+    for launch in compilation.compiled(lambda: single.call(inputs), tensors, arch):
+        if launch.tf32:
+            raise CheckFailure(
+                f"multiplies float32 operands in TF32, with 10 bits, in {launch.kernel}: tl.dot "
+                'does so unless it is given input_precision="ieee", or products="tf32" is declared,'
+                f" when compiled for sm_{arch}"
+            )
+
+
+def _operands(trial: Trial) -> tuple[Any, Mapping[str, Tensor]]:
+    """Operands to compile for, and their tensors by name."""
+    make = record(trial.kernel.op).decoding
+    assert make is not None  # see applies
+    inputs = make(trial.case)
+    return inputs, operands.tensors(inputs)
 
 
 def _teller(kernel: Kernel) -> Callable[[str], Mapping[str, Any]] | None:

@@ -40,7 +40,12 @@ def sums(
             factor = tl.where(inside, tl.load(at, mask=inside).to(tl.float32), 0.0)
         else:
             factor = tl.load(at, mask=inside, other=0.0).to(tl.float32)
-        total += tl.sum(value[:, :, None] * factor[None, :, :], axis=1)
+        if FAULT == "tf32" or FAULT == "tf32x3" or FAULT == "bf16x6" or FAULT == "ieee":
+            total = tl.dot(value, factor, total, input_precision=FAULT)
+        elif FAULT == "dot":
+            total = tl.dot(value, factor, total)
+        else:
+            total += tl.sum(value[:, :, None] * factor[None, :, :], axis=1)
     return total
 
 
@@ -74,7 +79,7 @@ def register(name: str, **declared: Any) -> Callable[[Any], Any]:
     return sparse_kernel(op="sparse_linear", name=name, **declared)
 
 
-def one_launch(fault: str, **declared: Any) -> None:
+def one_launch(fault: str, name: str | None = None, **declared: Any) -> None:
     def call(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
         bias = None if bias is None else bias.contiguous()
         target = x.new_empty(len(x), len(weight))
@@ -84,9 +89,15 @@ def one_launch(fault: str, **declared: Any) -> None:
         )
         return target
 
-    register(fault.replace(", ", "-").replace(" ", "-"), **declared)(call)
+    register(name or fault.replace(", ", "-").replace(" ", "-"), **declared)(call)
 
 
 one_launch("none")
 one_launch("undefined")
 one_launch("undefined, chosen away")
+one_launch("dot")
+one_launch("tf32")
+one_launch("tf32", name="tf32-declared", products="tf32")
+one_launch("tf32x3")
+one_launch("bf16x6")
+one_launch("ieee")

@@ -24,7 +24,9 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     api._import(KERNELS)
 
 
-@pytest.mark.parametrize("name", ["none", "undefined-chosen-away"])
+@pytest.mark.parametrize(
+    "name", ["none", "undefined-chosen-away", "ieee", "tf32x3", "bf16x6", "tf32-declared"]
+)
 def test_right_kernels_pass(name: str) -> None:
     check_kernel(f"sparse_linear/{name}", ["edges", "bounds"], module=KERNELS, examples=10)
 
@@ -43,3 +45,16 @@ def test_lanes_without_a_value_must_not_matter(check: str) -> None:
     # The line of the kernel, and that of the function which it calls.
     assert "here), in product, device_kernels.py:" in found
     assert ", in sums, device_kernels.py:" in found
+
+
+@pytest.mark.parametrize("name", ["dot", "tf32"])
+def test_float32_must_not_be_multiplied_in_tf32(name: str) -> None:
+    words = "depends on bits of float32 operands that tl.dot ignores on a GPU"
+    assert words in failure(name, "edges")
+
+
+def test_compiled_products_tell_tf32() -> None:
+    found = failure("dot", "compile")
+    assert "multiplies float32 operands in TF32, with 10 bits, in product: tl.dot does so" in found
+    for name in ("ieee", "tf32x3", "tf32-declared"):
+        check_kernel(f"sparse_linear/{name}", "compile", module=KERNELS)

@@ -21,6 +21,13 @@ def test_bfloat16_is_bit_equal_to_torch(report: Any) -> None:
     assert len(report["bfloat16"]) == 22
 
 
+def test_float32_is_multiplied_as_tensor_cores_do(report: Any) -> None:
+    errors = report["products"]
+    assert 0.05 < errors["tf32"] < 1
+    assert errors["bf16x3"] < 0.02
+    assert max(errors["tf32x3"], errors["bf16x6"], errors["ieee"]) < 2**-12
+
+
 def test_kernel_with_complete_masks_has_no_violations(report: Any) -> None:
     assert report["violations"]["gemv 0"] == []
     assert report["violations"]["gemv 40"] == []

@@ -36,6 +36,17 @@ def test_loads_by_argument_and_width() -> None:
     }
 
 
+def test_products_in_tf32_of_three_generations() -> None:
+    for product in (
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 \t{ %r1 }",
+        "wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32 {%r1}",
+        "tcgen05.mma.cta_group::1.kind::tf32 [ %r1 + 0 ]",
+    ):
+        assert ptx.multiplies_tf32(f"{KERNEL}\n\t{product}")
+    assert not ptx.multiplies_tf32(f"{KERNEL} mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32")
+    assert not ptx.multiplies_tf32(f"{KERNEL} cvt.rna.tf32.f32 %r1, %r2;")
+
+
 def test_all_is_unknown_if_arguments_are() -> None:
     assert ptx.loads(KERNEL, None) == {ptx.UNKNOWN: Counter({128: 3, 16: 1, 32: 1})}
 

@@ -100,10 +100,10 @@ def native_bfloat16(a, b, out, flags, size: tl.constexpr):
 
 
 @triton.jit
-def dot(a, b, out, size: tl.constexpr):
+def dot(a, b, out, size: tl.constexpr, precision: tl.constexpr = None):
     lanes = tl.arange(0, size)
     at = lanes[:, None] * size + lanes[None, :]
-    tl.store(out + at, tl.dot(tl.load(a + at), tl.load(b + at)))
+    tl.store(out + at, tl.dot(tl.load(a + at), tl.load(b + at), input_precision=precision))
 
 
 @triton.jit

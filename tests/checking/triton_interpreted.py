@@ -74,6 +74,21 @@ def rounding() -> dict[str, bool]:
     return {"rounding": np.array_equal(ours, bits), "NaN": bool(np.isnan(nan).all())}
 
 
+def float32_products() -> dict[str, float]:
+    """Errors of products of float32 tiles, over those of TF32; what is infinite stays so."""
+    a, b = torch.randn(2, 32, 32)
+    a[0, 0] = torch.inf
+    exact = (a.double() @ b.double())[1:]
+    size = (a.abs().double() @ b.abs().double())[1:] * 2**-9
+    found = {}
+    for name in ("tf32", "tf32x3", "bf16x3", "bf16x6", "ieee"):
+        out = torch.empty(32, 32)
+        examples.dot[(1,)](a, b, out, 32, name)
+        assert torch.equal(out[0].isinf(), b[0] != 0), name
+        found[name] = float(((out[1:] - exact).abs() / size).max())
+    return found
+
+
 def products() -> dict[str, bool]:
     a, b = torch.randn(2, 32, 32).to(torch.bfloat16)
     out = torch.empty(32, 32)
@@ -174,6 +189,7 @@ def main() -> None:
     right = work.measured(Trial(kernel("sparse_linear/gemv"), case))
     report = {
         "bfloat16": bfloat16_results(),
+        "products": float32_products(),
         "violations": {
             f"{name} {pitch}": violations(name, pitch)
             for name in ("gemv", "no_column_mask")

@@ -478,4 +478,16 @@ factor = load_weights(column, (channel < stop) & (output < outputs))
         "weights that are masked off are whatever was in the register, times 0",
         "edges",
     ),
+    Mutant(
+        "tf32-sums",
+        "sparse_linear/triton",
+        "TF32",
+        "triton/_jit/reduction.py",
+        "total = tl.sum(part, axis=0, keep_dims=True)",
+        """\
+ones = tl.full([16, SPLITS], 0.0625, tl.float32)
+    total = tl.sum(tl.dot(ones, part), axis=0, keep_dims=True)""",
+        "splits are added by tl.dot, which ignores 13 of their bits",
+        "edges",
+    ),
 )

@@ -95,6 +95,7 @@ def test_the_fixture_in_a_test_of_its_own(pytester: pytest.Pytester) -> None:
     [
         ('op="sparse_conv", backend="cpu"', "there is no such op; use one of sparse_linear, "),
         ('op="sparse_linear", backend="torch"', "sparse_linear/torch is registered twice, in "),
+        ('op="compact", backend="cpu", products="fp8"', "products='fp8'): use operand or tf32"),
         ('op="compact", backend="cpu", dtypes=("int8",)', "dtypes='int8'): use one of float32, "),
     ],
 )

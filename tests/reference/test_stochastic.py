@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional
 
 from pytest_sparsity.reference.decisions import above, largest, ruled
 from pytest_sparsity.reference.narrowed import narrowed
-from pytest_sparsity.reference.precision import Precision, tolerance_used
+from pytest_sparsity.reference.precision import TF32, Precision, tolerance_used
 from pytest_sparsity.reference.stochastic import computed_bound
 
 SINGLE = Precision(torch.float32, torch.float32, torch.float32)
@@ -109,6 +110,18 @@ def test_narrower_sums_have_wider_bounds() -> None:
         computed_bound(DEFINITIONS["gated"], wide, precision)[0] for precision in (SINGLE, half)
     )
     assert bool((halved > 100 * single).all())
+
+
+def test_factors_in_tf32_have_wider_bounds_where_they_are_multiplied() -> None:
+    wide = {key: value.double() for key, value in operands(0).items()}
+    tf32 = replace(SINGLE, factors=TF32)
+
+    def factor(define: str) -> float:
+        before, after = (computed_bound(DEFINITIONS[define], wide, p)[0] for p in (SINGLE, tf32))
+        return float((after / before).min())
+
+    assert factor("product") > 10
+    assert factor("sum") == 1
 
 
 def test_only_what_is_near_the_edge_may_fall_to_either_side() -> None:
