@@ -100,29 +100,28 @@ def cause(passes: Callable[[], bool]) -> str:
         passes: tries the case again.
     """
     undefined, rounded = set[str](), set[str]()
-    with _instead(defined=True, undefined=undefined, rounded=rounded):
-        found = passes()
-    if found and undefined:
-        guilty = [place for place in sorted(undefined) if not _passes_with(place, passes)]
+    with _instead(undefined=undefined, rounded=rounded):
+        if passes():  # it needs more than the case
+            return ""
+    if undefined and _passes(passes, defined=True):
+        guilty = [at for at in sorted(undefined) if not _passes(passes, only=at)]
         return (
             "depends on lanes of a load that are masked off without other=, which are undefined "
             f"({'infinite' if _choices.number // 2 % 2 else 'NaN'} here), in "
             f"{' or '.join(guilty or sorted(undefined))}"
         )
-    if rounded:
-        with _instead(rounds=False):
-            if passes():
-                return (
-                    "depends on bits of float32 operands that tl.dot ignores on a GPU unless it is "
-                    'given input_precision="ieee" (products="tf32" declares it), in '
-                    f"{' or '.join(sorted(rounded))}"
-                )
+    if rounded and _passes(passes, rounds=False):
+        return (
+            "depends on bits of float32 operands that tl.dot ignores on a GPU unless it is given "
+            'input_precision="ieee" (products="tf32" declares it), in '
+            f"{' or '.join(sorted(rounded))}"
+        )
     return ""
 
 
-def _passes_with(place: str, passes: Callable[[], bool]) -> bool:
-    """Whether it passes with undefined lanes there and nowhere else."""
-    with _instead(only=place):
+def _passes(passes: Callable[[], bool], **changes: Any) -> bool:
+    """Whether it passes with these choices in place of what was chosen."""
+    with _instead(**changes):
         return passes()
 
 
