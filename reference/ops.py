@@ -135,6 +135,8 @@ _OPS: dict[str, Op] = {
         _op(compact, "CompactInputs", Output("channels", "exact", "int32")),
     )
 }
+#: Names of our own ops.
+BUNDLED = tuple(_OPS)
 #: Every op that is known so far: ours, and those of others that were registered.
 OPS: Mapping[str, Op] = _OPS
 

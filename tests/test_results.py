@@ -8,17 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity import SparsityError
+from pytest_sparsity import SparsityError, results
 from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.reporting import kernels
 from pytest_sparsity.reporting.gate import gate_json
-from pytest_sparsity.results import (
-    read_checks,
-    read_findings,
-    read_gate,
-    read_metrics,
-    read_records,
-)
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -30,14 +23,14 @@ def report(finished_report: Path) -> Path:
 
 def test_records_of_a_run(report: Path) -> None:
     lines = (report / "records.jsonl").read_text().splitlines()
-    found = read_records(report)
+    found = results.read_records(report)
     assert {record.id for record in found} == {json.loads(line)["id"] for line in lines}
     assert all(record.units for record in found)
 
 
 def test_metrics_of_a_run(report: Path) -> None:
     content = json.loads((report / "summary.json").read_text())
-    found = read_metrics(str(report))
+    found = results.read_metrics(str(report))
     assert [m.name for m in found] == [m["metric"] for m in content["metrics"]]
     dense = next(m for m in found if m.configuration.endswith("-dense"))
     assert (dense.change, dense.outcome, dense.budget) == (None, "reference", None)
@@ -51,7 +44,7 @@ def test_what_is_not_finite_is_nan(report: Path, tmp_path: Path) -> None:
     content = json.loads((report / "summary.json").read_text())
     content["metrics"][0]["value"]["high"] = None
     (tmp_path / "summary.json").write_text(json.dumps(content))
-    assert math.isnan(read_metrics(tmp_path)[0].value.high)
+    assert math.isnan(results.read_metrics(tmp_path)[0].value.high)
 
 
 def test_a_gate(tmp_path: Path) -> None:
@@ -64,7 +57,7 @@ def test_a_gate(tmp_path: Path) -> None:
     }
     worse = decided | {"id": "a/c", "decision": "regressed", "source": "f.py:3"}
     (tmp_path / "gate.json").write_text(gate_json("fail", [decided, worse], ["a/d"], "HEAD"))
-    found = read_gate(tmp_path)
+    found = results.read_gate(tmp_path)
     assert (found.mode, found.against, found.without_baseline) == ("fail", "HEAD", ("a/d",))
     assert [d.decision for d in found.decisions] == [Decision.REGRESSED, Decision.OK]
     assert found.decisions[0].source == "f.py:3"
@@ -84,17 +77,17 @@ def test_checks_of_kernels(tmp_path: Path) -> None:
         "figures": [],
     }
     kernels.add(tmp_path, {"seed": 0}, [outcome], begin=True)
-    (found,) = read_checks(tmp_path)
+    (found,) = results.read_checks(tmp_path)
     assert (found.kernel, found.check, found.status) == ("a/b", "fuzz", "failed")
     assert (found.case, found.examples, found.tolerance) == ("rows=1", 3, 1.5)
 
 
 READERS = {
-    "records.jsonl": read_records,
-    "summary.json": read_metrics,
-    "gate.json": read_gate,
-    "kernels.jsonl": read_checks,
-    "findings.jsonl": read_findings,
+    "records.jsonl": results.read_records,
+    "summary.json": results.read_metrics,
+    "gate.json": results.read_gate,
+    "kernels.jsonl": results.read_checks,
+    "findings.jsonl": results.read_findings,
 }
 
 
@@ -134,4 +127,4 @@ def test_a_newer_schema_is_refused_in_one_sentence(name: str, tmp_path: Path) ->
 def test_a_line_that_was_cut_off_is_left_out(report: Path, tmp_path: Path) -> None:
     whole = (report / "records.jsonl").read_text()
     (tmp_path / "records.jsonl").write_text(whole + whole[: len(whole) // 3].split("\n")[-1])
-    assert len(read_records(tmp_path)) == len(read_records(report))
+    assert len(results.read_records(tmp_path)) == len(results.read_records(report))

@@ -18,6 +18,7 @@ from typing import Any
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.messages import DEVICE_LOST, Board, Refusal, Request
 from pytest_sparsity.checking.runner import CheckResult
+from pytest_sparsity.core.signals import ending
 
 _HUNG = "hung"
 #: How often a worker is looked after that says nothing, in seconds.
@@ -129,7 +130,9 @@ class Worker:
         # The socket may be closed a moment before the process is gone, or by the kernel.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
-        return self._report(_ending(self._process.returncode))
+        code = self._process.returncode
+        lost = code == DEVICE_LOST
+        return self._report("made the CUDA device unusable" if lost else ending(code))
 
     def _hang(self, limit: float) -> Death:
         self._process.send_signal(signal.SIGUSR1)  # faulthandler prints where it is
@@ -170,17 +173,6 @@ def _environment(mode: str) -> dict[str, str]:
             "PYTHONUNBUFFERED": "1",  # or the last words of a process that dies are lost
         }
     )
-
-
-def _ending(code: int | None) -> str:
-    if code is None:
-        return "cut its connection"
-    if code == DEVICE_LOST:
-        return "made the CUDA device unusable"
-    if code >= 0:
-        return f"ended its process with exit status {code}"
-    name = signal.Signals(-code).name
-    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 def _readable(output: str) -> str:

@@ -11,10 +11,10 @@ from pytest_sparsity.cli.kinds.kind import Item, Kind
 from pytest_sparsity.cli.parser import Parser
 from pytest_sparsity.core.exit_codes import ExitCode
 
-SUMMARY = "list models, methods, tasks, corpora, kernels, ops or targets"
 #: Of the document that --json prints.
 SCHEMA = 1
 KINDS = ("models", "methods", "tasks", "corpora", "kernels", "ops", "targets")
+SUMMARY = f"list {', '.join(KINDS[:-1])} or {KINDS[-1]}"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -46,4 +46,4 @@ def _table(kind: Kind, items: Sequence[Item]) -> str:
 
     rows = [[cell(item) for cell in kind.columns.values()] for item in items]
     table = tabulate(rows, list(kind.columns), disable_numparse=True)
-    return "\n".join((table, "", *kind.notes(items)))
+    return "\n".join((table, "", *kind.below(items)))

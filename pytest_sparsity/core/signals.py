@@ -1,4 +1,4 @@
-"""Processes that others end: by SIGTERM, or by no longer reading what they write."""
+"""Processes that others end: by a signal, or by no longer reading what they write."""
 
 from __future__ import annotations
 
@@ -28,6 +28,20 @@ def interrupt_on_sigterm() -> Callable[[], None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     return undo
+
+
+def ending(code: int | None) -> str:
+    """What one says of a process that was to answer and has ended with this status instead.
+
+    Args:
+        code: negative for a signal, as :mod:`subprocess` has it; None if it still runs.
+    """
+    if code is None:
+        return "cut its connection"
+    if code >= 0:
+        return f"ended its process with exit status {code}"
+    name = signal.Signals(-code).name
+    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 def exit_with(main: Callable[[], int]) -> NoReturn:

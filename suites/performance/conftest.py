@@ -1,7 +1,8 @@
-"""Where the numbers of the performance tests go: a file, JUnit properties, the terminal."""
+"""Whether times can be taken, and where they go: a file, JUnit properties, the terminal."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,13 @@ from pytest_sparsity.fixtures import HardwareTarget, Settings
 from pytest_sparsity.speed import PerformanceLog
 
 LINE = "performance"
+
+
+@pytest.fixture(scope="session")
+def machine_to_oneself() -> None:
+    """Skips tests that take times beside other processes of pytest-xdist."""
+    if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+        pytest.skip("times are taken with the machine to oneself: run with -n 0")
 
 
 @pytest.fixture(scope="session")

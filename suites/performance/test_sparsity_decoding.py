@@ -7,7 +7,6 @@ Alone, in about three minutes, best on a machine that does nothing else:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -47,10 +46,7 @@ NEW_TOKENS = 48
 ROUNDS = (8, 16)  # the second number is of fresh rounds, when the first ones do not decide
 MEANINGFUL = 64 << 20  # bytes of weights below which Python's own time dominates
 
-pytestmark = pytest.mark.skipif(
-    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1,
-    reason="times are taken with the machine to oneself: run with -n 0",
-)
+pytestmark = pytest.mark.usefixtures("machine_to_oneself")
 
 
 @pytest.fixture

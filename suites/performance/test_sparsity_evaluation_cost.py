@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from statistics import median
@@ -37,10 +36,7 @@ BATCHES = (1, 4)
 ROUNDS = (10, 20)  # the second number is of fresh rounds, when the first ones do not decide
 MEANINGFUL = 64 << 20  # bytes of weights below which Python's own time and memory dominate
 
-pytestmark = pytest.mark.skipif(
-    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1,
-    reason="times are taken with the machine to oneself: run with -n 0",
-)
+pytestmark = pytest.mark.usefixtures("machine_to_oneself")
 
 
 @pytest.fixture(autouse=True)

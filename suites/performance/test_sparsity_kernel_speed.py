@@ -7,7 +7,6 @@ Alone, in about three minutes, best on a machine that does nothing else:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -46,10 +45,7 @@ HOPELESS = 3.0  # times the slowest dense one: a kernel that is slower is timed 
 TINY = (64, 128)  # warms up the code, hardly touches the caches
 SMALL = (512, 1024)  # channels and outputs in the smoke profile, where no limits apply
 
-pytestmark = pytest.mark.skipif(
-    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1,
-    reason="times are taken with the machine to oneself: run with -n 0",
-)
+pytestmark = pytest.mark.usefixtures("machine_to_oneself")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ the project's tests tell when the kernels that it is of have changed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,10 +45,7 @@ COMMAND = (
     "pytest --sparsity-sweep --sparsity-suite=performance --sparsity-target=cuda -k speed_cuda"
 )
 
-pytestmark = pytest.mark.skipif(
-    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1,
-    reason="times are taken with the machine to oneself: run with -n 0",
-)
+pytestmark = pytest.mark.usefixtures("machine_to_oneself")
 
 
 def test_kernels_beat_cublas(

@@ -27,10 +27,7 @@ ROUNDS = (40, 120)  # the second number is of fresh rounds, when the first ones 
 NAME = "sparsity"  # our entry point
 _OURS = ("PYTEST_", "PYTHONDONTWRITEBYTECODE")  # what this process was told, not those
 
-pytestmark = pytest.mark.skipif(
-    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1,
-    reason="times are taken with the machine to oneself: run with -n 0",
-)
+pytestmark = pytest.mark.usefixtures("machine_to_oneself")
 
 
 def test_plugin_load(

@@ -184,6 +184,15 @@ def test_gate_decisions(finished: Any) -> None:
     assert {d["what"] for d in decisions} == {d["id"] for d in content["decisions"]}
 
 
+@pytest.mark.slow
+def test_findings(sweep: Any) -> None:
+    sweep.pytester.makeconftest(CONFTEST)
+    claim = "10-tiny-random"  # about trained vectors, of which there are none: nothing is measured
+    sweep.here("--sparsity-sweep", "--sparsity-suite=claims", "-k", claim)
+    (finding,) = told(sweep.pytester.path, "finding")
+    assert finding["what"] == "10"
+
+
 BAD = {
     "a list": ("tasks", "'parity'", "returned 'parity'; return a list of Task"),
     "a task": (

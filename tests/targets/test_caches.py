@@ -55,30 +55,32 @@ def test_a_tree_that_hides_something(tmp_path: Path) -> None:
     assert read_sysfs(folder / "nowhere", {0}) == ()
 
 
-def test_an_apple_chip() -> None:
-    values = {
-        "hw.perflevel0.physicalcpu": "8",
-        "hw.perflevel0.cpusperl2": "4",
-        "hw.perflevel0.l1dcachesize": "131072",
-        "hw.perflevel0.l2cachesize": "12582912",
-        "hw.l1dcachesize": "65536",
-    }
-    assert read_sysctl(lambda key: values.get(key, "")) == (
-        Cache(1, 128 << 10, 8),
-        Cache(2, 12 << 20, 2),
-    )
+APPLE_CHIP = {
+    "hw.perflevel0.physicalcpu": "8",
+    "hw.perflevel0.cpusperl2": "4",
+    "hw.perflevel0.l1dcachesize": "131072",
+    "hw.perflevel0.l2cachesize": "12582912",
+    "hw.l1dcachesize": "65536",
+}
+INTEL_MAC = {
+    "hw.physicalcpu": "4",
+    "hw.l1dcachesize": "32768",
+    "hw.l2cachesize": "262144",
+    "hw.l3cachesize": "6291456",
+    "hw.packages": "1",
+}
 
 
-def test_an_intel_mac() -> None:
-    values = {
-        "hw.physicalcpu": "4",
-        "hw.l1dcachesize": "32768",
-        "hw.l2cachesize": "262144",
-        "hw.l3cachesize": "6291456",
-        "hw.packages": "1",
-    }
-    caches = read_sysctl(lambda key: values.get(key, ""))
-    assert caches == (Cache(1, 32 << 10, 4), Cache(2, 256 << 10, 4), Cache(3, 6 << 20, 1))
+@pytest.mark.parametrize(
+    ("values", "caches"),
+    [
+        (APPLE_CHIP, (Cache(1, 128 << 10, 8), Cache(2, 12 << 20, 2))),
+        (INTEL_MAC, (Cache(1, 32 << 10, 4), Cache(2, 256 << 10, 4), Cache(3, 6 << 20, 1))),
+    ],
+    ids=["an Apple chip", "an Intel Mac"],
+)
+def test_macs(values: dict[str, str], caches: tuple[Cache, ...]) -> None:
+    assert read_sysctl(lambda key: values.get(key, "")) == caches
 
 
 def test_caches_are_no_part_of_the_fingerprint() -> None:

@@ -39,9 +39,11 @@ def multiplied(x, blocks, columns, starts, *, turned=True, shift=0, size=None, t
     return y.to(x.dtype)
 
 
-def as_float32(*tensors: Tensor) -> tuple[np.ndarray, ...]:
-    """What numba can read of tensors of any dtype."""
-    return tuple(tensor.float().contiguous().numpy() for tensor in tensors)
+def filled(loops, y: Tensor, x: Tensor, blocks: Tensor, *lists: Tensor) -> Tensor:
+    """y, which loops in numba fill; they read x and blocks in float32, as numba has no bfloat16."""
+    floats = (tensor.float().contiguous() for tensor in (x, blocks))
+    loops(*(tensor.numpy() for tensor in (*floats, *lists, y)))
+    return y.to(x.dtype)
 
 
 @wrong("torch")
@@ -146,8 +148,7 @@ def _double_buffered(x, blocks, columns, starts, y):
 def loads_one_block_ahead(x: Tensor, blocks: Tensor, columns: Tensor, starts: Tensor) -> Tensor:
     """Loads the next block while it works on one, also behind the last one."""
     y = torch.zeros(len(x), (len(starts) - 1) * blocks.shape[1])
-    _double_buffered(*as_float32(x, blocks), columns.numpy(), starts.numpy(), y.numpy())
-    return y.to(x.dtype)
+    return filled(_double_buffered, y, x, blocks, columns, starts)
 
 
 @numba.njit
@@ -170,8 +171,7 @@ def _two_rows_at_once(x, blocks, columns, starts, y):
 def writes_beyond(x: Tensor, blocks: Tensor, columns: Tensor, starts: Tensor) -> Tensor:
     """Computes rows of blocks by twos, and stores the one that is not there."""
     y = torch.empty(len(x), (len(starts) - 1) * blocks.shape[1])
-    _two_rows_at_once(*as_float32(x, blocks), columns.numpy(), starts.numpy(), y.numpy())
-    return y.to(x.dtype)
+    return filled(_two_rows_at_once, y, x, blocks, columns, starts)
 
 
 @triton.jit

@@ -1,23 +1,16 @@
-"""Our ops' records: the only list of them outside ``reference``."""
+"""Our ops' records, each in the module of its op's name."""
 
-from pytest_sparsity.checking.ops import (
-    compact,
-    hot_cold_mlp,
-    semi_structured_linear,
-    sparse_linear,
-    sparse_linear_indexed,
-    sparse_qkv,
-    sparse_quantized_linear,
-    sparse_swiglu,
-)
+from __future__ import annotations
 
-OURS = (
-    sparse_linear.RECORD,
-    sparse_linear_indexed.RECORD,
-    sparse_qkv.RECORD,
-    sparse_swiglu.RECORD,
-    hot_cold_mlp.RECORD,
-    sparse_quantized_linear.RECORD,
-    semi_structured_linear.RECORD,
-    compact.RECORD,
-)
+from importlib import import_module
+
+from pytest_sparsity.checking.record import OpRecord
+from pytest_sparsity.reference.ops import BUNDLED
+
+
+def _record(op: str) -> OpRecord:
+    found: OpRecord = import_module(f"pytest_sparsity.checking.ops.{op}").RECORD
+    return found
+
+
+OURS = tuple(map(_record, BUNDLED))

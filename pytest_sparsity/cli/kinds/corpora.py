@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import get_args
 
-from pytest_sparsity.cli.kinds.kind import Item, Kind, by_hook
+from pytest_sparsity.cli.kinds.kind import Item, Kind
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.corpora import CORPORA, Split, corpus
 from pytest_sparsity.settings.settings import default_settings
@@ -50,7 +50,6 @@ def _notes(items: Sequence[Item]) -> list[str]:
         "used by default.",
         "--sparsity-corpora and --sparsity-calibration also take your own .txt and .jsonl files, "
         "the second a mixture (austen+jargon), too.",
-        by_hook("pytest_sparsity_corpora"),
     ]
 
 
@@ -63,4 +62,5 @@ KIND = Kind(
         "licence": lambda item: item["licence"],
     },
     notes=_notes,
+    hook="pytest_sparsity_corpora",
 )

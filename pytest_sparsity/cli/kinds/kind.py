@@ -10,19 +10,6 @@ from typing import Any
 Item = dict[str, Any]
 
 
-def no_notes(items: Sequence[Item]) -> list[str]:
-    """Nothing is said below the table."""
-    return []
-
-
-def by_hook(hook: str) -> str:
-    """A note: where others come from, and why they are not in the list."""
-    return (
-        f"What plugins and conftest files offer by the hook {hook} is theirs to make in a session "
-        "of pytest, and known there only."
-    )
-
-
 @dataclass(frozen=True)
 class Kind:
     """A kind of things that a user chooses from.
@@ -31,16 +18,33 @@ class Kind:
         items: all of them; the fields are a public format, so they are added to and not renamed.
         columns: head to cell of the table.
         notes: lines below the table.
+        hook: by which plugins and conftest files offer more of them.
     """
 
     items: Callable[[], list[Item]]
     columns: Mapping[str, Callable[[Item], str]]
-    notes: Callable[[Sequence[Item]], list[str]] = no_notes
+    notes: Callable[[Sequence[Item]], list[str]]
+    hook: str | None = None
+
+    def below(self, items: Sequence[Item]) -> list[str]:
+        """All lines below the table: also where others come from, and why they are not in it."""
+        if self.hook is None:
+            return self.notes(items)
+        return [
+            *self.notes(items),
+            f"What plugins and conftest files offer by the hook {self.hook} is theirs to make in a "
+            "session of pytest, and known there only.",
+        ]
 
 
 def megabytes(size: int) -> str:
     """Bytes for a person."""
     return f"{size / 1e6:.0f} MB"
+
+
+def starred(item: Item) -> str:
+    """The name of an item, with a star if it is the default."""
+    return f"{item['name']} *" if item["default"] else str(item["name"])
 
 
 def yes(value: bool) -> str:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.cli.kinds.kind import Item, Kind, by_hook, first_sentence
+from pytest_sparsity.cli.kinds.kind import Item, Kind, first_sentence, starred
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.levels import NATURAL, ONLY_LEVELS, has_level
 from pytest_sparsity.settings.settings import default_settings
@@ -103,18 +103,18 @@ def _notes(items: Sequence[Item]) -> list[str]:
         f"* is measured by default; {', '.join(needing)}.",
         f"NAME:{NATURAL} has no level: it cuts where its file says, or the engine would. Files are "
         "named with --sparsity-predictors.",
-        by_hook("pytest_sparsity_methods"),
     ]
 
 
 KIND = Kind(
     items=_items,
     columns={
-        "method": lambda item: item["name"] + (" *" if item["default"] else ""),
+        "method": starred,
         "levels": _levels,
         "variants": _suffixes,
         "takes": _takes,
         "what it does": lambda item: item["about"],
     },
     notes=_notes,
+    hook="pytest_sparsity_methods",
 )

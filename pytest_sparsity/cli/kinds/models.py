@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_sparsity.cli.kinds.kind import Item, Kind, by_hook, megabytes
+from pytest_sparsity.cli.kinds.kind import Item, Kind, megabytes, starred
 from pytest_sparsity.models.catalog import DEFAULT, KNOWN, PackagedModel, RandomModel, ShippedModel
 
 
@@ -49,18 +49,18 @@ def _notes(items: Sequence[Item]) -> list[str]:
         *(f"{item['name']}: {item['notice']}" for item in items if item["notice"]),
         "* is the default. --sparsity-model also takes a folder as save_pretrained writes it, a "
         "GGUF file, FILE.powerinfer.gguf, or org/name of a hub.",
-        by_hook("pytest_sparsity_models"),
     ]
 
 
 KIND = Kind(
     items=_items,
     columns={
-        "model": lambda item: item["name"] + (" *" if item["default"] else ""),
+        "model": starred,
         "licence": lambda item: item["licence"],
         "source": _source,
         "download": lambda item: megabytes(item["download_bytes"]) if item["packages"] else "none",
         "file": lambda item: megabytes(item["file_bytes"]) if item["file_bytes"] else "",
     },
     notes=_notes,
+    hook="pytest_sparsity_models",
 )

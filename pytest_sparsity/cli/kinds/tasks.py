@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_sparsity.cli.kinds.kind import Item, Kind, by_hook, megabytes
+from pytest_sparsity.cli.kinds.kind import Item, Kind, megabytes
 from pytest_sparsity.evaluation.standard import PROJECT, REQUESTS, SIZE, VERSION
 from pytest_sparsity.evaluation.tasks import TASKS, task
 from pytest_sparsity.settings.settings import PROFILES
@@ -44,7 +44,6 @@ def _notes(items: Sequence[Item]) -> list[str]:
         f"{megabytes(SIZE)}; items are counted in what is in the package.",
         "chance is the share of right answers by blind guessing. --sparsity-tasks also takes your "
         "own .jsonl files and, with the extra lm-eval, lm-eval:NAME.",
-        by_hook("pytest_sparsity_tasks"),
     ]
 
 
@@ -61,4 +60,5 @@ KIND = Kind(
         "licence": lambda item: item["licence"],
     },
     notes=_notes,
+    hook="pytest_sparsity_tasks",
 )

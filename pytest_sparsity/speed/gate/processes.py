@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from pytest_sparsity.core.signals import ending
 from pytest_sparsity.speed.gate import worker
 from pytest_sparsity.speed.gate.worker import ClockError
 
@@ -129,12 +130,7 @@ class Process:
             return "has ended"
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
-        code = self._process.returncode
-        if code is None:
-            return "cut its connection"
-        if code >= 0:
-            return f"ended its process with exit status {code}"
-        return f"was killed by {signal.Signals(-code).name}"
+        return ending(self._process.returncode)
 
     def _last_words(self) -> str:
         if self._output.closed:
