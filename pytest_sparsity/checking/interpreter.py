@@ -27,7 +27,8 @@ from triton.runtime.interpreter import (
 )
 
 from pytest_sparsity.checking import bfloat16, choices, dots, triton_internals
-from pytest_sparsity.checking.traffic import Access, Addresses, Lanes, Launch, Traffic
+from pytest_sparsity.checking.elements import Addresses, Lanes, known
+from pytest_sparsity.checking.traffic import Access, Launch, Traffic
 from pytest_sparsity.checking.triton_internals import method
 from pytest_sparsity.core.errors import SparsityError
 
@@ -105,7 +106,8 @@ def _guard_launches() -> None:
     def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
         named = [*zip(self.arg_names, args, strict=False), *kwargs.items()]
         tensors = [found for name, value in named for found in _tensors(name, value)]
-        _State.launch = Launch(_State.traffic, self.fn.__name__, tensors)
+        operands = known() if _State.traffic is None else []
+        _State.launch = Launch(_State.traffic, self.fn.__name__, tensors, operands)
         try:
             with np.errstate(all="ignore"):  # a device does not warn of NaN and overflow either
                 return call(self, *args, **kwargs)
@@ -193,7 +195,7 @@ def _checked(builder: Any, ptrs: Any, mask: Any, kind: Access) -> tuple[Lanes, L
     addresses: Addresses = ptrs.data.ravel() if everything else ptrs.data[wanted]
     program = tuple(builder.grid_idx)
     allowed = _State.launch.access(addresses, size, kind, lambda: _place(program), program)
-    if allowed.all():
+    if allowed is None:
         return wanted, wanted
     legal = wanted.copy()
     legal[wanted] = allowed

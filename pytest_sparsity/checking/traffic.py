@@ -15,11 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pytest_sparsity.checking.elements import Addresses, Elements, Lanes
 from pytest_sparsity.checking.guards import extent
 
 Access = Literal["load", "store", "atomic"]
-Addresses = npt.NDArray[np.uint64]
-Lanes = npt.NDArray[np.bool_]
 
 #: Bytes that a GPU moves at least: a sector of a cache line.
 SECTOR = 32
@@ -78,24 +77,13 @@ class Reads:
     factor: float
 
 
-class _Operand:
-    """A tensor by its address: which bytes are its elements, and how often each was loaded."""
+class _Operand(Elements):
+    """The elements of an operand, and how often each was loaded."""
 
     def __init__(self, name: str, tensor: Tensor) -> None:
-        self.name = name
-        self.size = tensor.element_size()
-        self.start = tensor.data_ptr()
-        self.stop = self.start + extent(tensor) * self.size
+        super().__init__(name, tensor)
         self.counts = np.zeros(extent(tensor), np.int32)
         self._shape, self._strides = tuple(tensor.shape), tensor.stride()
-        storage = tensor.untyped_storage()
-        self.storage = (storage.data_ptr(), storage.data_ptr() + storage.nbytes())
-        # The tensor must stay: its address means nothing once its memory is given to another.
-        self._tensor = tensor
-        belongs = np.zeros(len(self.counts), bool)
-        self._view(belongs)[...] = True
-        #: Which elements between start and stop are the tensor's; None if all.
-        self._belongs = None if belongs.all() else belongs
 
     def _view(self, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """``flat``, one entry per element from start to stop, seen with the tensor's strides."""
@@ -104,21 +92,11 @@ class _Operand:
             return np.empty(self._shape, flat.dtype)
         return np.lib.stride_tricks.as_strided(flat, self._shape, strides)
 
-    def touch(self, addresses: Addresses, size: int, count: bool) -> Lanes:
-        """Which accesses of ``size`` bytes hit only elements; count them as loads if asked."""
-        offsets = addresses - np.uint64(self.start)  # below start: wraps to beyond stop
-        inside: Lanes = offsets <= np.uint64(max(self.stop - self.start - size, 0))
-        if self.stop - self.start < size:
-            inside[:] = False
-        first = (offsets[inside] // np.uint64(self.size)).astype(np.int64)
-        elements = first[:, None] + np.arange(max(size // self.size, 1))
-        if self._belongs is not None:
-            owned = self._belongs[elements].all(1)
-            inside[inside] = owned
-            elements = elements[owned]
-        if count:
-            self.counts[elements] += 1  # repeated indices count once: one load, one address
-        return inside
+    def count(self, addresses: Addresses, size: int) -> None:
+        """Add loads of ``size`` bytes; lanes of one load that share an address load it once."""
+        first = ((addresses - np.uint64(self.start)) // np.uint64(self.size)).astype(np.int64)
+        for place in range(max(size // self.size, 1)):
+            self.counts[first + place] += 1  # repeated indices count once
 
     def reads(self) -> Reads:
         """The report."""
@@ -170,30 +148,32 @@ class Launch:
     """The memory of one launch: decides which accesses are legal and adds them to a Traffic."""
 
     def __init__(
-        self, traffic: Traffic | None, kernel: str, tensors: Sequence[tuple[str, Tensor]]
+        self,
+        traffic: Traffic | None,
+        kernel: str,
+        tensors: Sequence[tuple[str, Tensor]],
+        operands: Sequence[Elements] = (),
     ) -> None:
         """Begin a launch of ``kernel``.
+
+        Legal is what hits elements of an operand, wherever its pointer came from, or of a tensor
+        that the wrapper made and gives to the launch: of a view, up to its last element.
 
         Args:
             traffic: to add to; None if nobody watches: the first violation is an exception.
             kernel: its name.
             tensors: those among its arguments, with the arguments' names.
+            operands: of the wrapper's call, if they are known; those of ``traffic`` are.
         """
         self._watched = traffic is not None
         self._traffic = traffic = traffic or Traffic()
         traffic.launches.append(kernel)
-        self._named: dict[str, tuple[int, int]] = {o.name: o.storage for o in traffic._operands}
-        self._starts = {o.name: o.start for o in traffic._operands}
-        known = set(self._named.values())
-        #: Of tensors the wrapper made: it knows how large it made them.
-        self._own = []
-        for name, tensor in tensors:
-            storage = tensor.untyped_storage()
-            span = (storage.data_ptr(), storage.data_ptr() + storage.nbytes())
-            self._starts.setdefault(name, tensor.data_ptr())
-            if span not in known:
-                known.add(span)
-                self._own.append((name, span))
+        self._operands = [*traffic._operands, *operands]
+        known = {operand.storage for operand in self._operands}
+        made = [Elements(name, tensor) for name, tensor in tensors]
+        #: Of tensors the wrapper made.
+        self._own = [elements for elements in made if elements.storage not in known]
+        self._all = (*self._operands, *self._own)
         self._atomics: list[Addresses] = []
         self._stores: dict[tuple[int, ...], list[Addresses]] = {}
 
@@ -204,8 +184,8 @@ class Launch:
         kind: Access,
         place: Any,
         program: tuple[int, ...] = (),
-    ) -> Lanes:
-        """Record accesses of ``size`` bytes at ``addresses``; returns which are legal.
+    ) -> Lanes | None:
+        """Record accesses of ``size`` bytes at ``addresses``; which are legal, None if all are.
 
         Args:
             addresses: of the active lanes, [lanes].
@@ -218,23 +198,26 @@ class Launch:
             OutOfBounds: one is not, and nobody watches.
         """
         if not len(addresses):
-            return np.ones(0, bool)
+            return None
         if kind == "atomic":
             self._atomics.append(addresses)
         if kind == "store":
             self._stores.setdefault(program, []).append(addresses)
         low, high = int(addresses.min()), int(addresses.max()) + size
+        if not self._watched and any(elements.spans(low, high) for elements in self._all):
+            return None
         legal = np.zeros(len(addresses), bool)
-        for operand in self._traffic._operands:
-            if low < operand.stop and high > operand.start:
-                legal |= operand.touch(addresses, size, kind != "store")
-        for _, span in self._own:
-            if low < span[1] and high > span[0]:
-                legal |= _within(addresses, size, span)
-        if not legal.all():
-            self._blame(addresses[~legal], size, kind, place())
-            if not self._watched:
-                raise OutOfBounds(str(self._traffic.violations[0]))
+        for elements in self._all:
+            if elements.meets(low, high):
+                held = elements.hold(addresses, size)
+                if isinstance(elements, _Operand) and kind != "store":
+                    elements.count(addresses[held], size)
+                legal |= held
+        if legal.all():
+            return None
+        self._blame(addresses[~legal], size, kind, place())
+        if not self._watched:
+            raise OutOfBounds(str(self._traffic.violations[0]))
         return legal
 
     def finish(self) -> None:
@@ -247,16 +230,15 @@ class Launch:
 
     def _blame(self, strays: Addresses, size: int, kind: Access, place: str) -> None:
         """Add what ``strays`` did to the violations, apart for each tensor they are closest to."""
-        spans = [*self._named.items(), *self._own]
-        if not spans:
-            spans = [("no tensor", (0, 0))]
-        within = np.array([_within(strays, size, span) for _, span in spans])
-        closest = np.array([_distance(strays, span) for _, span in spans]).argmin(0)
-        for index, (name, _) in enumerate(spans):
+        named = [(e.name, e.start, (e.start, e.stop), e.storage) for e in self._all]
+        named = named or [("no tensor", 0, (0, 0), (0, 0))]
+        within = np.array([_within(strays, size, storage) for *_, storage in named])
+        closest = np.array([_distance(strays, span) for *_, span, _ in named]).argmin(0)
+        for index, (name, start, _, _) in enumerate(named):
             for inside in (True, False):
                 mine = (closest == index) & (within[index] == inside)
                 if mine.any() and len(self._traffic.violations) < _KEPT:
-                    offset = int(strays[mine][0]) - self._starts.get(name, 0)
+                    offset = int(strays[mine][0]) - start
                     self._traffic.violations.append(
                         Violation(kind, int(mine.sum()), name, offset, inside, place)
                     )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pytest_sparsity.checking import guards
 from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.elements import operands_of_call
 from pytest_sparsity.checking.failure import CheckFailure, compare, same_numbers
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.settling import Result, in_order, settle
@@ -61,7 +62,8 @@ class Trial:
         op = self.kernel.definition
         leading = op.lead(inputs)
         try:
-            output = self.kernel.call(**operands.arguments(inputs))
+            with operands_of_call(operands.tensors(inputs)):
+                output = self.kernel.call(**operands.arguments(inputs))
             if leading.is_cuda:
                 torch.cuda.synchronize()  # where errors of the device show
         except (Exception, SystemExit) as error:

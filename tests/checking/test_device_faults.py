@@ -25,7 +25,8 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["none", "undefined-chosen-away", "ieee", "tf32x3", "bf16x6", "tf32-declared"]
+    "name",
+    ["none", "undefined-chosen-away", "ieee", "tf32x3", "bf16x6", "tf32-declared", "within-a-view"],
 )
 def test_right_kernels_pass(name: str) -> None:
     check_kernel(f"sparse_linear/{name}", ["edges", "bounds"], module=KERNELS, examples=10)
@@ -58,3 +59,8 @@ def test_compiled_products_tell_tf32() -> None:
     assert "multiplies float32 operands in TF32, with 10 bits, in product: tl.dot does so" in found
     for name in ("ieee", "tf32x3", "tf32-declared"):
         check_kernel(f"sparse_linear/{name}", "compile", module=KERNELS)
+
+
+def test_a_view_ends_with_its_last_element() -> None:
+    found = failure("past-a-view", "edges")
+    assert "lanes of a load beside the elements of bias, the first " in found

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from pytest_sparsity.checking.elements import Elements
 from pytest_sparsity.checking.traffic import Launch, OutOfBounds, Traffic
 
 
 def load(launch: Launch, start: int, offsets: list[int], size: int = 4, kind: Any = "load") -> Any:
     addresses = np.array([start + offset for offset in offsets], dtype=np.int64).astype(np.uint64)
-    return launch.access(addresses, size, kind, lambda: "here").tolist()
+    legal = launch.access(addresses, size, kind, lambda: "here")
+    return [True] * len(offsets) if legal is None else legal.tolist()
 
 
 @pytest.fixture
@@ -58,10 +60,42 @@ def test_wide_access_loads_every_element_it_covers() -> None:
     assert traffic.reads("x").counts.tolist() == [1, 1, 0, 0, 1, 1, 0, 0]
 
 
-def test_tensors_of_the_wrapper_may_be_used_as_a_whole() -> None:
-    buffer = torch.zeros(10)
-    launch = Launch(Traffic(), "kernel", [("out", buffer[2:4])])
-    assert load(launch, buffer.data_ptr(), [0, 36], kind="store") == [True, True]
+@pytest.mark.parametrize("kind", ["load", "store", "atomic"])
+def test_views_of_the_wrapper_end_with_their_last_element(kind: Any) -> None:
+    buffer = torch.zeros(40)
+    rows = buffer.view(4, 10)[:2, 1:3]
+    traffic = Traffic()
+    launch = Launch(traffic, "kernel", [("out", buffer[35:37]), ("rows", rows)])
+    start = buffer.data_ptr()
+    assert load(launch, start, [4, 8, 44, 48, 140, 144], kind=kind) == [True] * 6
+    for offset in (0, 12, 40, 52, 136, 148):
+        assert load(launch, start, [offset], kind=kind) == [False]
+    assert str(traffic.violations[-1]) == (
+        f"1 lane of a {kind} beside the elements of out, the first 8 bytes from its beginning, in "
+        "here"
+    )
+
+
+def test_operands_are_known_by_whatever_pointer() -> None:
+    weight = torch.zeros(4, 10)
+    launch = Launch(None, "kernel", [("row", weight[0])], [Elements("weight", weight[:3])])
+    assert load(launch, weight.data_ptr(), [0, 80, 116]) == [True] * 3
+    with pytest.raises(OutOfBounds, match="beside the elements of weight, the first 120 bytes"):
+        load(launch, weight.data_ptr(), [120])
+
+
+def test_elements_of_every_layout(layouts: dict[str, Tensor]) -> None:
+    for name, view in layouts.items():
+        elements = Elements(name, view)
+        first = view.untyped_storage().data_ptr()
+        every = first + 4 * np.arange(view.untyped_storage().nbytes() // 4, dtype=np.uint64)
+        held = elements.hold(every, 4)
+        flags = torch.zeros(len(every), dtype=torch.bool)
+        flags.as_strided(view.shape, view.stride(), view.storage_offset()).fill_(True)
+        assert held.tolist() == flags.tolist(), name
+        places = flags.nonzero().flatten()
+        whole = len(places) > 0 and len(places) == int(places[-1] - places[0]) + 1
+        assert elements.spans(elements.start, elements.stop) == whole or not len(places), name
 
 
 def test_stores_are_not_reads() -> None:
