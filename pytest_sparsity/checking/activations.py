@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from pytest_sparsity.checking.case import Case
 
 #: Patterns whose activations or results are not numbers, or leave the normal range.
-SPECIAL = ("denormal", "infinite", "large", "nan")
+SPECIAL = ("denormal", "infinite", "large", "nan", "overflow")
 #: Length of the runs of active and inactive channels of the pattern "blocks".
 _BLOCK = 32
 #: The threshold among small integers.
 _INTEGER_THRESHOLD = 2.0
 #: Powers of two by which "large" exceeds the ordinary: beyond 65504 where the dtype allows.
 _LARGE = {torch.float32: 20, torch.bfloat16: 20, torch.float16: 8}
+#: Of the pattern "overflow": powers of two of activations, and of weights.  A sum of 16 products is
+#: beyond float32, none of its terms is; in float16 the result is beyond.
+_OVERFLOW = {torch.float32: (62, 62), torch.bfloat16: (62, 62), torch.float16: (14, 5)}
+
+
+def overflowing(dtype: torch.dtype, drawn: Tensor, what: Literal["x", "weight"]) -> Tensor:
+    """Values of the pattern "overflow": all positive, so that in any order their sum only grows.
+
+    Args:
+        dtype: that they are to have.
+        drawn: uniform in [0, 1).
+        what: which factor of the products they are.
+    """
+    return (drawn + 1) * 2.0 ** _OVERFLOW[dtype][what == "weight"]
 
 
 def mask(case: Case, rows: int, width: int, generator: torch.Generator) -> Tensor:
@@ -46,10 +62,12 @@ def threshold(case: Case, generator: torch.Generator) -> float:
     dtype: torch.dtype = getattr(torch, case.dtype)
     if case.pattern == "zeros":
         return 0.0
-    if case.values == "integer":
+    if case.values == "integer" and case.pattern != "overflow":
         return _INTEGER_THRESHOLD
     if case.pattern == "denormal":
         return 8 * torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    if case.pattern == "overflow":
+        return 2.0 ** _OVERFLOW[dtype][0]
     scale = 2.0 ** _LARGE[dtype] if case.pattern == "large" else 1.0
     return scale * float((0.25 + 0.75 * torch.rand(1, generator=generator)).to(dtype))
 
@@ -83,7 +101,8 @@ def activations(
         near = torch.tensor(other, dtype=dtype)
         below = torch.where(here & (near <= t), near, below)
         above = torch.where(here & (near > t), near, above)
-    sign = torch.where(torch.rand(active.shape, generator=g) < 0.5, -1.0, 1.0).to(dtype)
+    negative = 0.0 if case.pattern == "overflow" else 0.5
+    sign = torch.where(torch.rand(active.shape, generator=g) < negative, -1.0, 1.0).to(dtype)
     return with_special(case, torch.where(active, above, below) * sign, active, g)
 
 
@@ -114,6 +133,9 @@ def _magnitudes(
     case: Case, shape: tuple[int, ...], t: Tensor, g: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """What inactive and active activations are before some are moved to the threshold: float32."""
+    if case.pattern == "overflow":
+        shares = torch.rand(shape, generator=g), torch.rand(shape, generator=g)
+        return t.float() * shares[0], overflowing(t.dtype, shares[1], "x")
     if case.values == "integer":
         limit = int(t)
         return (

@@ -31,9 +31,13 @@ PATTERNS = (
     "inexact",
     "rows_differ",
     "large",
+    "overflow",
     "infinite",
     "nan",
 )
+
+#: Of MLPs: arguments of the activation function whose exponentials leave float32.
+SATURATED = "saturated"
 
 #: What the weights are: LLM-like, LLM-like and small, integers whose float32 sums are exact.
 VALUES = ("normal", "small", "integer")

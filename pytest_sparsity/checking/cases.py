@@ -7,7 +7,15 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from pytest_sparsity.checking.case import DTYPES, LAYOUTS, PATTERNS, VALUES, Case, Value
+from pytest_sparsity.checking.case import (
+    DTYPES,
+    LAYOUTS,
+    PATTERNS,
+    SATURATED,
+    VALUES,
+    Case,
+    Value,
+)
 from pytest_sparsity.checking.record import Cases, OpRecord, Space
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference.operands import MAX_ROWS
@@ -36,7 +44,11 @@ _SHAPES = ((1, 1), (13, 7), (65, 63), (127, 129), (200, 31), (257, 192), (576, 1
 #: The middle shape, for what does not go with every shape.
 _SHAPE = (129, 65)
 #: K, N and neurons: more than a tile holds, and more than 16 bits can count.
-_LARGE = ((2050, 1100, 300), (65539, 2, 2), (2, 65539, 2))
+_LARGE = ((2050, 1100, 300), (65539, 2, 2), (2, 65539, 2), (2, 2, 65539))
+#: One more than the tiles that kernels are written with, in one dimension each.
+_BEYOND_TILES = tuple(
+    shape for size in (513, 1025, 4097) for shape in ((size, 3, 3), (3, size, 3), (3, 3, size))
+)
 #: How many rows, one after the other: often one, and all that kernels take.
 _ROWS = (1, 2, 3, 1, 8, 5, 1, 4, 7, 6, 1)
 
@@ -125,18 +137,25 @@ def edges(options: Options = (), large: Large = lambda case, hidden, index: case
         # Nothing but -0 and 0, and a bias, beyond the last multiple of 128 channels: vLLM 13198.
         if "zeros" in own.patterns:
             found.append(Case(1, 200, 31, pattern="zeros", level=1.0))
+        # The last channel alone: a tail that is left out, or a lane that reads another channel.
+        found += [Case(1, k, n, level=1.0, pattern="last") for k, n in _SHAPES[1::2]]
         found += [Case(1, *_SHAPE)] * len(options)
         varied = [_varied(own, kernel, case, index, options) for index, case in enumerate(found)]
-        for index, (k, n, hidden) in enumerate(_LARGE):
+        many = [(shape, pattern) for shape in _LARGE for pattern in ("random", "last")]
+        many += [(shape, "all") for shape in _BEYOND_TILES]
+        for index, ((k, n, hidden), pattern) in enumerate(many):
             case = Case(
                 rows=min(index % 2 + 1, kernel.max_rows),
                 k=k,
                 n=n,
                 dtype=kernel.dtypes[index % len(kernel.dtypes)],
+                # Nothing but what is at the end of a dimension, where 16 bits end before.
+                level=1.0 if pattern == "last" else 0.5,
+                pattern=pattern,
                 bias=own.has_bias,
             )
             varied.append(own.fitted(large(case, hidden, index)))
-        return sorted(varied, key=lambda case: (case.k * case.n, case.rows))
+        return sorted(dict.fromkeys(varied), key=lambda case: (case.k * case.n, case.rows))
 
     return cases
 
@@ -186,6 +205,9 @@ def counted(
             layout = "pitch" if index % 2 else "best"
             case = Case(1, odd, _ODD[1], dtype=dtype, pattern=pattern, layout=layout, seed=index)
             yield fitted(case.with_options(**options[index % len(options)]))
+        # Lanes beyond the one active channel must read nothing, and not the channel 0.
+        case = Case(1, odd, _ODD[1], dtype=kernel.dtypes[0], level=1.0, pattern="last")
+        yield fitted(case.with_options(**options[0]))
         case = Case(1, *_SHARED, dtype=kernel.dtypes[0], level=0.9)
         yield fitted(large(case.with_options(**options[0])))
         if kernel.max_rows > 1:
@@ -221,6 +243,13 @@ def paged_outputs(page: int) -> Space:
 
 
 # MLPs: n of a large or timed case are neurons, and there are as many outputs as channels
+
+
+def mlp_fitted(case: Case) -> Case:
+    """Arguments that are large are for activations with exponentials, and no square of them."""
+    if case.pattern == SATURATED and case.option("activation", "silu") not in ("silu", "gelu_tanh"):
+        return replace(case, pattern="random")
+    return case
 
 
 def mlp_large(case: Case, hidden: int, index: int) -> Case:

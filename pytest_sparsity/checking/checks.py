@@ -98,8 +98,8 @@ CHECKS: Mapping[str, Check] = {
         ),
         Check(
             "layouts",
-            "right for every layout of the weights in memory, every pitch and offset",
-            Trial.measure,
+            "right for every layout of the weights, every pitch and every address of an operand",
+            values.layouts,
             values.layouts_cases,
             "kernels of ops whose operands have several layouts",
             lambda kernel: len(record(kernel.op).layouts) > 1,

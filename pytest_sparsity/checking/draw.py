@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pytest_sparsity.checking import activations
-from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.case import SATURATED, Case
 from pytest_sparsity.checking.guards import extent
 from pytest_sparsity.reference import operands
 
@@ -19,6 +19,8 @@ Order = Literal["input_major", "output_major"]
 
 #: Non-zero integer weights per neuron: products of three such sums stay exact in float32.
 _INTEGERS_PER_NEURON = 8
+#: By what weights are larger where arguments of activation functions are to be beyond -100 and 100.
+_SATURATING = 100.0
 #: Elements between rows of a weight with a pitch, and before one with an offset: odd, so that
 #: neither keeps an alignment.
 _GAP, _OFFSET = 7, 1
@@ -49,6 +51,11 @@ class Draw:
     def integer(self) -> bool:
         """Whether values are to be small integers, whose float32 sums are exact."""
         return self.case.values == "integer"
+
+    @property
+    def saturated(self) -> bool:
+        """Whether arguments of activation functions are to be beyond -100 and 100."""
+        return self.case.pattern == SATURATED
 
     def chance(self, *shape: int) -> Tensor:
         """Uniform in [0, 1)."""
@@ -104,19 +111,26 @@ class Draw:
 
     def weight(self, outputs: int, inputs: int, best: Order = "input_major") -> Tensor:
         """[outputs, inputs] of x's dtype, values and layout as the case asks."""
-        if self.integer:
+        if self.case.pattern == "overflow":
+            drawn = activations.overflowing(self.dtype, self.chance(outputs, inputs), "weight")
+        elif self.integer:
             drawn = self.integers(4, outputs, inputs).double()
         else:
             spread = 0.02 if self.case.values == "small" else 1 / math.sqrt(inputs)
             drawn = torch.randn(outputs, inputs, generator=self.generator) * spread
         return self.arranged(drawn.to(self.dtype), best)
 
-    def neurons(self, count: int) -> Tensor:
-        """[count, K]: rows of gate or up, not yet arranged."""
+    def neurons(self, count: int, activated: bool = False) -> Tensor:
+        """[count, K]: rows of gate or up, not yet arranged.
+
+        Args:
+            count: how many.
+            activated: their products with x go through the activation function.
+        """
         width = self.case.k
         weight = self.weight(count, width, "output_major").contiguous()
         if not self.integer:
-            return weight
+            return weight * _SATURATING if activated and self.saturated else weight
         rare = self.chance(count, width) < _INTEGERS_PER_NEURON / width
         return torch.where(rare, weight.sign(), torch.zeros_like(weight))
 

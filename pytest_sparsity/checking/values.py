@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from pytest_sparsity.checking.check import ordinary, relations_of
+from pytest_sparsity.checking.draw import laid_out
 from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.record import values_of
 from pytest_sparsity.checking.records import record
@@ -14,10 +17,36 @@ from pytest_sparsity.kernels.contract import REFUSALS
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
 
+#: Bytes of the widest load that a kernel may choose by the address of an operand.
+_VECTOR = 16
+
 
 def layouts_cases(kernel: Kernel) -> Space:
     """Every layout as often as the others."""
     return ordinary(kernel, layout=record(kernel.op).layouts)
+
+
+def layouts(trial: Trial) -> float:
+    """Right with one operand at another address than the others have, as seeds have it in turn."""
+    inputs = trial.inputs()
+    moved = _elsewhere(inputs, trial.case.seed)
+    return trial.verify(inputs, trial.guarded(moved))
+
+
+def _elsewhere(inputs: Any, turn: int) -> Any:
+    """``inputs`` with one of the tensors at an address that another vector load would need."""
+    tensors = {name: tensor for name, tensor in operands.tensors(inputs).items() if tensor.numel()}
+    places = [
+        (name, elements)
+        for name, tensor in tensors.items()
+        for elements in range(_VECTOR // tensor.element_size())
+    ]
+    if not places:
+        return inputs
+    name, elements = places[turn % len(places)]
+    tensor = tensors[name]
+    offset = int(tensor.storage_offset()) + elements
+    return operands.with_tensors(inputs, {name: laid_out(tensor, tensor.stride(), offset)})
 
 
 def ends_cases(kernel: Kernel) -> Space:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pytest_sparsity.checking import activations
-from pytest_sparsity.checking.case import Case, Value
+from pytest_sparsity.checking.case import SATURATED, Case, Value
 from pytest_sparsity.checking.cases import (
     HIDDEN,
     LISTED,
@@ -19,6 +19,7 @@ from pytest_sparsity.checking.cases import (
     decoding_space,
     edges,
     mlp_counted,
+    mlp_fitted,
     mlp_large,
     mlp_paged,
     mlp_timed,
@@ -47,12 +48,12 @@ def _drawn(draw: Draw) -> HotColdMlpInputs:
     gated = case.option("gate", False)
     return HotColdMlpInputs(
         draw.activations_arranged(x),
-        draw.arranged(draw.neurons(neurons), "output_major"),
+        draw.arranged(draw.neurons(neurons, activated=not gated), "output_major"),
         draw.weight(case.n, neurons),
         hot,
         draw.listed(chosen),
         case.option("activation", "relu"),
-        draw.arranged(draw.neurons(neurons), "output_major") if gated else None,
+        draw.arranged(draw.neurons(neurons, activated=True), "output_major") if gated else None,
     )
 
 
@@ -76,7 +77,8 @@ def _edges() -> list[dict[str, Value]]:
 
 
 def _large(case: Case, hidden: int, index: int) -> Case:
-    return mlp_large(case, hidden, index).with_options(hot=hidden // 2)
+    hot = 0 if case.pattern == "last" else hidden // 2
+    return mlp_large(case, hidden, index).with_options(hot=hot)
 
 
 def _timed(case: Case) -> Case:
@@ -96,7 +98,7 @@ RECORD = OpRecord(
     draw=_drawn,
     # 0 times infinity is NaN, unless a kernel leaves out neurons that are zero, which it may.
     space=decoding_space(
-        (*LISTED, "nan"),
+        (*LISTED, "nan", SATURATED),
         bias=False,
         hidden=SIZES,
         activation=ACTIVATIONS,
@@ -104,6 +106,7 @@ RECORD = OpRecord(
         gate=(False, True),
     ),
     settled=_settled,
+    fitted=mlp_fitted,
     edges=edges(_edges(), _large),
     counted=counted([{"gate": True}, {"gate": False}], large=mlp_counted),
     compiled=compiled(),

@@ -45,7 +45,7 @@ RECORD = OpRecord(
     op=op_of(SparseLinearIndexedInputs),
     draw=_drawn,
     # The channels are given: ties have no meaning.
-    space=decoding_space((*LISTED, "infinite", "nan")),
+    space=decoding_space((*LISTED, "overflow", "infinite", "nan")),
     edges=edges(),
     counted=counted(),
     compiled=compiled(),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pytest_sparsity.checking import activations
-from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.case import SATURATED, Case
 from pytest_sparsity.checking.cases import (
     HIDDEN,
     LISTED,
@@ -20,6 +20,7 @@ from pytest_sparsity.checking.cases import (
     decoding_space,
     edges,
     mlp_counted,
+    mlp_fitted,
     mlp_large,
     mlp_paged,
     mlp_timed,
@@ -44,7 +45,7 @@ def _drawn(draw: Draw) -> SparseSwigluInputs:
     x = activations.plain(case, case.rows, case.k, draw.generator)
     if case.pattern == "rows_differ":
         x[1::2] = 0
-    gate = draw.neurons(neurons)
+    gate = draw.neurons(neurons, activated=True)
     a = activate(activation, x.double() @ gate.double().T).abs()
     threshold, places = _chosen(draw, a)
     gate = gate[places]
@@ -105,11 +106,12 @@ RECORD = OpRecord(
     draw=_drawn,
     # The threshold is not on x: ties there have no meaning.
     space=decoding_space(
-        (*LISTED, "nan", "zeros", "rows_differ"),
+        (*LISTED, "nan", "zeros", "rows_differ", SATURATED),
         bias=False,
         hidden=SIZES,
         activation=ACTIVATIONS,
     ),
+    fitted=mlp_fitted,
     edges=edges(
         [{"activation": name, "hidden": width} for width, name in product(HIDDEN, ACTIVATIONS)],
         mlp_large,
