@@ -23,7 +23,7 @@ _OVERFLOW = {torch.float32: (62, 62), torch.bfloat16: (62, 62), torch.float16: (
 
 
 def overflowing(dtype: torch.dtype, drawn: Tensor, what: Literal["x", "weight"]) -> Tensor:
-    """Values of the pattern "overflow": all positive, so that in any order their sum only grows.
+    """Values of the pattern "overflow", positive: in any order the sum of their products only grows.
 
     Args:
         dtype: that they are to have.
@@ -101,8 +101,10 @@ def activations(
         near = torch.tensor(other, dtype=dtype)
         below = torch.where(here & (near <= t), near, below)
         above = torch.where(here & (near > t), near, above)
-    negative = 0.0 if case.pattern == "overflow" else 0.5
-    sign = torch.where(torch.rand(active.shape, generator=g) < negative, -1.0, 1.0).to(dtype)
+    negative = torch.rand(active.shape, generator=g) < 0.5
+    if case.pattern == "overflow":
+        negative &= ~active
+    sign = torch.where(negative, -1.0, 1.0).to(dtype)
     return with_special(case, torch.where(active, above, below) * sign, active, g)
 
 

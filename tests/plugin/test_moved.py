@@ -14,7 +14,11 @@ from pytest_sparsity.core.moved import MOVED
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("old", sorted(MOVED))
-def test_every_new_name_is_there_and_no_old_one_is_taken(old: str) -> None:
+def test_every_new_name_is_there_and_no_old_one_is_taken(
+    old: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Who imported the old name before, has the new module under it.
+    monkeypatch.delitem(sys.modules, f"pytest_sparsity.{old}", raising=False)
     assert find_spec(f"pytest_sparsity.{MOVED[old]}") is not None
     spec = find_spec(f"pytest_sparsity.{old}")
     assert spec is not None
