@@ -23,7 +23,7 @@ _OVERFLOW = {torch.float32: (62, 62), torch.bfloat16: (62, 62), torch.float16: (
 
 
 def overflowing(dtype: torch.dtype, drawn: Tensor, what: Literal["x", "weight"]) -> Tensor:
-    """Values of the pattern "overflow", positive: in any order the sum of their products only grows.
+    """Values of the pattern "overflow", positive: in any order sums of their products only grow.
 
     Args:
         dtype: that they are to have.
