@@ -14,6 +14,7 @@ import torch
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.as_declared import as_declared
 from pytest_sparsity.kernels.contract import Contract
+from pytest_sparsity.kernels.cuda.source import CudaSource
 from pytest_sparsity.reference.operands import MAX_ROWS
 from pytest_sparsity.reference.ops import OPS, Op
 from pytest_sparsity.reference.precision import TF32, Precision
@@ -79,6 +80,7 @@ class Kernel:
         file: where it was registered.
         line: of that file.
         contract: what it takes, where that is less than the op has, and what it does otherwise.
+        source: of what it launches, if that is CUDA C++: it is emulated where there is no device.
     """
 
     op: str
@@ -97,6 +99,7 @@ class Kernel:
     line: int = 0
     contract: Contract = field(default_factory=Contract)
     products: str = "operand"
+    source: CudaSource | None = None
 
     @property
     def id(self) -> str:
@@ -142,13 +145,15 @@ def sparse_kernel(
     products: str = "operand",
     deterministic: bool = True,
     skips: bool = True,
-    unavailable: Callable[[], str | None] = lambda: None,
+    unavailable: Callable[[], str | None] | None = None,
     contract: Contract | None = None,
+    source: CudaSource | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function as a kernel; see :class:`Kernel` for what is declared.
 
     The function itself is returned unchanged.  Without ``dtypes`` a kernel takes those of its op,
-    and without ``max_rows`` all the rows that cases of its op have: 8 of ours.
+    and without ``max_rows`` all the rows that cases of its op have: 8 of ours.  Without
+    ``unavailable`` it runs everywhere, and with a ``source`` where there is a CUDA device.
 
     Raises:
         SparsityError: the op is unknown, a declaration is not possible, or another function is
@@ -168,6 +173,8 @@ def sparse_kernel(
         if given not in OPS[op].takes:
             known = ", ".join(OPS[op].takes)
             raise SparsityError(f"@sparse_kernel(dtypes={given!r}): use one of {known}")
+    if source is not None and not isinstance(source, CudaSource):
+        raise SparsityError(f"@sparse_kernel(source={source!r}): give a CudaSource")
     for argument, given in (("accumulate", accumulate), ("intermediate", intermediate)):
         if given != "operand":
             _check_dtype(argument, given)
@@ -199,12 +206,13 @@ def sparse_kernel(
             intermediate=intermediate,
             deterministic=deterministic,
             skips=skips,
-            unavailable=unavailable,
+            unavailable=unavailable or _needs(source),
             module=place.f_globals["__name__"],
             file=place.f_code.co_filename,
             line=place.f_lineno,
             contract=Contract() if contract is None else contract,
             products=products,
+            source=source,
         )
         before = _KERNELS.get(kernel.id)
         # The same file may be imported twice, under two names.
@@ -281,6 +289,14 @@ def find(kernel: Kernel | str | Callable[..., Any]) -> Kernel:
 
 
 _named = kernel
+
+
+def _needs(source: CudaSource | None) -> Callable[[], str | None]:
+    if source is None:
+        return lambda: None
+    from pytest_sparsity.kernels.cuda import device
+
+    return device.unavailable
 
 
 def _check_dtype(argument: str, given: str) -> None:

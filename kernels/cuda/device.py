@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -11,12 +11,9 @@ import torch
 from torch import Tensor
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.kernels.cuda import compiler
-
-#: An argument of a kernel: a tensor's address (None: null), an integer, a threshold.
-Argument = Tensor | int | float | None
-#: Runs (kernel, x, grid, block, arguments): the instance for x's dtype and number of rows.
-Launch = Callable[[str, Tensor, int, tuple[int, int], tuple[Argument, ...]], None]
+from pytest_sparsity.kernels.cuda import nvcc
+from pytest_sparsity.kernels.cuda.cubin import cubin
+from pytest_sparsity.kernels.cuda.source import Argument, CudaSource, Launch
 
 
 @cache
@@ -27,41 +24,44 @@ def unavailable() -> str | None:
         missing.append("no CUDA device")
     if not _installed("cuda.core"):
         missing.append("no cuda-core (pip install 'pytest-sparsity[cuda]')")
-    if compiler.nvcc() is None and not _has_nvrtc():
+    if nvcc.find() is None and not _has_nvrtc():
         missing.append("no CUDA compiler (put nvcc on the PATH, or install NVRTC)")
     return "; ".join(missing) or None
 
 
-def check_on_device(x: Tensor) -> None:
-    """Raise ValueError unless ``x`` is on a CUDA device."""
-    if x.device.type != "cuda":
-        raise ValueError(f"x must be on a CUDA device for a CUDA kernel, not on {x.device}")
+def launch(wanted: Launch) -> None:
+    """Launch a kernel on torch's current stream, on the device of its first tensor.
 
-
-def launch(
-    name: str, x: Tensor, grid: int, block: tuple[int, int], arguments: tuple[Argument, ...]
-) -> None:
-    """Launch the instance of kernel ``name`` for x's dtype and rows on torch's current stream.
-
-    Compiled at the first call with this dtype, number of rows and architecture.
+    Compiled at its first launch on an architecture.
 
     Raises:
         SparsityError: something is missing, or it cannot be compiled or kept.
     """
-    with torch.cuda.device(x.device):
-        kernel = _kernel(name, x.dtype, x.shape[0], x.device.index)
+    first = next((each for each in wanted.arguments if isinstance(each, Tensor)), None)
+    index = torch.cuda.current_device() if first is None else first.device.index
+    with torch.cuda.device(index):
+        kernel, sizes = _kernel(wanted.source, wanted.entry, index)
         from cuda.core import LaunchConfig
         from cuda.core import launch as start
 
         stream = _Stream(torch.cuda.current_stream().cuda_stream)
-        start(stream, LaunchConfig(grid=grid, block=block), kernel, *map(plain, arguments))
+        config = LaunchConfig(grid=wanted.grid, block=wanted.block, shmem_size=wanted.shared)
+        start(stream, config, kernel, *map(_passed, wanted.arguments, sizes))
 
 
-def plain(argument: Argument) -> int | float:
-    """``argument`` as the 64-bit integer or double that a kernel takes it for."""
+def _passed(argument: Argument, size: int) -> Any:
+    """``argument`` as a parameter of so many bytes takes it."""
     if isinstance(argument, Tensor):
         return argument.data_ptr()
-    return 0 if argument is None else argument
+    if argument is None:
+        return 0
+    if isinstance(argument, bytes):
+        return (ctypes.c_byte * len(argument)).from_buffer_copy(argument)
+    if isinstance(argument, float) and size == 4:
+        return ctypes.c_float(argument)
+    if isinstance(argument, int) and size < 8:
+        return {1: ctypes.c_int8, 2: ctypes.c_int16, 4: ctypes.c_int32}[size](argument)
+    return argument
 
 
 class _Stream:
@@ -75,16 +75,17 @@ class _Stream:
 
 
 @cache
-def _kernel(name: str, dtype: torch.dtype, rows: int, index: int) -> Any:
+def _kernel(source: CudaSource, entry: str, index: int) -> tuple[Any, tuple[int, ...]]:
+    """The kernel on this device, and the bytes of each of its parameters."""
     if reason := unavailable():
         raise SparsityError(f"CUDA kernels: {reason}")
     from cuda.core import Device, ObjectCode
 
     Device(index).set_current()
     major, minor = torch.cuda.get_device_capability(index)
-    path = compiler.cubin(dtype, rows, f"sm_{major}{minor}")
-    code = ObjectCode.from_cubin(path.read_bytes())
-    return code.get_kernel(compiler.entry(name, dtype, rows))
+    path = cubin(source, f"sm_{major}{minor}")
+    kernel = ObjectCode.from_cubin(path.read_bytes()).get_kernel(entry)
+    return kernel, tuple(each.size for each in kernel.arguments_info)
 
 
 def _installed(module: str) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pytest_sparsity.kernels.cuda import device, multiply
+from pytest_sparsity.kernels.cuda import compiler, multiply
+from pytest_sparsity.kernels.cuda.source import check_place
 from pytest_sparsity.kernels.registry import sparse_kernel
 from pytest_sparsity.reference.precision import round_to
 from pytest_sparsity.reference.sparse_linear import SparseLinearInputs
 
 
-@sparse_kernel(op="sparse_linear", backend="cuda", unavailable=device.unavailable)
+@sparse_kernel(op="sparse_linear", backend="cuda", source=compiler.SOURCE)
 def sparse_linear(
     x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None
 ) -> Tensor:
@@ -26,18 +27,12 @@ def sparse_linear(
         SparsityError: the kernel cannot be compiled.
     """
     SparseLinearInputs(x, weight, threshold, bias)
-    device.check_on_device(x)
+    check_place(x, "sparse_linear")
     return unchecked(x, weight, threshold, bias)
 
 
-def unchecked(
-    x: Tensor,
-    weight: Tensor,
-    threshold: float,
-    bias: Tensor | None = None,
-    launch: device.Launch = device.launch,
-) -> Tensor:
-    """:func:`sparse_linear`, its operands checked before, its kernel run by ``launch``."""
+def unchecked(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
+    """:func:`sparse_linear`, its operands checked before."""
     x = x.contiguous()
     bias = None if bias is None else bias.contiguous()
     (rows, channels), outputs = x.shape, weight.shape[0]
@@ -48,5 +43,9 @@ def unchecked(
         *(x, channels, weight, weight.stride(1), weight.stride(0), outputs),
         *(round_to(threshold, x.dtype), bias, result),
     )
-    launch("sparse_linear", x, *multiply.division(outputs, channels, x.dtype), arguments)
+    compiler.instance(x.dtype, rows).launch(
+        compiler.entry("sparse_linear", x.dtype, rows),
+        *multiply.division(outputs, channels, x.dtype),
+        arguments,
+    )
     return result

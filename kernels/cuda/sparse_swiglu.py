@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pytest_sparsity.kernels.cuda import device, multiply
+from pytest_sparsity.kernels.cuda import compiler, multiply
+from pytest_sparsity.kernels.cuda.source import Argument, check_place
 from pytest_sparsity.kernels.registry import sparse_kernel
 from pytest_sparsity.reference.activation import ACTIVATIONS
 from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
@@ -13,7 +14,7 @@ from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
 _WARP = 32
 
 
-@sparse_kernel(op="sparse_swiglu", backend="cuda", unavailable=device.unavailable)
+@sparse_kernel(op="sparse_swiglu", backend="cuda", source=compiler.SOURCE)
 def sparse_swiglu(
     x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float, activation: str = "silu"
 ) -> Tensor:
@@ -29,15 +30,14 @@ def sparse_swiglu(
         SparsityError: the kernel cannot be compiled.
     """
     SparseSwigluInputs(x, gate, up, down, threshold, activation)
-    device.check_on_device(x)
+    check_place(x, "sparse_swiglu")
     return unchecked(x, gate, up, down, threshold, activation)
 
 
 def unchecked(
-    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float,
-    activation: str = "silu", launch: device.Launch = device.launch,
-) -> Tensor:  # fmt: skip
-    """:func:`sparse_swiglu`, its operands checked before, its kernels run by ``launch``."""
+    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, threshold: float, activation: str = "silu"
+) -> Tensor:
+    """:func:`sparse_swiglu`, its operands checked before."""
     x, threshold = x.contiguous(), float(threshold)
     (rows, channels), (outputs, neurons) = x.shape, down.shape
     result = torch.empty(rows, outputs, dtype=x.dtype, device=x.device)
@@ -45,13 +45,16 @@ def unchecked(
         return result
     a, h = torch.empty(2, rows, neurons, dtype=torch.float32, device=x.device)
     warps = multiply.THREADS // _WARP
-    weights: tuple[device.Argument, ...] = (gate, *gate.stride(), up, *up.stride(), neurons)
-    launch(
-        *("swiglu_neurons", x, -(-neurons // warps), (_WARP, warps)),
+    weights: tuple[Argument, ...] = (gate, *gate.stride(), up, *up.stride(), neurons)
+    kernels = compiler.instance(x.dtype, rows)
+    kernels.launch(
+        compiler.entry("swiglu_neurons", x.dtype, rows),
+        *(-(-neurons // warps), (_WARP, warps)),
         (x, channels, *weights, threshold, ACTIVATIONS.index(activation), a, h),
     )
-    launch(
-        *("swiglu_down", x, *multiply.division(outputs, neurons, x.dtype)),
+    kernels.launch(
+        compiler.entry("swiglu_down", x.dtype, rows),
+        *multiply.division(outputs, neurons, x.dtype),
         (a, h, threshold, neurons, down, down.stride(1), down.stride(0), outputs, result),
     )
     return result

@@ -156,15 +156,17 @@ CHECKS: Mapping[str, Check] = {
             "loads exactly the weights that are needed, once each, and nothing outside of tensors",
             work.run,
             lambda kernel: record(kernel.op).counted_cases(kernel),
-            "Triton kernels declared to skip",
-            lambda kernel: kernel.skips and kernel.backend == "triton",
+            "Triton kernels, and kernels of CUDA C++ source, declared to skip",
+            lambda kernel: (
+                kernel.skips and (kernel.backend == "triton" or kernel.source is not None)
+            ),
         ),
         Check(
             "compile",
             "compiles for sm_80, sm_90 and sm_100 without spills, with 128-bit loads of weights",
             static.run,
             lambda kernel: record(kernel.op).compiled_cases(kernel),
-            "Triton kernels, and where nvcc is CUDA kernels of modules that tell their resources",
+            "Triton kernels, and where nvcc is those of CUDA C++ whose source or resources are told",
             lambda kernel: kernel.backend in ("triton", "cuda") and static.applies(kernel),
         ),
     )

@@ -26,8 +26,8 @@ FIRST_LIMIT = 120.0
 #: How much longer a case may take where Python interprets it, or a compiler runs.
 _PATIENCE = 4
 
-#: Checks that are about one mode, with or without a CUDA device.
-_MODES = {"compile": "compile", "work": "interpret"}
+#: Checks of one mode, with or without a CUDA device.
+_MODES = {"compile": "compile"}
 #: What a crash means in a check that provokes it.
 _MEANING = {
     "bounds": "it touched memory outside of an operand",
@@ -167,10 +167,12 @@ def mode_of(kernel: Kernel, check: str) -> str:
     """In which mode of worker ``kernel`` goes through ``check``."""
     if check in _MODES:
         return _MODES[check]
-    if check == "work":
-        return "interpret"
+    if check == "work":  # it counts, which a device does not
+        return "interpret" if kernel.source is None else "emulate"
     if kernel.backend == "triton":
         return "device" if torch.cuda.is_available() else "interpret"
+    if kernel.source is not None:
+        return "device" if torch.cuda.is_available() else "emulate"
     return "device" if kernel.backend == "cuda" else "native"
 
 

@@ -18,6 +18,7 @@ from pytest_sparsity.checking.check import Check
 from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.consistency import check_record
 from pytest_sparsity.checking.contracts import check_contract
+from pytest_sparsity.checking.emulation import compiling, launching
 from pytest_sparsity.checking.failure import CheckFailure, Element
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.space import Space
@@ -99,7 +100,7 @@ def run(
         raise SparsityError(f"examples={examples}: give at least 1")
     if case is not None and found.values not in ("", case.values):
         raise SparsityError(f"case: values={case.values}: {check} needs values={found.values}")
-    reason = None if check == "compile" else kernel.unavailable()
+    reason = None if check == "compile" else _missing(kernel, device)
     if reason is None and not found.applies(kernel):
         reason = f"{check} is for {found.condition}"
     if reason is not None:
@@ -116,13 +117,16 @@ def run(
     own, cases = record(kernel.op), found.cases(kernel) if case is None else [case]
     # What a kernel does not take is for the check of its contract alone.
     bound = case is None and check != "contract"
-    if isinstance(cases, Space):
-        drawn = cases.strategy()
-        drawn = drawn.map(lambda case: own.taken(case, kernel)) if bound else drawn
-        attempts.draw(drawn, max(1, examples // found.cost), seed)
-    else:
-        listed = dict.fromkeys(own.taken(each, kernel) if bound else each for each in cases)
-        attempts.go_through(_thinned(list(listed), _LISTED * examples))
+    try:
+        if isinstance(cases, Space):
+            drawn = cases.strategy()
+            drawn = drawn.map(lambda case: own.taken(case, kernel)) if bound else drawn
+            attempts.draw(drawn, max(1, examples // found.cost), seed)
+        else:
+            listed = dict.fromkeys(own.taken(each, kernel) if bound else each for each in cases)
+            attempts.go_through(_thinned(list(listed), _LISTED * examples))
+    except compiling.NotEmulated as error:
+        return CheckResult(kernel.id, check, "skipped", str(error))
     passed = CheckResult(
         kernel.id,
         check,
@@ -143,6 +147,13 @@ def run(
         begun=tuple(attempts.begun),
         after=tuple(after),
     )
+
+
+def _missing(kernel: Kernel, device: str) -> str | None:
+    """Why a kernel cannot run on this device, or in the emulation that stands for it."""
+    if kernel.source is None or device != "cpu":
+        return kernel.unavailable()
+    return compiling.obstacle(kernel.source)
 
 
 def _thinned(cases: Sequence[Case], most: int) -> Sequence[Case]:
@@ -246,6 +257,7 @@ class _Attempts:
             self.begun.append(case)
         self._on_case(case)
         trial = self._trial(case)
+        launching.begin(case.seed)
         try:
             used = self._check.run(trial)
         except CheckFailure as finding:

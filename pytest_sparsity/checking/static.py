@@ -7,7 +7,6 @@ shows in a result.  And float32 must be multiplied as float32, unless the kernel
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,9 @@ from torch import Tensor
 from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.trial import Trial
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.kernels.cuda import nvcc
+from pytest_sparsity.kernels.cuda.source import Launch, instead
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
 
@@ -62,7 +64,8 @@ def applies(kernel: Kernel) -> bool:
         return False
     if kernel.backend == "triton":
         return True
-    return shutil.which("nvcc") is not None and _teller(kernel) is not None
+    told = _teller(kernel) is not None or kernel.source is not None
+    return nvcc.find() is not None and told
 
 
 def run(trial: Trial) -> float:
@@ -74,7 +77,7 @@ def run(trial: Trial) -> float:
     if trial.kernel.backend == "triton":
         trial.figures.extend(map(str, measured(trial)))
     else:
-        trial.figures.extend(_told(trial.kernel))
+        trial.figures.extend(_told(trial))
     return 0.0
 
 
@@ -163,21 +166,62 @@ def _our_resources(arch: str) -> Mapping[str, Any]:
     return resources(arch)
 
 
-def _told(kernel: Kernel) -> Iterator[str]:
-    teller = _teller(kernel)
-    assert teller is not None  # see applies
-    for arch in MAX_SHARED:
+def _launched(trial: Trial) -> Sequence[Launch]:
+    """What the kernel launches at a shape of decoding; nothing is computed."""
+    make = record(trial.kernel.op).decoding
+    assert make is not None  # see applies
+    launches: list[Launch] = []
+    with instead(launches.append):
+        trial.kernel.call(**operands.arguments(make(trial.case)))
+    if not launches:
+        raise CheckFailure("launches no kernel of a CudaSource")
+    return launches
+
+
+def _by_entry(trial: Trial, arch: int) -> Iterator[tuple[str, Any]]:
+    """What each kernel takes: as its module tells, or of those that it launches."""
+    teller = _teller(trial.kernel)
+    if teller is not None:
+        ours = trial.kernel.module.startswith(_OURS)
         for entry, told in teller(f"sm_{arch}").items():
-            if kernel.module.startswith(_OURS) and kernel.op.removeprefix("sparse_") not in entry:
-                continue
+            if not ours or trial.kernel.op.removeprefix("sparse_") in entry:
+                yield entry, told
+        return
+    for launch in _launched(trial):
+        try:
+            found = nvcc.compiled(launch.source.instantiating(launch.entry), f"sm_{arch}")
+        except SparsityError as error:
+            raise CheckFailure(f"does not compile: {error}") from error
+        name = launch.entry.partition("<")[0].rpartition(":")[2]
+        for entry, told in found.resources.items():
+            if entry == name or f"{len(name)}{name}" in entry:
+                _check_shared(told.shared + launch.shared, arch, f"in {entry}")
+                yield entry, told
+
+
+def _check_shared(used: int, arch: int, where: str) -> None:
+    if used > MAX_SHARED[arch]:
+        raise CheckFailure(
+            f"uses {used} bytes of shared memory, more than there are, {where} when compiled for "
+            f"sm_{arch}"
+        )
+
+
+def _told(trial: Trial) -> Iterator[str]:
+    for arch in MAX_SHARED:
+        wide = 0
+        for entry, told in _by_entry(trial, arch):
             where = f"in {entry} when compiled for sm_{arch}"
             _check_registers(told.spills, told.registers, ONE_ROW, where)
-            if not told.wide_loads:
+            wide += told.wide_loads
+            if not told.wide_loads and _teller(trial.kernel) is not None:
                 raise CheckFailure(f"has no load of 128 bits {where}")
             yield (
                 f"{entry} for sm_{arch}: {told.registers} registers, {told.spills} bytes spilled, "
                 f"{told.wide_loads} loads of 128 bits"
             )
+        if not wide:
+            raise CheckFailure(f"has no load of 128 bits in any kernel when compiled for sm_{arch}")
 
 
 def _check(

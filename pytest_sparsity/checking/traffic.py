@@ -135,6 +135,14 @@ class Traffic:
         """Nothing yet, of these operands."""
         return cls(_operands=[_Operand(name, tensor) for name, tensor in tensors.items()])
 
+    @property
+    def counts(self) -> dict[str, tuple[Tensor, npt.NDArray[np.int32]]]:
+        """Of each operand: the tensor, and how often each of its elements was loaded so far.
+
+        Elements from the first to the last in memory; who counts elsewhere adds to it.
+        """
+        return {each.name: (each.tensor, each.counts) for each in self._operands}
+
     def reads(self, name: str) -> Reads:
         """What was loaded of the operand ``name``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from pytest_sparsity.checking import guards
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.elements import operands_of_call
+from pytest_sparsity.checking.emulation.compiling import NotEmulated
+from pytest_sparsity.checking.emulation.launching import CudaFault, emulating
 from pytest_sparsity.checking.failure import CheckFailure, compare, same_numbers
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.settling import Result, in_order, settle
@@ -42,6 +45,11 @@ class Trial:
     disposable: bool = False
     figures: list[str] = field(default_factory=list)
 
+    @property
+    def emulated(self) -> bool:
+        """Whether its launches are emulated: they are of CUDA C++, and there is no device."""
+        return self.kernel.source is not None and self.device == "cpu"
+
     def inputs(self) -> Any:
         """The operands; a new copy every time.
 
@@ -61,11 +69,16 @@ class Trial:
         """
         op = self.kernel.definition
         leading = op.lead(inputs)
+        place = emulating() if self.emulated else nullcontext()
         try:
-            with operands_of_call(operands.tensors(inputs)):
+            with operands_of_call(operands.tensors(inputs)), place:
                 output = self.kernel.call(**operands.arguments(inputs))
             if leading.is_cuda:
                 torch.cuda.synchronize()  # where errors of the device show
+        except NotEmulated:
+            raise
+        except CudaFault as fault:
+            raise CheckFailure(str(fault)) from fault
         except (Exception, SystemExit) as error:
             raise CheckFailure(f"raised {type(error).__name__}: {error}") from error
         found = self.tensors(output)

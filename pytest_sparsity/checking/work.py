@@ -1,15 +1,20 @@
-"""The check ``work``: a Triton kernel reads the weights it needs, once each, and nothing else.
+"""The check ``work``: a kernel reads the weights it needs, once each, and nothing else.
 
-Counted in the interpreter, exactly.  A kernel that multiplies by zero instead of skipping gives
-the right result in the time of a dense one; here it shows.
+Counted in the interpreter or the emulation, exactly.  A kernel that multiplies by zero instead of
+skipping gives the right result in the time of a dense one; here it shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from pytest_sparsity.checking.emulation import launching
 from pytest_sparsity.checking.failure import CheckFailure
+from pytest_sparsity.checking.traffic import Traffic
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.reference import operands
 
@@ -60,11 +65,9 @@ def measured(trial: Trial) -> Work:
             all; it touches memory outside of its tensors or beside the elements of an operand; or
             several of its programs store to one place.
     """
-    from pytest_sparsity.checking import interpreter
-
     inputs = trial.inputs()
     tensors = operands.tensors(inputs)
-    with interpreter.watch(tensors) as traffic:
+    with _watched(trial, tensors) as traffic:
         trial.call(inputs)
     if traffic.violations:
         raise CheckFailure(f"has {traffic.violations[0]}")
@@ -93,7 +96,7 @@ def measured(trial: Trial) -> Work:
         if mask.any() and not reads.bytes:
             raise CheckFailure(
                 f"does not load {name} in its launches, though {int(mask.sum())} elements of it "
-                "are needed: it works on a copy, or not with Triton"
+                "are needed: it works on a copy, or not in its launches"
             )
         loaded[name], needed[name] = reads.bytes, int(mask.sum()) * size
         dense[name] = mask.numel() * size
@@ -107,6 +110,22 @@ def measured(trial: Trial) -> Work:
         traffic.atomics,
         len(traffic.launches),
     )
+
+
+@contextmanager
+def _watched(trial: Trial, tensors: Mapping[str, Tensor]) -> Iterator[Traffic]:
+    """Counts what launches do: Triton's in its interpreter, those of CUDA C++ in the emulation."""
+    if trial.kernel.source is None:
+        from pytest_sparsity.checking import interpreter
+
+        with interpreter.watch(tensors) as traffic:
+            yield traffic
+        return
+    traffic = Traffic.of(tensors)
+    with launching.watching(launching.Watch(traffic.counts)) as watch:
+        yield traffic
+    traffic.launches += watch.launches
+    traffic.atomics = watch.atomics
 
 
 def _check_repetition(

@@ -4,6 +4,7 @@
 ``checking/pool.py`` and answers its requests until the connection ends.  Modes:
 
 - ``native``: kernels run on the CPU as they are;
+- ``emulate``: the same, and launches of CUDA C++ are emulated;
 - ``interpret``: Triton kernels run in Triton's interpreter, which is chosen for the whole process
   by TRITON_INTERPRET, set by the parent before anything is imported;
 - ``compile``: kernels are compiled and not run;

@@ -9,9 +9,10 @@ import torch
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels import build
-from pytest_sparsity.kernels.cuda import compiler
+from pytest_sparsity.kernels.cuda import compiler, nvcc
+from pytest_sparsity.kernels.cuda.cubin import cubin
 
-needs_nvcc = pytest.mark.skipif(compiler.nvcc() is None, reason="no nvcc on the PATH")
+needs_nvcc = pytest.mark.skipif(nvcc.find() is None, reason="no nvcc")
 
 LOG = """\
 ptxas info    : 0 bytes gmem
@@ -33,7 +34,7 @@ PTX = """
 
 
 def test_report_is_read() -> None:
-    assert dict(compiler._report(LOG, PTX)) == {
+    assert dict(nvcc.report(LOG, PTX)) == {
         "first": compiler.Resources(64, spills=80, shared=16384, stack=16, wide_loads=2),
         "second": compiler.Resources(40, spills=0, shared=0, stack=0, wide_loads=1),
     }
@@ -54,20 +55,23 @@ def test_resources(arch: str) -> None:
 @needs_nvcc
 def test_cubin_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(build.FOLDER_VARIABLE, str(tmp_path))
-    path = compiler.cubin(torch.float16, 1, "sm_90")
+    source = compiler.instance(torch.float16, 1)
+    path = cubin(source, "sm_90")
     assert path.read_bytes().startswith(b"\x7fELF")
-    monkeypatch.setattr(compiler, "_with_nvcc", None)
-    assert compiler.cubin(torch.float16, 1, "sm_90") == path
+    monkeypatch.setattr(nvcc, "compiled", None)
+    assert cubin(source, "sm_90") == path
 
 
 @needs_nvcc
 def test_unknown_architecture_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(build.FOLDER_VARIABLE, str(tmp_path))
     with pytest.raises(SparsityError, match=r"(?s)cannot compile kernels.cu for sm_1.*sm_1"):
-        compiler.cubin(torch.float16, 1, "sm_1")
+        cubin(compiler.instance(torch.float16, 1), "sm_1")
 
 
 def test_no_nvcc_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setattr(nvcc, "_packaged", lambda: None)
     with pytest.raises(SparsityError, match="no nvcc on the PATH"):
         compiler.resources("sm_90")

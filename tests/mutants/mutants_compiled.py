@@ -92,7 +92,7 @@ MUTANTS = (
     ),
     Mutant(
         "narrow-shuffle",
-        "sparse_swiglu/cuda-emulated",
+        "sparse_swiglu/cuda",
         12,
         _CU,
         "for (int other = kWarp / 2; other > 0; other /= 2) {",
@@ -103,7 +103,7 @@ MUTANTS = (
     ),
     Mutant(
         "shared-by-warps",
-        "sparse_linear/cuda-emulated",
+        "sparse_linear/cuda",
         12,
         _CU,
         "*sum += sum[half * blockDim.x];",
@@ -114,7 +114,7 @@ MUTANTS = (
     ),
     Mutant(
         "barrier-forgotten",
-        "sparse_linear/cuda-emulated",
+        "sparse_linear/cuda",
         10,
         _CU,
         "= sums[r][v];\n        __syncthreads();\n",
@@ -125,7 +125,7 @@ MUTANTS = (
     ),
     Mutant(
         "alignment-assumed",
-        "sparse_linear/cuda-emulated",
+        "sparse_linear/cuda",
         5,
         _CU,
         " && output_stride == 1 && aligned(weight, channel_stride * Index(sizeof(T)))) {",

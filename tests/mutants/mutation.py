@@ -19,8 +19,6 @@ from pytest_sparsity.kernels import build, registry
 
 PACKAGE = "pytest_sparsity.kernels"
 SOURCES = Path(registry.__file__).parent
-#: What registers the CUDA kernels on a CPU.
-EMULATED = Path(__file__).parents[1] / "kernels_cuda"
 
 _CPP, _FLAGS = "native/kernels.cpp", "native/library.py"
 _IMPORT = re.compile(rf"^( *)from {re.escape(PACKAGE)}\.([\w.]+) import (\(|.+)$", re.M)
@@ -107,7 +105,7 @@ class Mutant:
         sources[self.file] = sources[self.file].replace(self.old, self.new)
         if self.file == _CPP:  # a mutant need not be fast
             sources[_FLAGS] = sources[_FLAGS].replace('"-O3"', '"-O1"')
-        entry = f"{self.backend}/{'emulated' if self.backend == 'cuda' else self.op}.py"
+        entry = f"{self.backend}/{self.op}.py"
         reached = _reached(sources, self.file) | {entry}
         reached |= {
             name
@@ -135,8 +133,6 @@ class Mutant:
 def _sources(backend: str) -> dict[str, str]:
     """The files of a backend by their place in ``kernels/``."""
     places = {path: path.relative_to(SOURCES) for path in (SOURCES / backend).rglob("*.*")}
-    if backend == "cuda":
-        places |= {path: Path(backend, path.name) for path in EMULATED.glob("emulat*.*")}
     kept = (".py", ".cpp", ".cu", ".h")
     return {str(at): path.read_text() for path, at in places.items() if path.suffix in kept}
 

@@ -1,0 +1,5 @@
+// As <cuda_pipeline.h>.
+
+#pragma once
+
+#include "cuda_pipeline.h"

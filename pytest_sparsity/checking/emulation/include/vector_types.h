@@ -1,0 +1,5 @@
+// All of it is there already.
+
+#pragma once
+
+#include "cuda_runtime.h"
