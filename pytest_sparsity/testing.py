@@ -17,6 +17,7 @@ from pytest_sparsity.checking.runner import CheckResult
 from pytest_sparsity.checking.space import Space
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.kernels.contract import Contract
+from pytest_sparsity.kernels.cuda.source import CudaSource
 from pytest_sparsity.kernels.registry import Kernel, find, registered, sparse_kernel
 from pytest_sparsity.reference.decisions import above, largest, rounded
 from pytest_sparsity.reference.ops import OPS, Op, Output
@@ -32,6 +33,7 @@ __all__ = [
     "Check",
     "CheckResult",
     "Contract",
+    "CudaSource",
     "Draw",
     "Element",
     "Kernel",

@@ -166,7 +166,7 @@ CHECKS: Mapping[str, Check] = {
             "compiles for sm_80, sm_90 and sm_100 without spills, with 128-bit loads of weights",
             static.run,
             lambda kernel: record(kernel.op).compiled_cases(kernel),
-            "Triton kernels, and where nvcc is those of CUDA C++ whose source or resources are told",
+            "Triton kernels, and where nvcc is CUDA kernels that give their source or resources",
             lambda kernel: kernel.backend in ("triton", "cuda") and static.applies(kernel),
         ),
     )
