@@ -17,14 +17,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import triton.language as tl
 from torch import Tensor
 from triton import knobs
 from triton.runtime.jit import JITFunction
 
-from pytest_sparsity.checking import ptx, triton_internals
+from pytest_sparsity.checking import pretended_tensors, ptx, triton_internals
 from pytest_sparsity.checking.triton_internals import method
 from pytest_sparsity.core.errors import SparsityError
 
@@ -88,6 +88,8 @@ class _State:
     tensors: Mapping[str, Tensor] = {}
     arguments: Mapping[str, Any] = {}
     compiled: list[Compiled] | None = None
+    #: That were compiled so far.
+    functions: ClassVar[dict[int, JITFunction]] = {}
 
 
 def install() -> None:
@@ -107,7 +109,7 @@ def install() -> None:
             "TRITON_INTERPRET must not be in the environment of a process that compiles kernels"
         )
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    triton_internals.use_driver(ARCHES[0])
+    triton_internals.use_device(ARCHES[0])
     triton_internals.pin_autotuners(_pinned)
     pack = method(
         JITFunction, "_pack_args", "self", "backend", "kwargs", "bound_args", "specialization"
@@ -118,6 +120,7 @@ def install() -> None:
 
     def noting(self: Any, backend: Any, kwargs: Any, bound_args: Any, *rest: Any) -> Any:
         _State.arguments = bound_args
+        pretended_tensors.check_reachable(bound_args.items())
         return pack(self, backend, kwargs, bound_args, *rest)
 
     JITFunction._pack_args = noting
@@ -141,7 +144,9 @@ def compiled(
     """
     if not _State.installed:
         raise RuntimeError("call install() first")
-    triton_internals.use_driver(arch)
+    triton_internals.use_device(arch)
+    for function in _State.functions.values():
+        function.device_caches.clear()  # what Triton keeps is for the device of another arch
     found: list[Compiled] = []
     _State.tensors, _State.compiled, _State.configuration = tensors, found, configuration
     _State.configurations = 1
@@ -173,6 +178,7 @@ def _compile(
     *rest: Any,
 ) -> None:
     """In place of ``JITFunction._do_compile``: what returns None is not launched."""
+    _State.functions[id(self)] = self
     target = self.device_caches[device][2]
     source = self.ASTSource(self, signature, constexprs, attrs)
     kernel = self.compile(source, target=target, options=options.__dict__)

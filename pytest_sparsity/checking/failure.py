@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,16 @@ class Element:
             f"{told}: error {self.error:.3g}, bound {self.bound:.3g}, "
             f"{self.ratio:.3g} times the bound"
         )
+
+
+#: What torch says where it can do something on a GPU only, and what that means for a kernel.
+_OBSTACLES = (
+    (re.compile(r'"(\w+)" not implemented for \'(\w+)\''), "torch has no {0} of {1} on the CPU"),
+    (
+        re.compile(r"Could not run '([\w:.]+)' with arguments from the 'CPU' backend"),
+        "{0} is there for GPUs only",
+    ),
+)
 
 
 class CheckFailure(Exception):
@@ -110,3 +121,27 @@ def same_numbers(output: Tensor, expected: Tensor, what: str) -> None:
             f"{what} at {len(wrong)} of {output.numel()} elements",
             Element(index, float(output[index]), float(expected[index]), 0.0),
         )
+
+
+class CannotCheck(Exception):
+    """Something stands in the way of checking a kernel, which is not to blame; the case is skipped.
+
+    Attributes:
+        reason: part of a sentence that is about the kernel as "it".
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def obstacle(error: BaseException | None) -> CannotCheck | None:
+    """What stood in the way, if ``error`` or what it was raised from says so."""
+    while error is not None:
+        if isinstance(error, CannotCheck):
+            return error
+        for pattern, reason in _OBSTACLES if isinstance(error, RuntimeError) else ():
+            if found := pattern.search(str(error)):
+                return CannotCheck(reason.format(*found.groups()))
+        error = error.__cause__ or error.__context__
+    return None

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -26,7 +27,7 @@ from triton.runtime.interpreter import (
     TensorHandle,
 )
 
-from pytest_sparsity.checking import bfloat16, choices, dots, triton_internals
+from pytest_sparsity.checking import bfloat16, choices, dots, pretended_tensors, triton_internals
 from pytest_sparsity.checking.elements import Addresses, Lanes, known
 from pytest_sparsity.checking.traffic import Access, Launch, Traffic
 from pytest_sparsity.checking.triton_internals import method
@@ -68,7 +69,7 @@ def install() -> None:
         )
     bfloat16.repair()
     dots.repair(_place)
-    triton_internals.use_driver(_ARCH)
+    triton_internals.use_device(_ARCH)
     triton_internals.pin_autotuners(lambda configs: [configs[choices.configuration(len(configs))]])
     _guard_accesses()
     _guard_launches()
@@ -106,10 +107,13 @@ def _guard_launches() -> None:
     def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
         named = [*zip(self.arg_names, args, strict=False), *kwargs.items()]
         tensors = [found for name, value in named for found in _tensors(name, value)]
+        pretended_tensors.check_reachable(tensors)
         operands = known() if _State.traffic is None else []
         _State.launch = Launch(_State.traffic, self.fn.__name__, tensors, operands)
         try:
-            with np.errstate(all="ignore"):  # a device does not warn of NaN and overflow either
+            # A device does not warn of NaN and overflow either.  The interpreter sees tensors where
+            # they are, in the CPU's memory.
+            with np.errstate(all="ignore"), torch._C.DisableTorchFunction():
                 return call(self, *args, **kwargs)
         finally:
             _State.launch.finish()

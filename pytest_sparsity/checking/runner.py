@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from pytest_sparsity.checking.checks import CHECKS
 from pytest_sparsity.checking.consistency import check_record
 from pytest_sparsity.checking.contracts import check_contract
 from pytest_sparsity.checking.emulation import compiling, launching
-from pytest_sparsity.checking.failure import CheckFailure, Element
+from pytest_sparsity.checking.failure import CannotCheck, CheckFailure, Element
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.space import Space
 from pytest_sparsity.checking.trial import Trial
@@ -43,7 +44,7 @@ class CheckResult:
         kernel: id of the kernel.
         check: name of the check.
         status: ``skipped`` if the check does not apply or the kernel cannot run here.
-        message: what is wrong, or why it was skipped.
+        message: what is wrong, or why it, or some of its cases, was skipped.
         case: the smallest case known to fail.
         examples: cases that were run, without those of shrinking.
         tolerance: the largest share of the error bound that a result took.
@@ -130,7 +131,8 @@ def run(
     passed = CheckResult(
         kernel.id,
         check,
-        "passed",
+        "passed" if attempts.count or not attempts.skipped else "skipped",
+        attempts.told_skipped(),
         examples=attempts.count,
         tolerance=attempts.tolerance,
         figures=tuple(attempts.figures),
@@ -183,11 +185,22 @@ class _Attempts:
         self.failure: tuple[Case, CheckFailure] | None = None
         self.figures: list[str] = []
         self.begun: list[Case] = []
+        #: Reasons why cases could not be checked, and how many.
+        self.skipped: Counter[str] = Counter()
         self._check = check
         self._on_case = on_case
         self._trial = trial
         self._failures: dict[Case, CheckFailure] = {}
         self._deadline = 0.0
+
+    def told_skipped(self) -> str:
+        """How many cases were skipped and why; empty if none was."""
+        if not self.skipped:
+            return ""
+        reason, _ = self.skipped.most_common(1)[0]
+        skipped = self.skipped.total()
+        most = "" if not self.count else f"{skipped} of {skipped + self.count} cases skipped: "
+        return f"{most}{reason}"
 
     def go_through(self, cases: Iterable[Case]) -> None:
         """Try each."""
@@ -260,6 +273,10 @@ class _Attempts:
         launching.begin(case.seed)
         try:
             used = self._check.run(trial)
+        except CannotCheck as missing:
+            self.count -= 1
+            self.skipped[missing.reason] += 1
+            return None
         except CheckFailure as finding:
             # Its cause and its frames hold operands, which may be large.
             found = finding.with_traceback(None)

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytest_sparsity.checking import guards
+from pytest_sparsity.checking import guards, pretended_cuda
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.elements import operands_of_call
 from pytest_sparsity.checking.emulation.compiling import NotEmulated
 from pytest_sparsity.checking.emulation.launching import CudaFault, emulating
-from pytest_sparsity.checking.failure import CheckFailure, compare, same_numbers
+from pytest_sparsity.checking.failure import CheckFailure, compare, obstacle, same_numbers
+from pytest_sparsity.checking.pretended_tensors import place_of
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.settling import Result, in_order, settle
 from pytest_sparsity.core.errors import SparsityError
@@ -66,7 +67,12 @@ class Trial:
 
         Raises:
             CheckFailure: it is another, or the kernel raised an exception.
+            CannotCheck: something that it uses is not there without a GPU.
         """
+        with pretended_cuda.scope():
+            return self._call(inputs)
+
+    def _call(self, inputs: Any) -> Tensors:
         op = self.kernel.definition
         leading = op.lead(inputs)
         place = emulating() if self.emulated else nullcontext()
@@ -80,13 +86,15 @@ class Trial:
         except CudaFault as fault:
             raise CheckFailure(str(fault)) from fault
         except (Exception, SystemExit) as error:
+            if pretended_cuda.installed() and (missing := obstacle(error)):
+                raise missing from error
             raise CheckFailure(f"raised {type(error).__name__}: {error}") from error
         found = self.tensors(output)
         for tensor, declared, dtype in zip(found, op.outputs, op.dtypes(inputs), strict=True):
             which = f" as {declared.name}" if len(found) > 1 else ""
             for name, got, wanted in (
                 ("dtype", tensor.dtype, dtype),
-                ("device", tensor.device, leading.device),
+                ("device", place_of(tensor), leading.device),
             ):
                 if got != wanted:
                     raise CheckFailure(f"returned a tensor of {name} {got}{which}, not {wanted}")

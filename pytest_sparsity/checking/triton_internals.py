@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.autotuner import Autotuner
 
+from pytest_sparsity.checking import pretended_cuda
+from pytest_sparsity.checking.pretended_tensors import CUDA
 from pytest_sparsity.core.errors import SparsityError
 
 #: Of Triton; the last one that all checks were run with.
@@ -51,26 +55,40 @@ class PretendDriver:
     def __init__(self, arch: int) -> None:
         """Stand for a GPU of compute capability ``arch``, 90 for sm_90."""
         self._target = GPUTarget("cuda", arch, 32)
+        self.utils = SimpleNamespace(get_device_properties=pretended_cuda.triton_properties)
 
     def get_current_target(self) -> GPUTarget:
         """What kernels are compiled for."""
         return self._target
 
     def get_current_device(self) -> int:
-        """A number that tells architectures apart: Triton caches by it."""
-        arch: int = self._target.arch
-        return arch
+        """The number of the only one."""
+        return 0
 
     def get_current_stream(self, device: int) -> int:
         """The default one."""
         return 0
 
+    def get_device_capability(self, device: int = 0) -> tuple[int, int]:
+        """Major and minor, 9 and 0 of sm_90."""
+        major, minor = divmod(self._target.arch, 10)
+        return major, minor
+
     def set_current_device(self, device: int) -> None:
         """There is one device."""
 
+    def get_active_torch_device(self) -> torch.device:
+        """Where wrappers put tensors."""
+        return CUDA
 
-def use_driver(arch: int) -> None:
-    """From now on, let Triton believe that the GPU is of compute capability ``arch``."""
+    def get_device_interface(self) -> Any:
+        """The module of torch for it."""
+        return torch.cuda
+
+
+def use_device(arch: int) -> None:
+    """From now on, let torch and Triton believe in a GPU of compute capability ``arch``."""
+    pretended_cuda.install(arch)
     driver.set_active(PretendDriver(arch))
 
 

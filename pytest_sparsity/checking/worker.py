@@ -82,17 +82,19 @@ def find(request: Request) -> Kernel:
     Raises:
         SparsityError: a module cannot be imported, or none registers this kernel.
     """
+    from pytest_sparsity.checking import pretended_cuda
     from pytest_sparsity.kernels import registry
 
-    for module in request.modules:
-        if module.endswith(".py"):
-            _load(Path(module).stem, module)
-        else:
-            _load(module, "")
-    if request.op is not None:  # of others: registered before its kernel, wherever it is defined
-        _load(*request.op)
-    if os.path.isfile(request.file):
-        _load(request.module, request.file)
+    with pretended_cuda.scope():
+        for module in request.modules:
+            if module.endswith(".py"):
+                _load(Path(module).stem, module)
+            else:
+                _load(module, "")
+        if request.op is not None:  # of others: registered before its kernel, wherever it stands
+            _load(*request.op)
+        if os.path.isfile(request.file):
+            _load(request.module, request.file)
     try:
         return registry.kernel(request.kernel)
     except SparsityError as error:
