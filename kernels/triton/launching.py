@@ -61,12 +61,14 @@ def _pretends() -> bool:
 
 
 def processors(x: Tensor) -> int | None:
-    """Streaming multiprocessors of x's device; of an H100 if it is no GPU.
+    """Streaming multiprocessors of x's device; of an H100 if it is none or pretended.
 
     None if kernels on it are interpreted.
     """
-    if x.device.type != "cuda":
-        return None if _interpreted() else configurations.PROCESSORS
+    if _interpreted():
+        return None
+    if x.device.type != "cuda" or _pretends():
+        return configurations.PROCESSORS
     return _processors(x.device.index)
 
 

@@ -328,6 +328,7 @@ def _replaced() -> Iterator[tuple[Any, Mapping[str, Any]]]:
     yield torch.backends.cuda, {"is_built": _true}
     # A wrapper that is compiled by torch as a whole computes the same without.
     yield torch, {"Generator": _Generator, "compile": _as_it_is}
+    yield torch.Tensor, {"record_stream": _none}
     yield torch.library, {"wrap_triton": lambda kernel: kernel}
     yield torch.library.Library, {"impl": _for_our_tensors(torch.library.Library.impl)}
     yield torch, _autocast_modes(torch.is_autocast_enabled, torch.get_autocast_dtype)

@@ -89,8 +89,11 @@ class _Pretence(TorchFunctionMode):
         one.  So what the op has for its operands is called, and not the op.
         """
         keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
-        for tensor in _tensors((*args, *kwargs.values())):
-            keys = keys | torch._C._dispatch_keys(tensor)
+        graph = torch.is_grad_enabled() and any(
+            tensor.requires_grad for tensor in _tensors((*args, *kwargs.values()))
+        )
+        if graph and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "AutogradCPU"):
+            keys = keys.add(torch._C.DispatchKey.AutogradCPU)
         with self:
             return func.redispatch(keys, *args, **kwargs)
 
@@ -247,7 +250,7 @@ def _is_cuda(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 
 
 _HANDLERS: Mapping[Any, _Handler] = {
-    Tensor.device.__get__: _device_of,  # type: ignore[attr-defined]
+    Tensor.device.__get__: _device_of,
     Tensor.is_cuda.__get__: _is_cuda,  # type: ignore[attr-defined]
     Tensor.is_cpu.__get__: lambda args, kwargs: not _is_cuda(args, kwargs),  # type: ignore[attr-defined]
     Tensor.get_device: lambda args, kwargs: 0 if _is_cuda(args, kwargs) else -1,
@@ -259,7 +262,6 @@ _HANDLERS: Mapping[Any, _Handler] = {
     Tensor.pin_memory: lambda args, kwargs: _put(args[0].clone(), _Place.PINNED),
     Tensor.type: _type,
     Tensor.numpy: _numpy,
-    Tensor.record_stream: lambda args, kwargs: None,
     torch.as_tensor: _as_tensor,
     torch.load: _load,
 }

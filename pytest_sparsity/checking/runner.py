@@ -213,7 +213,7 @@ class _Attempts:
     def ignore(self, case: Case) -> None:
         """Try it, for what it leaves behind."""
         self._on_case(case)
-        with suppress(CheckFailure):
+        with suppress(CheckFailure, CannotCheck):
             self._check.run(self._trial(case))
 
     def draw(self, cases: st.SearchStrategy[Case], examples: int, seed: int) -> None:

@@ -1,0 +1,108 @@
+"""Wrappers that were made for a GPU run unchanged where there is none."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from pytest_sparsity.checking.pool import Pool
+from pytest_sparsity.checking.runner import CheckResult
+from pytest_sparsity.kernels.registry import Kernel
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None or torch.cuda.is_available(),
+    reason="there is no triton for this platform, or a real device",
+)
+
+FILE = Path(__file__).with_name("gpu_habits.py")
+RIGHT = (
+    "asserts-cuda",
+    "goes-another-way-on-a-cpu",
+    "enters-device-and-stream",
+    "asks-for-properties",
+    "moves-to-the-device",
+    "casts-by-autocast",
+    "is-compiled-by-torch",
+    "is-an-operator-of-torch",
+    "looks-at-a-copy",
+)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with Pool() as pool:
+        yield pool
+
+
+def checked(pool: Pool, name: str, check: str, examples: int = 3) -> CheckResult:
+    """What comes of a kernel that this process never imports: there is no device here."""
+    kernel = Kernel(
+        op="sparse_linear",
+        backend="triton",
+        name=name,
+        call=lambda: pytest.fail("called in the parent"),
+        dtypes=("float32", "float16", "bfloat16"),
+        max_rows=1,
+        accumulate="float32",
+        intermediate="float32",
+        deterministic=True,
+        skips=True,
+        unavailable=lambda: None,
+        module=FILE.stem,
+        file=str(FILE),
+    )
+    return pool.run_check(kernel, check, examples, 0)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_habits_of_wrappers_for_a_gpu_are_no_faults(pool: Pool, name: str) -> None:
+    outcome = checked(pool, name, "fuzz")
+    assert (outcome.status, outcome.message) == ("passed", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RIGHT)
+def test_they_are_compiled_for_every_architecture(pool: Pool, name: str) -> None:
+    outcome = checked(pool, name, "compile", 1)
+    assert outcome.status == "passed", outcome.message
+    told = " ".join(outcome.figures)
+    assert all(f"gemv for sm_{arch}" in told for arch in (80, 90, 100))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("reads-as-numpy", "can't convert cuda:0 device type tensor to numpy"),
+        ("starts-with-a-copy-on-the-cpu", "x cannot be accessed from Triton"),
+        ("returns-a-copy-on-the-cpu", "returned a tensor of device cpu, not cuda:0"),
+        ("uses-another-device", "invalid device ordinal"),
+    ],
+)
+def test_what_fails_on_a_gpu_fails(pool: Pool, name: str, words: str) -> None:
+    outcome = checked(pool, name, "fuzz")
+    assert outcome.status == "failed"
+    assert words in outcome.message
+
+
+def test_what_needs_a_gpu_is_skipped_with_its_reason(pool: Pool) -> None:
+    outcome = checked(pool, "records-a-graph", "fuzz")
+    assert outcome.status == "skipped"
+    assert outcome.message == "it records a CUDA graph, which needs a GPU"
+
+
+def test_skipped_cases_of_a_check_that_passes_are_told(pool: Pool) -> None:
+    outcome = checked(pool, "records-a-graph-of-wide-ones", "fuzz", 20)
+    assert outcome.status == "passed"
+    assert 0 < outcome.examples < 20
+    assert outcome.message.endswith(
+        " of 20 cases skipped: it records a CUDA graph, which needs a GPU"
+    )
+
+
+def test_the_users_process_has_no_pretended_device() -> None:
+    assert not torch.cuda.is_available()
+    assert not torch.ones(1).is_cuda
