@@ -46,8 +46,12 @@ def habit(wrapper: Wrapper) -> Wrapper:
 
 @habit
 def asserts_cuda(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
-    assert x.is_cuda and weight.device.type == "cuda" and x.get_device() == 0 and not x.is_cpu
-    assert x.device == DEVICE and x.type().startswith("torch.cuda.")
+    assert x.is_cuda
+    assert weight.device.type == "cuda"
+    assert x.get_device() == 0
+    assert not x.is_cpu
+    assert x.device == DEVICE
+    assert x.type().startswith("torch.cuda.")
     return launch(x, weight, threshold, torch.empty(1, len(weight), dtype=x.dtype, device="cuda"))
 
 
@@ -76,10 +80,12 @@ def enters_device_and_stream(x: Tensor, weight: Tensor, threshold: float) -> Ten
 @habit
 def asks_for_properties(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
     told = torch.cuda.get_device_properties(torch.cuda.current_device())
-    assert told.multi_processor_count == PROCESSORS > 0 and told.warp_size == 32
+    assert told.multi_processor_count == PROCESSORS > 0
+    assert told.warp_size == 32
     assert (told.major, told.minor) == torch.cuda.get_device_capability(x.device) >= CAPABILITY
     assert driver.active.get_current_target().arch == 10 * told.major
-    assert torch.cuda.device_count() == 1 and told.name == torch.cuda.get_device_name(0)
+    assert torch.cuda.device_count() == 1
+    assert told.name == torch.cuda.get_device_name(0)
     return launch(x, weight, threshold, torch.empty_like(x[:, :1]).expand(1, len(weight)).clone())
 
 
@@ -87,14 +93,16 @@ def asks_for_properties(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
 def moves_to_the_device(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
     weight = weight.to("cuda:0", non_blocking=True)
     host = torch.full((1, len(weight)), 7.0).to(x)
-    assert host.is_cuda and x.cuda().data_ptr() == x.data_ptr()
+    assert host.is_cuda
+    assert x.cuda().data_ptr() == x.data_ptr()
     return launch(x.cuda(), weight, threshold, host)
 
 
 @habit
 def casts_by_autocast(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
     with torch.autocast("cuda", dtype=torch.bfloat16):
-        assert torch.is_autocast_enabled() and torch.get_autocast_dtype("cuda") == torch.bfloat16
+        assert torch.is_autocast_enabled()
+        assert torch.get_autocast_dtype("cuda") == torch.bfloat16
         with torch.autocast("cuda", enabled=False):
             return launch(x, weight, threshold, x.new_empty(1, len(weight)))
 
@@ -120,7 +128,8 @@ def is_an_operator_of_torch(x: Tensor, weight: Tensor, threshold: float) -> Tens
 @habit
 def looks_at_a_copy(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
     host = x.cpu()
-    assert host.float().numpy().shape == x.shape and isinstance(host.tolist(), list)
+    assert host.float().numpy().shape == x.shape
+    assert isinstance(host.tolist(), list)
     host.zero_()  # a copy: x stays
     return launch(x, weight, threshold, x.new_empty(1, len(weight)))
 
