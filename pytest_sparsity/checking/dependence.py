@@ -20,6 +20,9 @@ def after_others(found: CheckResult, fails: Fails) -> CheckResult:
         fails: tries a case in a fresh process.
     """
     *before, case = found.begun
+    if case != found.case and (alone := fails(case, ())) is not None:
+        # What it was shrunk to needs others, which were tried meanwhile, and it does not.
+        return replace(found, message=alone.message, case=case, element=alone.element)
     again = fails(case, before)
     if again is None:
         return replace(

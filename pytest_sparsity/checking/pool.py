@@ -140,6 +140,8 @@ class Pool:
         """A failure, with the cases that must run before it, if it is none by itself."""
 
         def fails(case: Case, after: Sequence[Case]) -> CheckResult | None:
+            if mode in self._workers:
+                self._end(mode)  # a case that passed there may have left something, too
             fresh = dataclasses.replace(request, case=case, after=tuple(after))
             reply = self._ask(mode, fresh)
             if not isinstance(reply, CheckResult) or reply.status != "failed":

@@ -38,6 +38,7 @@ _by_version: dict[int, Any] = {}
 _plan: list[int] = []
 _rows: list[int] = []
 _calls: list[int] = []
+_dtypes: list[torch.dtype] = []
 _workspace = torch.empty(0)
 _lock = threading.Lock()
 
@@ -166,6 +167,14 @@ def wrong_after_five_rows(
     out = product(x, weight.T, threshold, bias)
     _rows.append(len(x))
     return out + 1 if 5 in _rows[:-1] and len(x) == 2 else out
+
+
+@registered("keeps-its-first-dtype")
+def keeps_its_first_dtype(
+    x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None
+) -> Tensor:
+    _dtypes.append(x.dtype)
+    return product(x, weight.T, threshold, bias).to(_dtypes[0])
 
 
 @registered("wrong-in-the-end")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ def test_several_earlier_cases_are_kept() -> None:
     assert found.message == "is off, after 8 others: by itself the case passes"
 
 
+def test_what_fails_by_itself_before_it_is_shrunk_needs_no_others() -> None:
+    def fails(case: Case, after: Sequence[Case]) -> CheckResult | None:
+        return replace(failed(case, after), message="is far off") if case == CASES[14] else None
+
+    found = after_others(failed(CASES[2]), fails)
+    assert (found.message, found.case, found.after) == ("is far off", CASES[14], ())
+
+
 def test_what_does_not_come_again_says_so() -> None:
     found = after_others(failed(CASES[14]), lambda case, after: None)
     assert found.after == ()
@@ -81,6 +90,16 @@ def test_a_kernel_that_needs_an_earlier_case(pool: Pool) -> None:
     with pytest.raises(api.KernelFailure, match="is off"):
         exec(line.partition("  reproduce  ")[2], {})
     assert pool.run_check(kernel, "edges", 100, 0, found.case).status == "passed"
+
+
+@pytest.mark.slow
+def test_a_kernel_that_goes_on_as_it_began(pool: Pool) -> None:
+    kernel = registry.kernel("sparse_linear/keeps-its-first-dtype")
+    found = pool.run_check(kernel, "edges", 100, 0, modules=(str(FILE),))
+    assert found.status == "failed"
+    assert found.case is not None
+    assert [case.dtype != found.case.dtype for case in found.after] == [True]
+    assert "after another case: by itself the case passes" in found.message
 
 
 @pytest.mark.slow
