@@ -27,7 +27,7 @@ from tabulate import tabulate
 from pytest_sparsity.claims.finding import Effect
 from pytest_sparsity.claims.losses import Losses
 from pytest_sparsity.claims.page.trial_tables import trial_row
-from pytest_sparsity.claims.page.trials import Trial, keep_trial, read_trials
+from pytest_sparsity.claims.page.trials import TriedRecipe, keep_trial, read_trials
 from pytest_sparsity.claims.perplexity_claim import spon, teal
 from pytest_sparsity.cli.train_vectors import training_text
 from pytest_sparsity.core.errors import SparsityError
@@ -41,8 +41,9 @@ from pytest_sparsity.methods.spon.residual import mean_residual
 from pytest_sparsity.methods.spon.training import Recipe, train
 from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.settings.options import MEAN_RESIDUAL
 from pytest_sparsity.settings.settings import PROFILES, default_settings
-from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, Configuration
+from pytest_sparsity.sweep.cell import Configuration
 from pytest_sparsity.sweep.stores import Stores, make_stores
 
 OUT = Path(__file__).parents[1] / "docs" / "findings" / "trials.jsonl"
@@ -114,7 +115,7 @@ class Judge:
         self._alone, self._alone_divergence = self._measured(plan)
 
     def judge(self, vectors: SpontaneousVectors) -> dict[str, Any]:
-        """The figures of a :class:`Trial` that tell how good vectors are."""
+        """The figures of a :class:`TriedRecipe` that tell how good vectors are."""
         plan = replace(self._plan, bias=vectors.fold(self._model))
         found, divergence = self._measured(plan)
         before, after = self._alone_divergence, divergence
@@ -157,8 +158,8 @@ class Judge:
 
 
 def trials(
-    stores: Stores, name: str, level: float, wanted: Sequence[Attempt], known: Sequence[Trial]
-) -> Iterator[Trial]:
+    stores: Stores, name: str, level: float, wanted: Sequence[Attempt], known: Sequence[TriedRecipe]
+) -> Iterator[TriedRecipe]:
     """Every attempt's trial: the one that is known, or one that is made now."""
     model, plan = stores.models.load(name), stores.plans.plan(teal(name, level))
     length = KEPT_APART * Recipe().length
@@ -201,7 +202,7 @@ def trials(
             model, plan, list(streams.values()), attempt.recipe, stores.progress, start=start
         )
         cost = vectors.provenance
-        yield Trial(
+        yield TriedRecipe(
             model=name,
             level=level,
             name=attempt.name,

@@ -33,7 +33,7 @@ _WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes per weight
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostModel:
     """Constants of one kernel for one dtype.
 
     Attributes:
@@ -54,7 +54,7 @@ class Cost:
 
 
 #: Costs by kernel name (or ``DENSE``) and dtype name.
-Table = Mapping[str, Mapping[str, Cost]]
+Table = Mapping[str, Mapping[str, CostModel]]
 
 
 @cache
@@ -64,7 +64,7 @@ def measured(device: str) -> Table:
     kernels: dict[str, dict[str, dict[str, float]]]
     kernels = json.loads(text)["devices"].get(device, {}).get("kernels", {})
     return {
-        name: {dtype: Cost(**constants) for dtype, constants in by_dtype.items()}
+        name: {dtype: CostModel(**constants) for dtype, constants in by_dtype.items()}
         for name, by_dtype in kernels.items()
     }
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.evaluation.items import Item as Item
     from pytest_sparsity.evaluation.tasks import Task as Task
     from pytest_sparsity.evaluation.tasks import make_task as make_task
+    from pytest_sparsity.methods.attach import AchievedSparsity as AchievedSparsity
     from pytest_sparsity.methods.calibration import Distribution as Distribution
     from pytest_sparsity.methods.given.given import Given as Given
     from pytest_sparsity.methods.given.given import GivenPredictors as GivenPredictors
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.reporting.summary import Section as Section
 
 _HOME = {
+    "AchievedSparsity": "methods.attach",
     "Corpus": "evaluation.corpora",
     "Cost": "methods.statistics",
     "Distribution": "methods.calibration",

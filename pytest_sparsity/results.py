@@ -50,7 +50,6 @@ __all__ = [
     "read_records",
 ]
 
-SUMMARY = "summary.json"
 T = TypeVar("T")
 
 
@@ -83,7 +82,7 @@ def read_metrics(folder: Path | str) -> tuple[Metric, ...]:
     Raises:
         SparsityError: there is no summary, or it is damaged or of another version.
     """
-    path = Path(folder) / SUMMARY
+    path = Path(folder) / summary.JSON
     return _read(path, summary.SCHEMA, lambda content: tuple(map(Metric.of, content["metrics"])))
 
 

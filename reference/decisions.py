@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 
-class Decision(NamedTuple):
+class Decided(NamedTuple):
     """What was decided of each of some values; tensors of one shape.
 
     Attributes:
@@ -35,7 +35,7 @@ class Decision(NamedTuple):
 
 
 #: From a decision, and how many were made before: what counts.
-Ruling = Callable[[Decision, int], Tensor]
+Ruling = Callable[[Decided, int], Tensor]
 
 
 class _Ruled(threading.local):
@@ -54,7 +54,7 @@ def above(values: Tensor, threshold: Tensor | float) -> Tensor:
     For a kernel whose contract keeps what is equal to the threshold as well, that does, too.
     """
     chosen, margin = exceeds(values, threshold), values - threshold
-    return _decided(Decision(margin, margin.abs(), chosen, ~chosen, ties=False))
+    return _decided(Decided(margin, margin.abs(), chosen, ~chosen, ties=False))
 
 
 def exceeds(values: Tensor, threshold: Tensor | float) -> Tensor:
@@ -71,7 +71,7 @@ def rounded(values: Tensor) -> Tensor:
     """
     nearest, edge = values.round(), values.floor() + 0.5
     other = torch.where(nearest > edge, nearest - 1, nearest + 1)
-    return _decided(Decision(values, (values - edge).abs(), nearest, other, ties=True))
+    return _decided(Decided(values, (values - edge).abs(), nearest, other, ties=True))
 
 
 def largest(values: Tensor, count: int) -> Tensor:
@@ -88,7 +88,7 @@ def largest(values: Tensor, count: int) -> Tensor:
     # chosen for.
     last, next_one = ranked[..., count - 1, None], ranked[..., count, None]
     margin = torch.where(chosen, values - next_one, values - last)
-    ruling = _decided(Decision(margin, margin.abs(), chosen, ~chosen, ties=True))
+    ruling = _decided(Decided(margin, margin.abs(), chosen, ~chosen, ties=True))
     # As many as before: for one that falls out the next comes in, and the other way round.
     places = torch.zeros_like(order).scatter(
         -1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order)
@@ -131,7 +131,7 @@ def comparisons() -> int:
     return _RULED.compared
 
 
-def _decided(decision: Decision) -> Tensor:
+def _decided(decision: Decided) -> Tensor:
     """What is chosen, or what is ruled."""
     if _RULED.ruling is None:
         return decision.chosen

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pytest_sparsity.reference.arithmetic import Moved, Random, Same
-from pytest_sparsity.reference.decisions import Decision, keeping_equal, keeps_equal, ruled
+from pytest_sparsity.reference.decisions import Decided, keeping_equal, keeps_equal, ruled
 from pytest_sparsity.reference.precision import Precision, output_bound
 
 #: Runs with random signs, and what their root mean square is taken times.
@@ -60,6 +60,8 @@ class Outcomes:
         references: the definition's result.
     """
 
+    references: tuple[Tensor, ...]
+
     def __init__(
         self,
         define: Callable[..., Any],
@@ -72,7 +74,7 @@ class Outcomes:
         self._define, self._operands, self._precision = define, operands, precision
         self._keeps_equal = keeps_equal()  # here, and in every later run
         self._seed = seed
-        self._decided: list[Decision] = []
+        self._decided: list[Decided] = []
         with ruled(self._note):
             self.references = self._run(operands)
         self._dtypes = outputs or [precision.output] * len(self.references)
@@ -125,7 +127,7 @@ class Outcomes:
     def turned(self, which: Collection[int]) -> tuple[Tensor, ...]:
         """The result with some decisions, by their places in :attr:`near`, on their other side."""
 
-        def turn(decision: Decision, number: int) -> Tensor:
+        def turn(decision: Decided, number: int) -> Tensor:
             return self._held(number, which)
 
         with ruled(turn):
@@ -147,7 +149,7 @@ class Outcomes:
         return self._errors_of(self.references, ())
 
     def _errors_of(self, references: tuple[Tensor, ...], turned: Collection[int]) -> list[Tensor]:
-        def hold(decision: Decision, number: int) -> Tensor:
+        def hold(decision: Decided, number: int) -> Tensor:
             before, held = self._decided[number], self._held(number, turned)
             away = (decision.measure - before.measure).abs().nan_to_num(nan=torch.inf)
             if not turned:
@@ -201,7 +203,7 @@ class Outcomes:
             raise ValueError("the result is complex: give torch.view_as_real of it")
         return results
 
-    def _note(self, decision: Decision, number: int) -> Tensor:
+    def _note(self, decision: Decided, number: int) -> Tensor:
         self._decided.append(decision)
         return decision.chosen
 

@@ -6,8 +6,10 @@ import ast
 import inspect
 import subprocess
 import sys
+import textwrap
 import typing
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -129,6 +131,26 @@ def test_what_public_names_take_and_give_is_public(module: str) -> None:
         if inspect.isfunction(f) and f.__module__ == thing.__name__ and not name.startswith("_")
     ]
     assert not [each for thing in (*things, *functions) for each in hidden(thing)]
+
+
+def unannotated(thing: type) -> Iterator[str]:
+    """Public attributes that ``__init__`` sets and the class does not annotate."""
+    annotated = {name for base in thing.__mro__ for name in vars(base).get("__annotations__", {})}
+    if not inspect.isfunction(init := vars(thing).get("__init__")) or is_dataclass(thing):
+        return
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(init)))):
+        match node:
+            case ast.Attribute(value=ast.Name("self"), attr=name, ctx=ast.Store()):
+                if not name.startswith("_") and name not in annotated:
+                    yield f"{thing.__name__}.{name}"
+
+
+def test_attributes_of_public_classes_are_annotated() -> None:
+    """So that the test above sees their types, and readers do."""
+    things = {getattr(import_module(m), name) for m in PUBLIC for name in import_module(m).__all__
+              if isinstance(getattr(import_module(m), name), type)}  # fmt: skip
+    ours = (thing for thing in things if thing.__module__.startswith("pytest_sparsity"))
+    assert not [each for thing in ours for each in unannotated(thing)]
 
 
 def test_what_fixtures_give_is_public() -> None:

@@ -36,8 +36,9 @@ from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.evaluation.perplexity import Window, score_documents, windows
 from pytest_sparsity.models import load_model
+from pytest_sparsity.settings.options import TRAINED
 from pytest_sparsity.settings.settings import PROFILES, default_settings
-from pytest_sparsity.sweep.cell import TRAINED, Cell, Configuration
+from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.measuring import measure
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.regression import judge_change

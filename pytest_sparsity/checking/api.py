@@ -28,6 +28,8 @@ class KernelFailure(AssertionError):
         outcome: of the check that it failed.
     """
 
+    outcome: CheckResult
+
     def __init__(self, message: str, outcome: CheckResult) -> None:
         super().__init__(message, outcome)
         self.outcome = outcome

@@ -13,8 +13,6 @@ Value = bool | int | float | str | tuple[int, ...]
 #: Fields that are sizes; an op has some of them.
 SIZES = ("rows", "k", "n")
 
-DTYPES = ("float32", "bfloat16", "float16")
-
 #: Which channels are active, and what the activations are; see ``activations``.
 PATTERNS = (
     "random",

@@ -8,7 +8,6 @@ from itertools import product
 from typing import Any
 
 from pytest_sparsity.checking.case import (
-    DTYPES,
     LAYOUTS,
     PATTERNS,
     SATURATED,
@@ -17,7 +16,7 @@ from pytest_sparsity.checking.case import (
     Value,
 )
 from pytest_sparsity.checking.record import Cases, OpRecord, Space
-from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.kernels.registry import DTYPES, Kernel
 from pytest_sparsity.reference.operands import MAX_ROWS
 
 Options = Sequence[Mapping[str, Value]]

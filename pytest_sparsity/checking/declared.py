@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.checking.case import DTYPES, Case
+from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.record import FIELDS
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.kernels.registry import DTYPES
 from pytest_sparsity.reference.ops import Output
 
 #: Where a space does not say: what every case has.

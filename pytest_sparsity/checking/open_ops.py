@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from pytest_sparsity.checking.case import DTYPES, Case, Value
+from pytest_sparsity.checking.case import Case, Value
 from pytest_sparsity.checking.declared import check_outputs, with_defaults
 from pytest_sparsity.checking.draw import Draw
 from pytest_sparsity.checking.record import Cases, OpRecord
 from pytest_sparsity.checking.records import add_record
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.kernels.registry import DTYPES, Kernel
 from pytest_sparsity.reference import ops
 from pytest_sparsity.reference.operands import arguments
 from pytest_sparsity.reference.ops import Op, Output

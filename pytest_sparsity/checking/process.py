@@ -19,6 +19,7 @@ from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.messages import DEVICE_LOST, Board, Refusal, Request
 from pytest_sparsity.checking.runner import CheckResult
 from pytest_sparsity.core.signals import ending
+from pytest_sparsity.core.threads import limited_to
 
 _HUNG = "hung"
 #: How often a worker is looked after that says nothing, in seconds.
@@ -164,10 +165,9 @@ def _environment(mode: str) -> dict[str, str]:
         environment["TRITON_INTERPRET"] = "1"
     # One thread: several workers share the machine (pytest-xdist), and results must not depend on
     # threads.  A check that needs two asks torch for them.
-    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     return (
         environment
-        | dict.fromkeys(threads, "1")
+        | limited_to(1)
         | {
             "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
             "PYTHONUNBUFFERED": "1",  # or the last words of a process that dies are lost

@@ -26,7 +26,7 @@ _PASSES = 4
 _WRONG = 1e300
 
 
-class Result:
+class KernelResult:
     """What a kernel gave, in the parts that are right or wrong by themselves.
 
     A part is an element, or a set along the last dimension.
@@ -86,7 +86,7 @@ class Result:
 
 
 def settle(
-    result: Result,
+    result: KernelResult,
     outcomes: Outcomes,
     bounds: Callable[[Collection[int]], Sequence[Tensor | None]],
 ) -> float | None:
@@ -176,7 +176,7 @@ class _Group:
         return {each for place, each in enumerate(self.decisions) if number >> place & 1}
 
 
-def _groups(result: Result, outcomes: Outcomes, count: int) -> list[_Group]:
+def _groups(result: KernelResult, outcomes: Outcomes, count: int) -> list[_Group]:
     def reached(decisions: Collection[int]) -> Tensor:
         return result.changed(outcomes.references, outcomes.turned(decisions))
 
@@ -198,7 +198,7 @@ def _groups(result: Result, outcomes: Outcomes, count: int) -> list[_Group]:
 
 
 def _approached(
-    result: Result, outcomes: Outcomes, groups: Sequence[_Group], chosen: set[int]
+    result: KernelResult, outcomes: Outcomes, groups: Sequence[_Group], chosen: set[int]
 ) -> set[int]:
     """``chosen`` and decisions of large groups that make exact parts of the result more alike."""
 

@@ -18,7 +18,7 @@ from pytest_sparsity.checking.emulation.launching import CudaFault, emulating
 from pytest_sparsity.checking.failure import CheckFailure, compare, obstacle, same_numbers
 from pytest_sparsity.checking.pretended_tensors import place_of
 from pytest_sparsity.checking.records import record
-from pytest_sparsity.checking.settling import Result, in_order, settle
+from pytest_sparsity.checking.settling import KernelResult, in_order, settle
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.reference import operands
@@ -161,7 +161,7 @@ class Trial:
             if op.outcomes is None:
                 raise
             outcomes = outcomes or op.outcomes(inputs, precision)
-            used = settle(Result(output, op.outputs), outcomes, bounds_if)
+            used = settle(KernelResult(output, op.outputs), outcomes, bounds_if)
             if used is None:
                 raise
             return used

@@ -23,7 +23,7 @@ MAX_LOADS = 1.01
 
 
 @dataclass(frozen=True)
-class Work:
+class Loads:
     """What a kernel did in memory.
 
     Attributes:
@@ -57,7 +57,7 @@ def run(trial: Trial) -> float:
     return 0.0
 
 
-def measured(trial: Trial) -> Work:
+def measured(trial: Trial) -> Loads:
     """Count what the kernel loads.
 
     Raises:
@@ -102,7 +102,7 @@ def measured(trial: Trial) -> Work:
         dense[name] = mask.numel() * size
     if trial.case.rows == 1:  # several may be computed one after another
         _check_repetition(loaded, needed, dense)
-    return Work(
+    return Loads(
         sum(needed.values()),
         sum(loaded.values()),
         sum(dense.values()),

@@ -13,7 +13,7 @@ from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.losses import Losses, over
 from pytest_sparsity.claims.perplexity_claim import HALF, PerplexityClaim, spon, teal
 from pytest_sparsity.core.stats import Table, Vector, bootstrap
-from pytest_sparsity.settings.options import OPTIONS
+from pytest_sparsity.settings.options import DEFAULT_MODEL
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import Cell, Configuration, on_text, product
 
@@ -27,12 +27,10 @@ DEMANDED_DEFAULT, DEMANDED = 0.45, 0.25
 LOW, LEVELS = 0.25, (0.25, 0.4, 0.5)
 SLOPES = (0.25, 0.4, 0.5, 0.6)
 
-_DEFAULT_MODEL = next(option.default for option in OPTIONS if option.name == "model")
-
 
 def demanded_share(model: str) -> float:
     """Share of TEAL's loss at level 0.5 that this project demands that its vectors recover."""
-    return DEMANDED_DEFAULT if model == _DEFAULT_MODEL else DEMANDED
+    return DEMANDED_DEFAULT if model == DEFAULT_MODEL else DEMANDED
 
 
 def slope_ratio(losses: Table) -> Vector:

@@ -57,11 +57,7 @@ class Effect:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Effect:
         """Read what :meth:`to_json` made."""
-        given = content["interval"]
-        real = ("estimate", "low", "high", "confidence", "detectable")
-        interval = Interval(
-            **{name: float(given[name]) for name in real}, n=given["n"], note=given["note"]
-        )
+        interval = Interval.from_json(content["interval"])
         return cls(content["label"], interval, content["unit"], content["limit"])
 
 

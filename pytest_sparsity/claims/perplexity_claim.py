@@ -11,8 +11,9 @@ from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.losses import Losses
 from pytest_sparsity.models.compression.names import LOADED
+from pytest_sparsity.settings.options import OFF, TRAINED
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.sweep.cell import OFF, TRAINED, Cell, Configuration, on_text, product
+from pytest_sparsity.sweep.cell import Cell, Configuration, on_text, product
 
 HALF = 0.5
 

@@ -70,8 +70,11 @@ def run(given: argparse.Namespace) -> ExitCode:
 
 
 def _gate(options: argparse.Namespace, stack: contextlib.ExitStack) -> ExitCode:
+    from pytest_sparsity.reporting.gate import FILE as DECISIONS
+    from pytest_sparsity.sweep.store import FILE as RECORDS
+
     report = Path(options.report).absolute()
-    decisions = report / "gate.json"
+    decisions = report / DECISIONS
     with writing("--report", report):
         check_writable(report)
     if options.baseline and Path(options.baseline).resolve() == report.resolve():
@@ -79,7 +82,7 @@ def _gate(options: argparse.Namespace, stack: contextlib.ExitStack) -> ExitCode:
     decisions.unlink(missing_ok=True)  # of another run
     # A gate measures: cells of an earlier run, maybe of other code, are not taken for this one's.
     with contextlib.suppress(FileNotFoundError):
-        (report / "records.jsonl").replace(report / "records.before.jsonl")
+        (report / RECORDS).replace(report / "records.before.jsonl")
     words = [f"--sparsity-suite={options.suites}", f"--sparsity-report={report}"]
     # A test that cannot be collected fails, and the others are run.
     words += [f"--junitxml={report / 'junit.xml'}", "--continue-on-collection-errors"]
@@ -162,6 +165,8 @@ def _worktree(revision: str) -> Worktree | None:
 
 def _sweep_of(tree: Worktree, revision: str, passed: Sequence[str]) -> Path:
     """The folder with the accuracy records of what is checked out, beside it."""
+    from pytest_sparsity.sweep.store import FILE as RECORDS
+
     base = Path(tree.folder).parent / "base"
     inside = Path(tree.folder) / Path.cwd().resolve().relative_to(tree.repository)
     if not inside.is_dir():
@@ -172,7 +177,7 @@ def _sweep_of(tree: Worktree, revision: str, passed: Sequence[str]) -> Path:
     if conclusion(status, None, strict=False)[0] is ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     finished = status in (ExitCode.OK, ExitCode.FAILED, ExitCode.NOTHING)
-    if not finished or not (base / "records.jsonl").exists():
+    if not finished or not (base / RECORDS).exists():
         raise SparsityError(
             f"{revision} could not be swept (pytest's exit code is {status}): it may be from "
             "before these options; gate against a later revision, or with --suites=performance"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +47,13 @@ class Interval:
     confidence: float = 0.95
     detectable: float = math.nan
     note: str = ""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Interval:
+        """Read an interval; what is not finite is text or null."""
+        real = ("estimate", "low", "high", "confidence", "detectable")
+        values = {n: math.nan if content[n] is None else float(content[n]) for n in real}
+        return cls(**values, n=content["n"], note=content["note"])
 
 
 def paired_mean(

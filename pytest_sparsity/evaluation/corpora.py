@@ -16,9 +16,8 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.files import sha256_text
+from pytest_sparsity.core.files import OWN_NAME, sha256_text
 from pytest_sparsity.evaluation.user_files import (
-    OWN_NAME,
     is_path,
     json_objects,
     read_text,

@@ -81,6 +81,11 @@ def installed() -> bool:
     return importlib.util.find_spec("lm_eval") is not None
 
 
+def names_file(name: str) -> bool:
+    """Whether ``name`` is that of a file that describes a task of lm-eval."""
+    return Path(name).suffix in (".yaml", ".yml")
+
+
 def load(name: str, *, seed: int) -> HarnessTask:
     """A task of lm-eval by its name, or from the user's ``.yaml`` file.
 
@@ -91,7 +96,7 @@ def load(name: str, *, seed: int) -> HarnessTask:
     if not installed():
         raise SparsityError(f"task {name!r} needs lm-eval; install the extra: {_EXTRA}")
     manager = _manager()
-    if Path(name).suffix in (".yaml", ".yml"):
+    if names_file(name):
         if not Path(name).is_file():
             raise SparsityError(f"task file {name} does not exist")
     elif name not in manager.all_tasks:

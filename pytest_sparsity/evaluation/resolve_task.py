@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import Progress, silent
@@ -13,13 +12,14 @@ from pytest_sparsity.evaluation import harness
 from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.evaluation.tasks import TASKS, Task, shuffled, task
 from pytest_sparsity.evaluation.user_files import is_path
+from pytest_sparsity.settings.options import Data
 
 
 def resolve_task(
     name: str,
     *,
     seed: int,
-    data: Literal["vendored", "full"] = "vendored",
+    data: Data = "vendored",
     cache: Path | None = None,
     progress: Progress = silent,
     own: Mapping[str, Task] = MappingProxyType({}),
@@ -43,7 +43,7 @@ def resolve_task(
     if name in own:
         return shuffled(own[name], seed)
     bare = name.removeprefix(harness.PREFIX)
-    if bare != name or Path(name).suffix in (".yaml", ".yml"):
+    if bare != name or harness.names_file(name):
         return harness.load(bare, seed=seed)
     if name not in TASKS and not is_path(name) and harness.installed():
         return harness.load(name, seed=seed)

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.files import default_cache, sha256_text
+from pytest_sparsity.core.files import OWN_NAME, default_cache, sha256_text
 from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.evaluation.items import Item
 from pytest_sparsity.evaluation.task_files import (
@@ -24,7 +24,8 @@ from pytest_sparsity.evaluation.task_files import (
     kind_in_header,
     read_task_file,
 )
-from pytest_sparsity.evaluation.user_files import OWN_NAME, is_path, unknown_name, user_stem
+from pytest_sparsity.evaluation.user_files import is_path, unknown_name, user_stem
+from pytest_sparsity.settings.options import DATA, Data
 
 _BASIC = "ODC-BY 1.0 (basic-skills, Allen Institute for AI)"
 _ARC = "CC BY-SA 4.0 (AI2 Reasoning Challenge, Allen Institute for AI)"
@@ -111,7 +112,7 @@ def task(
     name: str,
     *,
     seed: int,
-    data: Literal["vendored", "full"] = "vendored",
+    data: Data = "vendored",
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Task:
@@ -129,7 +130,7 @@ def task(
         SparsityError: unknown name or data set, a task that is only in the full set, or a
             file that is missing, empty or malformed.
     """
-    if data not in ("vendored", "full"):
+    if data not in DATA:
         raise SparsityError(f"--sparsity-data must be vendored or full, not {data!r}")
     if is_path(name):
         path = Path(name)

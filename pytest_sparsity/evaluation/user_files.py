@@ -5,15 +5,11 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
-
-#: What corpora and tasks of one's own may be called: it stands in options and in ids of tests.
-OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def is_path(name: str) -> bool:

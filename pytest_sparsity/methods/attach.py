@@ -130,6 +130,11 @@ class Attached:
             are masked in all passes are not in it.
     """
 
+    plan: Plan
+    counting: bool
+    achieved: AchievedSparsity
+    kernels: dict[str, str]
+
     def __init__(self, model: LanguageModel, plan: Plan, kernels: str = NONE) -> None:
         decoder = model.decoder
         if hasattr(decoder, _MARK):

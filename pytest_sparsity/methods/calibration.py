@@ -129,6 +129,9 @@ class Distribution:
         zeros: fraction of them that is zero.
     """
 
+    total: int
+    zeros: float
+
     def __init__(self, counts: torch.Tensor, dtype: torch.dtype) -> None:
         self._below = counts.cumsum(0)
         self._dtype = dtype

@@ -30,7 +30,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Row:
+class SearchStep:
     """One step of the search.
 
     Attributes:
@@ -43,7 +43,7 @@ class Row:
 
 
 #: The rows of a block, from dense.
-Trail = list[Row]
+Trail = list[SearchStep]
 
 
 def search(
@@ -123,7 +123,7 @@ def block_level(levels: Mapping[str, float], weights: Mapping[str, int]) -> floa
 
 def _extend(block: Block, trail: Trail, until: float, step: float) -> Trail:
     weights, total = block.weights, sum(block.weights.values())
-    rows = list(trail) or [Row(dict.fromkeys(weights, 0.0), 0.0)]
+    rows = list(trail) or [SearchStep(dict.fromkeys(weights, 0.0), 0.0)]
     levels = dict(rows[-1].levels)
     block.commit(block.run(levels))
     while block_level(levels, weights) < until - _ROUNDING:
@@ -136,7 +136,7 @@ def _extend(block: Block, trail: Trail, until: float, step: float) -> Trail:
         best = min(tried, key=lambda site: tried[site][1].error)
         levels, ran = tried[best]
         block.commit(ran)
-        rows.append(Row(levels, ran.error))
+        rows.append(SearchStep(levels, ran.error))
     return rows
 
 

@@ -21,7 +21,8 @@ from pytest_sparsity.methods.positions import observe_documents
 from pytest_sparsity.methods.prefill import PrefillPolicy, all_dense
 from pytest_sparsity.methods.residual_stream import RESIDUAL
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.models.language_model import FUSED, KINDS
+from pytest_sparsity.models.language_model import FUSED
+from pytest_sparsity.settings.options import KINDS
 
 #: ``Statistic.at`` of one that looks at the inputs of all sites.
 ALL_SITES = (*KINDS, *FUSED)

@@ -12,7 +12,7 @@ import torch
 from pytest_sparsity.methods import greedy
 from pytest_sparsity.methods.calibration import MAGNITUDES
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.greedy import Row, Trail
+from pytest_sparsity.methods.greedy import SearchStep, Trail
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.teal import of_model, thresholds_plan
 
@@ -40,7 +40,7 @@ class _Found:
     def parse(cls, content: Any) -> _Found:
         """Read what ``asdict`` gave, from JSON."""
         trails = {
-            int(layer): [Row(dict(row["levels"]), float(row["error"])) for row in rows]
+            int(layer): [SearchStep(dict(row["levels"]), float(row["error"])) for row in rows]
             for layer, rows in content["trails"].items()
         }
         return cls(trails, *(content[name] for name in ("until", "tokens", "seconds")))

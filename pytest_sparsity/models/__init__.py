@@ -3,13 +3,13 @@
 Importing this package imports neither torch nor transformers; loading a model does.
 """
 
-from pytest_sparsity.models.catalog import DEFAULT, KNOWN
-from pytest_sparsity.models.language_model import KINDS, LanguageModel, Site
+from pytest_sparsity.models.catalog import KNOWN
+from pytest_sparsity.models.language_model import LanguageModel, Site
 from pytest_sparsity.models.loading import load_model
 from pytest_sparsity.models.prepare import PreparedModel, prepare_model
+from pytest_sparsity.settings.options import KINDS
 
 __all__ = [
-    "DEFAULT",
     "KINDS",
     "KNOWN",
     "LanguageModel",

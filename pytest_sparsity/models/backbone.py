@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.models.language_model import FUSED, KINDS, Site
+from pytest_sparsity.models.language_model import FUSED, Site
+from pytest_sparsity.settings.options import KINDS
 
 if TYPE_CHECKING:
     import torch

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pytest_sparsity.models.acquire import Member, Wheel
+from pytest_sparsity.settings.options import DEFAULT_MODEL
 
 _SHIPPED = Path(__file__).parent / "shipped"
 
@@ -95,7 +96,7 @@ def _gemma_part(number: int, wheel_size: int, wheel: str, size: int, content: st
 
 _MODELS = (
     PackagedModel(
-        name="smollm2-135m",
+        name=DEFAULT_MODEL,
         parts=(
             Member(
                 wheel=_SMOLLM2,
@@ -169,6 +170,3 @@ _MODELS = (
 KNOWN: Mapping[str, PackagedModel | ShippedModel | RandomModel] = MappingProxyType(
     {model.name: model for model in _MODELS}
 )
-
-#: The model a sweep measures when none is named.
-DEFAULT = "smollm2-135m"

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: The kinds of sites, in the order in which a layer's sites are listed.
-KINDS = ("q", "k", "v", "o", "gate", "up", "down")
-
 #: Kinds whose layer computes several of ``KINDS`` with one matrix, because the model fuses them.
 #: They read one input, so they are one site: one threshold, one vector, one kernel call.
 FUSED: Mapping[str, tuple[str, ...]] = MappingProxyType({"qkv": ("q", "k", "v")})

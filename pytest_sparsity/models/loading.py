@@ -16,13 +16,12 @@ from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.prepare import prepare_model
 from pytest_sparsity.models.tokens import check_tokens, leading_bos
 from pytest_sparsity.models.upstream import failures_as, quiet
+from pytest_sparsity.settings.options import DTYPES
 from pytest_sparsity.targets import HardwareTarget, resolve_target
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-DTYPES = ("auto", "bfloat16", "float32", "float16")
 
 
 def load_model(

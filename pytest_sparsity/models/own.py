@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.files import sha256_text
+from pytest_sparsity.core.files import OWN_NAME, sha256_text
 from pytest_sparsity.models.backbone import SiteLayout, check_layout
 from pytest_sparsity.models.catalog import KNOWN
 from pytest_sparsity.models.folder import combined_hash
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: Of a name: what is safe in the ids of tests.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NOT_ITS_OWN = ("torch", "transformers")
 
 
@@ -50,7 +48,7 @@ class OwnModel:
     licence: str = "not stated"
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name) or self.name in KNOWN or self.name.endswith(".gguf"):
+        if not OWN_NAME.fullmatch(self.name) or self.name in KNOWN or self.name.endswith(".gguf"):
             why = "is a known model's" if self.name in KNOWN else "cannot stand in a test's id"
             raise SparsityError(
                 f"OwnModel(name={self.name!r}): that name {why}; use another one of letters, "

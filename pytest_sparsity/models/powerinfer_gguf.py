@@ -23,19 +23,13 @@ from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.core.progress import Phase
 from pytest_sparsity.core.tensor_file import write_tensors
 from pytest_sparsity.models.folder import PREDICTORS
+from pytest_sparsity.models.powerinfer_keys import MAGIC, PREDICTORS_FORMAT
 from pytest_sparsity.models.powerinfer_layout import ARCHITECTURES, Layout, Weight, layout_of
 from pytest_sparsity.models.tokens import obey_gguf
 from pytest_sparsity.models.upstream import failures_as, quiet
 
 if TYPE_CHECKING:
     import torch
-
-#: Bytes 0 to 3 of a file, where other GGUF files have ``GGUF``.
-MAGIC = b"PWRI"
-
-#: Format of the companion: tensors ``"{layer}.first"`` [R, H] and ``"{layer}.second"`` [I, R],
-#: float32, of the predictor second relu(first v).
-PREDICTORS_FORMAT = "pytest-sparsity neuron predictors 2"
 
 #: How far into a file the names of its tensors are looked for; they stand before the data.
 _HEADER = 1 << 27

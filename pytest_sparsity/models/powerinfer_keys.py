@@ -8,6 +8,13 @@ from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
 
+#: The first bytes of PowerInfer's files, where other GGUF files have ``GGUF``.
+MAGIC = b"PWRI"
+
+#: Format of predictors as we keep them: tensors ``"{layer}.first"`` [R, H] and
+#: ``"{layer}.second"`` [I, R], of the predictor second relu(first v).
+PREDICTORS_FORMAT = "pytest-sparsity neuron predictors 2"
+
 
 @dataclass(frozen=True)
 class Header:
@@ -52,7 +59,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ModelSizes:
     """How large a model is; ``common`` is what every configuration says."""
 
     layers: int
@@ -69,14 +76,14 @@ class Sizes:
         return self.hidden // self.heads * self.kv_heads
 
 
-def sizes_of(header: Header) -> Sizes:
+def sizes_of(header: Header) -> ModelSizes:
     """The sizes that files of every architecture state.
 
     Raises:
         SparsityError: a key is missing, or sizes do not divide.
     """
     heads = header.count("attention.head_count")
-    sizes = Sizes(
+    sizes = ModelSizes(
         header.count("block_count"),
         header.count("embedding_length"),
         header.count("feed_forward_length"),
@@ -104,7 +111,7 @@ def sizes_of(header: Header) -> Sizes:
     return sizes
 
 
-def rope_settings(header: Header, sizes: Sizes) -> dict[str, Any]:
+def rope_settings(header: Header, sizes: ModelSizes) -> dict[str, Any]:
     """The rotary part of a configuration.
 
     Raises:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.models.declared import DRELU_CLASS
-from pytest_sparsity.models.powerinfer_keys import Header, Sizes, rope_settings, sizes_of
+from pytest_sparsity.models.powerinfer_keys import Header, ModelSizes, rope_settings, sizes_of
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ def unpermuted(matrix: torch.Tensor, heads: int) -> torch.Tensor:
     return matrix.reshape(heads, rows // heads // 2, 2, width).swapaxes(1, 2).reshape(rows, width)
 
 
-def _predictors(sizes: Sizes) -> dict[str, Weight]:
+def _predictors(sizes: ModelSizes) -> dict[str, Weight]:
     found = {}
     for layer in range(sizes.layers):
         found[f"{layer}.first"] = Weight(f"blk.{layer}.fc1.weight", (None, sizes.hidden))

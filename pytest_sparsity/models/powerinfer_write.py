@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import cannot_write
 from pytest_sparsity.models.language_model import LanguageModel
-from pytest_sparsity.models.powerinfer_gguf import MAGIC
+from pytest_sparsity.models.powerinfer_keys import MAGIC
 from pytest_sparsity.models.powerinfer_layout import permuted
 
 if TYPE_CHECKING:

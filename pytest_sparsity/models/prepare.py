@@ -14,7 +14,7 @@ from pytest_sparsity.models.acquire import Downloads, assemble
 from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel, ShippedModel
 from pytest_sparsity.models.convert import GgufSource, converted
 from pytest_sparsity.models.folder import check_folder, weight_files, weights_hash
-from pytest_sparsity.models.powerinfer_gguf import MAGIC
+from pytest_sparsity.models.powerinfer_keys import MAGIC
 from pytest_sparsity.models.upstream import failures_as, quiet
 
 _OFF_LINE = "pass a local folder or a GGUF file with --sparsity-model"

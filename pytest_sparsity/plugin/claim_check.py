@@ -21,12 +21,7 @@ from pytest_sparsity.sweep.session import SweepSession
 
 
 class ClaimCheck:
-    """One claim about one model.
-
-    Attributes:
-        claim: how it is decided.
-        evidence: what it is decided on.
-    """
+    """One claim about one model."""
 
     def __init__(
         self,
@@ -42,8 +37,8 @@ class ClaimCheck:
             contenders = {"first": first, "second": second}
             return benchmark(contenders, rounds=SECOND_ROUNDS).ratio("first", "second")
 
-        self.claim = CATALOG[number]
-        self.evidence = Evidence(session, model, time_ratio)
+        self._claim = CATALOG[number]
+        self._evidence = Evidence(session, model, time_ratio)
         self._item = item
 
     def check(self) -> Finding:
@@ -54,13 +49,13 @@ class ClaimCheck:
         evidence contradicts itself.  With --sparsity-strict only what is decided passes.
         """
         __tracebackhide__ = True
-        settings, started = self.evidence.settings, time.monotonic()
+        settings, started = self._evidence.settings, time.monotonic()
         try:
-            finding = investigate(self.claim, self.evidence)
+            finding = investigate(self._claim, self._evidence)
         except BrokenEvidence as broken:
-            store.withdraw(settings.report, self.claim.number, self.evidence.model, str(broken))
+            store.withdraw(settings.report, self._claim.number, self._evidence.model, str(broken))
             pytest.fail(f"the evidence is broken: {broken}", pytrace=False)
-        store.keep(settings.report, finding, store.origin(self.evidence))
+        store.keep(settings.report, finding, store.origin(self._evidence))
         self._send(finding, time.monotonic() - started)
         if finding.outcome is ClaimVerdict.UNTESTABLE:
             pytest.skip(f"{finding.outcome.value}: {finding.why}")
@@ -71,4 +66,4 @@ class ClaimCheck:
     def _send(self, finding: Finding, seconds: float) -> None:
         """Send the finding to the reporter, and keep it as JUnit properties."""
         self._item.stash[FOUND] = {"finding": finding.to_json(), "seconds": seconds}
-        self._item.user_properties += junit.of_finding(self.claim.sentence, finding)
+        self._item.user_properties += junit.of_finding(self._claim.sentence, finding)

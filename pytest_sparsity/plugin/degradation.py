@@ -11,8 +11,9 @@ from pytest_sparsity.methods.spon.library import MissingVectors
 from pytest_sparsity.plugin import junit
 from pytest_sparsity.plugin.sent import MEASURED
 from pytest_sparsity.reporting.live import cell_line
+from pytest_sparsity.settings.options import OFF
 from pytest_sparsity.sweep.budgets import Budget, is_minimum
-from pytest_sparsity.sweep.cell import OFF, Cell, Configuration
+from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison, evaluation_of
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.session import SweepSession
@@ -28,6 +29,8 @@ class Degradation:
     Attributes:
         configuration: the one under test.
     """
+
+    configuration: Configuration
 
     def __init__(
         self, session: SweepSession, configuration: Configuration, item: pytest.Item

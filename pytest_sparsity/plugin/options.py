@@ -20,7 +20,7 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("sparsity", "sparse language models and kernels (pytest-sparsity)")
     for option in OPTIONS:
         text = option.help
-        if option.name in ("levels", "tasks", "examples"):
+        if option.of_profile:
             text += " (default: the profile's)"
         elif option.default is not None:
             text += f" (default: {option.default})"

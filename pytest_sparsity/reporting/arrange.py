@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_sparsity.models.compression.names import LOADED
-from pytest_sparsity.sweep.cell import SPON_SETTINGS, Cell, Configuration
+from pytest_sparsity.settings.options import SPON
+from pytest_sparsity.sweep.cell import Cell, Configuration
 
 if TYPE_CHECKING:  # the real imports bring numpy and scipy
     from pytest_sparsity.core.stats import Interval
@@ -103,7 +104,7 @@ def _grid_order(configuration: Configuration) -> tuple[bool, str, bool, str, flo
         configuration.method != "dense",
         configuration.method,
         configuration.level,
-        SPON_SETTINGS.index(configuration.spon),
+        SPON.index(configuration.spon),
     )
 
 

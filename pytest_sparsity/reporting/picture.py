@@ -20,7 +20,8 @@ from pytest_sparsity.reporting.panels import (
     mean_accuracy_panel,
     perplexity_panels,
 )
-from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, OFF, TRAINED, level_text
+from pytest_sparsity.settings.options import MEAN_RESIDUAL, OFF, TRAINED
+from pytest_sparsity.sweep.cell import level_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,8 +46,8 @@ class Metric:
             configuration=content["configuration"],
             evaluation=content["evaluation"],
             name=content["metric"],
-            value=_interval(content["value"]),
-            change=None if change is None else _interval(change),
+            value=Interval.from_json(content["value"]),
+            change=None if change is None else Interval.from_json(change),
             outcome=content["outcome"],
             p_value=content["p_value"],
             budget=None if budget is None else budget.get("max", budget.get("min")),
@@ -139,10 +138,3 @@ class StoredCheck:
             KeyError: it is none.
         """
         return cls(**{name: content[name] for name in cls.__dataclass_fields__})
-
-
-def _interval(content: Mapping[str, Any]) -> Interval:
-    """An interval; JSON has null for what is not finite."""
-    real = ("estimate", "low", "high", "confidence", "detectable")
-    values = {name: math.nan if content[name] is None else content[name] for name in real}
-    return Interval(**values, n=content["n"], note=content["note"])

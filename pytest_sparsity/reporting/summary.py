@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pytest_sparsity.sweep.verdict import Verdict
 
 SCHEMA = 2
+JSON = "summary.json"
+MARKDOWN = "summary.md"
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ def write_summary(
         for kind, image in images.items()
     }
     pictures = {model: f"{_stem(model)}.png" for model, images in drawn.items() if images}
-    contents["summary.md"] = summary_markdown(results, settings, origin, pictures, sections)
-    contents["summary.json"] = summary_json(results, settings, origin)
+    contents[MARKDOWN] = summary_markdown(results, settings, origin, pictures, sections)
+    contents[JSON] = summary_json(results, settings, origin)
     for name, content in contents.items():
         atomic_write(directory / name, content)
     return [directory / name for name in contents]

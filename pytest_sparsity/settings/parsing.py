@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
+
+#: Makes the value from the option's name and its text (the texts of one that is repeatable, the
+#: path of a file or folder).
+Parse = Callable[[str, Any], Any]
 
 
 def bad(name: str, value: object, fix: str) -> SparsityError:
     """The sentence for a value that an option cannot have."""
     return SparsityError(f"--sparsity-{name} {value!r}: {fix}")
+
+
+def as_given(name: str, value: Any) -> Any:
+    """The value itself; what can be wrong with it is found where it is used."""
+    return value
 
 
 def names(name: str, text: str) -> tuple[str, ...]:
@@ -21,22 +33,52 @@ def names(name: str, text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parts))
 
 
-def one_of(name: str, value: str, known: tuple[str, ...]) -> str:
-    """``value``, which must be one of ``known``."""
-    if value not in known:
-        raise bad(name, value, f"use one of {', '.join(known)}")
-    return value
+def names_or_none(name: str, text: str) -> tuple[str, ...]:
+    """Like :func:`names`; ``none`` for no entries."""
+    return () if text == "none" else names(name, text)
 
 
-def choices(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The entries of a list that must be among ``known``, in the order of those."""
-    chosen = tuple(one_of(name, part, known) for part in names(name, text))
-    return tuple(part for part in known if part in chosen)
+def one_of(known: tuple[str, ...]) -> Parse:
+    """Takes a text that must be one of ``known``."""
+
+    def parse(name: str, text: str) -> str:
+        if text not in known:
+            raise bad(name, text, f"use one of {', '.join(known)}")
+        return text
+
+    return parse
 
 
-def levels(text: str) -> tuple[float, ...]:
-    """The levels of ``--sparsity-levels``, ascending."""
-    return tuple(sorted({parse_level(part) for part in names("levels", text)}))
+def some_of(known: tuple[str, ...]) -> Parse:
+    """Takes a list of entries that must be among ``known``, and puts them in the order of those."""
+    one = one_of(known)
+
+    def parse(name: str, text: str) -> tuple[str, ...]:
+        chosen = {one(name, part) for part in names(name, text)}
+        return tuple(part for part in known if part in chosen)
+
+    return parse
+
+
+def whole(least: int) -> Parse:
+    """Takes a whole number of at least ``least``."""
+
+    def parse(name: str, text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise bad(name, text, f"use a whole number from {least}")
+        return int(text)
+
+    return parse
+
+
+def methods(name: str, text: str) -> tuple[str, ...]:
+    """Names of methods; the reference is always measured and no method of the grid."""
+    return tuple(method for method in names(name, text) if method != "dense")
+
+
+def levels(name: str, text: str) -> tuple[float, ...]:
+    """Levels, ascending."""
+    return tuple(sorted({parse_level(part, f"--sparsity-{name}") for part in names(name, text)}))
 
 
 def parse_level(text: str | float, where: str = "--sparsity-levels") -> float:
@@ -57,45 +99,48 @@ def parse_level(text: str | float, where: str = "--sparsity-levels") -> float:
     return level
 
 
-def tolerance(text: str | None) -> float | None:
-    """A fraction above 0 and below 1; None if it was not given."""
-    if text is None:
-        return None
+def fraction(name: str, text: str) -> float:
+    """A fraction above 0 and below 1."""
     if text.strip().endswith("%"):
         number = text.strip().removesuffix("%")
         fix = "write a fraction, such as 0.08 for 8 %"
         with contextlib.suppress(ValueError):
             fix = f"write it as a fraction: {float(number) / 100:g}"
-        raise bad("tolerance", text, fix)
+        raise bad(name, text, fix)
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < 1:
-        raise bad("tolerance", text, "use a fraction above 0 and below 1, such as 0.08 for 8 %")
+        raise bad(name, text, "use a fraction above 0 and below 1, such as 0.08 for 8 %")
     return value
 
 
-def models(given: list[str]) -> tuple[str, ...]:
+def models(name: str, given: list[str]) -> tuple[str, ...]:
     """Names of models, each once."""
-    if not all(name.strip() for name in given):
-        raise bad("model", "", "name a model, a folder, a GGUF file or a hub id")
-    return tuple(dict.fromkeys(name.strip() for name in given))
+    if not all(model.strip() for model in given):
+        raise bad(name, "", "name a model, a folder, a GGUF file or a hub id")
+    return tuple(dict.fromkeys(model.strip() for model in given))
 
 
-def layers(text: str) -> tuple[int, int] | None:
+def layers(name: str, text: str) -> tuple[int, int] | None:
     """First and last layer; None for all."""
     if text == "all":
         return None
     first, _, last = text.partition("-")
     last = last or first
     if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-        raise bad("spon-layers", text, "use all, one layer (7) or a range (0-14)")
+        raise bad(name, text, "use all, one layer (7) or a range (0-14)")
     return int(first), int(last)
 
 
-def whole(name: str, text: str, least: int) -> int:
-    """A whole number of at least ``least``."""
-    if not text.isdecimal() or int(text) < least:
-        raise bad(name, text, f"use a whole number from {least}")
-    return int(text)
+def folder(name: str, path: Path | None) -> Path:
+    """A folder that must be named."""
+    if path is None:
+        raise bad(name, "", "name a folder")
+    return path
+
+
+def path_text(name: str, path: Path | None) -> str | None:
+    """A path as text, as it is kept in JSON."""
+    return None if path is None else str(path)

@@ -10,17 +10,10 @@ from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import atomic_write
+from pytest_sparsity.settings.options import OPTIONS
 from pytest_sparsity.settings.settings import Settings
 
 FILE = "settings.json"
-
-#: Fields that do not decide what is measured.
-_NOT_MEASURED = frozenset(
-    {
-        *("sweep", "resume", "report", "cache", "budgets", "update", "update_new_only"),
-        *("gate", "baseline", "against", "tolerance", "history", "strict"),
-    }
-)
 
 
 def save(settings: Settings) -> None:
@@ -56,11 +49,7 @@ def resume(settings: Settings) -> Settings:
 
 def to_json(settings: Settings) -> dict[str, Any]:
     """What :func:`resumed` needs, as plain JSON: everything but where and how to report."""
-    plain = {
-        name: getattr(settings, name)
-        for name in Settings.__dataclass_fields__
-        if name not in _NOT_MEASURED
-    }
+    plain = {o.field: getattr(settings, o.field) for o in OPTIONS if o.measured}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items()}
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.settings import parsing as values
-from pytest_sparsity.settings.options import DTYPES, GATE, KINDS, OPTIONS, SPON, SUITES
+from pytest_sparsity.settings import parsing
+from pytest_sparsity.settings.options import OPTIONS, Data
 
-TRAIN = ("never", "missing", "all")
-DATA = ("vendored", "full")
 QUICK_TASKS = (
     "basic_logical_reasoning",
     "basic_pattern",
@@ -66,6 +64,11 @@ class Profile:
     sizes: Sizes
     claims: Sizes | None = None
 
+    @property
+    def examples(self) -> int:
+        """Cases that hypothesis draws per kernel and check."""
+        return self.sizes.examples
+
 
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile(
@@ -99,7 +102,7 @@ class Settings:
     prefill: str
     dtype: str
     target: str
-    data: str
+    data: Data
     train: str
     spon_sites: tuple[str, ...]
     spon_layers: tuple[int, int] | None
@@ -153,81 +156,30 @@ def checked(given: Mapping[str, Any], base: Path) -> Settings:
     Raises:
         SparsityError: an option has a value it cannot have.
     """
-    raw = {o.name: [o.default] if o.repeatable else o.default for o in OPTIONS} | dict(given)
-    profile = values.one_of("profile", raw["profile"], tuple(PROFILES))
-    defaults = PROFILES[profile]
-
-    def path(name: str) -> Path | None:
-        return base / Path(raw[name]).expanduser() if raw[name] else None
-
-    tasks = raw["tasks"]
-    report = path("report")
-    if report is None:
-        raise values.bad("report", raw["report"], "name a folder")
-    gate = values.one_of("gate", raw["gate"], GATE)
-    _check_gate(raw, gate)
-    return Settings(
-        sweep=bool(raw["sweep"]),
-        suites=values.choices("suite", raw["suite"], SUITES),
-        profile=profile,
-        models=values.models(raw["model"]),
-        weights=values.names("weights", raw["weights"]),
-        methods=tuple(m for m in values.names("methods", raw["methods"]) if m != "dense"),
-        levels=defaults.levels if raw["levels"] is None else values.levels(raw["levels"]),
-        predictors=str(found) if (found := path("predictors")) else None,
-        spon=values.choices("spon", raw["spon"], SPON),
-        tasks=(
-            defaults.tasks
-            if tasks is None
-            else ()
-            if tasks == "none"
-            else values.names("tasks", tasks)
-        ),
-        corpora=values.names("corpora", raw["corpora"]),
-        calibration=raw["calibration"],
-        prefill=raw["prefill"],
-        dtype=values.one_of("dtype", raw["dtype"], DTYPES),
-        target=raw["target"],
-        data=values.one_of("data", raw["data"], DATA),
-        train=values.one_of("train", raw["train"], TRAIN),
-        spon_sites=values.choices("spon-sites", raw["spon-sites"], KINDS),
-        spon_layers=values.layers(raw["spon-layers"]),
-        budgets=path("budgets"),
-        gate=gate,
-        baseline=path("baseline"),
-        against=raw["against"],
-        tolerance=values.tolerance(raw["tolerance"]),
-        update=bool(raw["update"]),
-        update_new_only=bool(raw["update-new-only"]),
-        history=path("history"),
-        strict=bool(raw["strict"]),
-        report=report,
-        cache=path("cache"),
-        resume=bool(raw["resume"]),
-        seed=values.whole("seed", raw["seed"], 0),
-        examples=(
-            defaults.sizes.examples
-            if raw["examples"] is None
-            else values.whole("examples", raw["examples"], 1)
-        ),
-    )
+    option = next(option for option in OPTIONS if option.name == "profile")
+    profile = PROFILES[option.value(given.get(option.name), base, None)]
+    fields = {o.field: o.value(given.get(o.name), base, profile) for o in OPTIONS}
+    settings = Settings(**fields)
+    _check_gate(settings)
+    return settings
 
 
-def _check_gate(raw: Mapping[str, Any], gate: str) -> None:
-    against, baseline = raw["against"], raw["baseline"]
-    updating = [name for name in ("update", "update-new-only") if raw[name]]
+def _check_gate(settings: Settings) -> None:
+    gate, against, baseline = settings.gate, settings.against, settings.baseline
+    chosen = {"update": settings.update, "update-new-only": settings.update_new_only}
+    updating = [name for name, given in chosen.items() if given]
     if against is not None and (not against.strip() or against.startswith("-")):
-        raise values.bad("against", against, "name a git revision, or a kernel as op/name")
+        raise parsing.bad("against", against, "name a git revision, or a kernel as op/name")
     if gate != "off" and not (against or baseline):
         fix = (
             "there is nothing to compare with; name a stored run with --sparsity-baseline, or a "
             "revision or kernel with --sparsity-against"
         )
-        raise values.bad("gate", gate, fix)
+        raise parsing.bad("gate", gate, fix)
     if against and gate == "off":
         fix = "add --sparsity-gate=fail (or warn), or nothing is compared"
-        raise values.bad("against", against, fix)
-    if updating and not (raw["budgets"] or baseline):
+        raise parsing.bad("against", against, fix)
+    if updating and not (settings.budgets or baseline):
         raise SparsityError(
             f"--sparsity-{updating[0]}: say where to: --sparsity-budgets FILE for budgets, "
             "--sparsity-baseline DIR for times and records, or both"
@@ -239,12 +191,12 @@ def _check_gate(raw: Mapping[str, Any], gate: str) -> None:
             f"--sparsity-{updating[0]}: times of a run with --sparsity-against are not stored in "
             "--sparsity-baseline; leave out one of the two"
         )
-    if updating and not baseline and not (raw["sweep"] or raw["resume"]):
+    if updating and not baseline and not (settings.sweep or settings.resume):
         raise SparsityError(
             f"--sparsity-{updating[0]}: only a sweep measures budgets for --sparsity-budgets; "
             "add --sparsity-sweep"
         )
-    if raw["update"] and baseline and gate != "off":
+    if settings.update and baseline and gate != "off":
         raise SparsityError(
             "--sparsity-update: it would replace what --sparsity-gate compares with; leave out "
             "one of the two, or use --sparsity-update-new-only"

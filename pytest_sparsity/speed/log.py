@@ -24,6 +24,8 @@ class PerformanceLog:
         target: the machine that is timed.
     """
 
+    path: Path
+
     def __init__(self, folder: Path, target: HardwareTarget) -> None:
         self.path = folder / FILE
         self._content: dict[str, Any] = {

@@ -69,7 +69,7 @@ READ = 32 << 20  # bytes, of the size of the layers: a longer run is interrupted
 
 
 @dataclass(frozen=True)
-class Row:
+class Prediction:
     """One prediction and its measurement, in seconds."""
 
     kernel: str
@@ -100,7 +100,7 @@ class Validation:
         noise: how disturbed the measurements were.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[Prediction, ...]
     bandwidth: float
     overheads: dict[str, float]
     noise: str
@@ -111,7 +111,7 @@ class Validation:
         return median(abs(row.error) for row in self.rows)
 
     @property
-    def speedups(self) -> dict[Row, tuple[float, float]]:
+    def speedups(self) -> dict[Prediction, tuple[float, float]]:
         """Rows above level 0 to their speed-ups over the same kernel at 0: predicted, measured."""
         dense = {(row.kernel, row.shape): row for row in self.rows if row.level == 0}
         pairs = {row: dense[row.kernel, row.shape] for row in self.rows if row.level > 0}
@@ -185,7 +185,7 @@ def validate(
         traffic = record(name.partition("/")[0]).traffic
         assert traffic is not None  # of all three ops
         line = plan(traffic, shape, DTYPE, level, 1, here)
-        rows.append(Row(name, shape, level, line.seconds, took[str(case)]))
+        rows.append(Prediction(name, shape, level, line.seconds, took[str(case)]))
     overheads = {name: took[name] for name in names}
     return Validation(tuple(rows), bandwidth, overheads, describe_noise(seconds))
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.compression.names import LOADED, canonical
-from pytest_sparsity.sweep.cell import OFF, SPON_SETTINGS, Cell, Configuration
+from pytest_sparsity.settings.options import OFF, SPON
+from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.comparison import evaluation_of
 
 if sys.version_info >= (3, 11):
@@ -165,8 +166,8 @@ def _budget(path: Path, number: int, entry: dict[str, Any]) -> Budget:
     level = number_of("level")
     if not 0 <= level <= 1:
         raise bad(f"level must be between 0 and 1, not {level!r}")
-    if entry["spon"] not in SPON_SETTINGS:
-        raise bad(f"spon must be one of {', '.join(SPON_SETTINGS)}, not {entry['spon']!r}")
+    if entry["spon"] not in SPON:
+        raise bad(f"spon must be one of {', '.join(SPON)}, not {entry['spon']!r}")
     name = entry["metric"].partition(":")[0]
     if name not in METRICS:
         raise bad(f"metric {entry['metric']!r} is unknown; known are {', '.join(METRICS)}")

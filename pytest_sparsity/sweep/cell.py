@@ -7,12 +7,8 @@ from dataclasses import dataclass, replace
 
 from pytest_sparsity.methods.levels import has_level
 from pytest_sparsity.models.compression.names import LOADED
+from pytest_sparsity.settings.options import OFF, TRAINED
 from pytest_sparsity.settings.settings import Sizes
-
-OFF = "off"
-TRAINED = "trained"
-MEAN_RESIDUAL = "mean_residual"
-SPON_SETTINGS = (OFF, MEAN_RESIDUAL, TRAINED)
 
 PERPLEXITY = "perplexity"
 TASK = "task"

@@ -29,6 +29,8 @@ class ChosenMethods:
             or the files cannot be read, or no method takes any of what they hold.
     """
 
+    given: Given | None
+
     def __init__(self, settings: Settings, added: Iterable[Method]) -> None:
         self._settings = settings
         self._known = by_name(added)

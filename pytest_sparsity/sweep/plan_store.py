@@ -15,9 +15,10 @@ from pytest_sparsity.methods.spon.residual import mean_residual
 from pytest_sparsity.methods.spon.training import Recipe
 from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models.compression.names import CASTS, LOADED
+from pytest_sparsity.settings.options import MEAN_RESIDUAL, OFF, TRAINED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.calibration_store import CalibrationStore
-from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, OFF, TRAINED, Configuration
+from pytest_sparsity.sweep.cell import Configuration
 from pytest_sparsity.sweep.chosen_methods import ChosenMethods
 from pytest_sparsity.sweep.code_hash import variant
 from pytest_sparsity.sweep.model_store import ModelStore

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_sparsity.core.provenance import versions
+from pytest_sparsity.settings.options import TRAINED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.calibration_store import CalibrationStore
-from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, TRAINED, Cell
+from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, Cell
 from pytest_sparsity.sweep.chosen_methods import ChosenMethods
 from pytest_sparsity.sweep.code_hash import code_hash, foreign_source
 from pytest_sparsity.sweep.plan_store import PlanStore

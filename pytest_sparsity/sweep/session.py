@@ -10,11 +10,12 @@ from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.attach import Attached
 from pytest_sparsity.methods.spon.library import MissingVectors
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.settings.options import OFF, TRAINED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep import budgets, measuring
 from pytest_sparsity.sweep.budgets import Budgets
 from pytest_sparsity.sweep.calibration_store import CalibrationStore
-from pytest_sparsity.sweep.cell import GENERATION, OFF, PERPLEXITY, TRAINED, Cell, Configuration
+from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell, Configuration
 from pytest_sparsity.sweep.chosen_methods import ChosenMethods
 from pytest_sparsity.sweep.comparison import Comparison, compare
 from pytest_sparsity.sweep.model_store import ModelStore

@@ -25,6 +25,9 @@ class RecordStore:
         SparsityError: the folder cannot be written, or its records are of another schema.
     """
 
+    folder: Path
+    path: Path
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / FILE

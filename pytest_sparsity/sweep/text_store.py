@@ -97,7 +97,7 @@ class TextStore:
             return resolve_task(
                 name,
                 seed=self.settings.seed,
-                data=self.settings.data,  # type: ignore[arg-type]
+                data=self.settings.data,
                 cache=self.cache,
                 progress=self.progress,
                 own=self.own_tasks,

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 
 from pytest_sparsity import SparsityError
-from pytest_sparsity.checking.case import DTYPES
 from pytest_sparsity.checking.cases import SIZES, sizes
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.space import space
-from pytest_sparsity.kernels.registry import kernel
+from pytest_sparsity.kernels.registry import DTYPES, kernel
 from pytest_sparsity.reference.ops import OPS
 from pytest_sparsity.testing import Case, strategies
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_sparsity.checking.case import DTYPES, PATTERNS
+from pytest_sparsity.checking.case import PATTERNS
 from pytest_sparsity.checking.records import record
+from pytest_sparsity.kernels.registry import DTYPES
 from pytest_sparsity.reference import operands
 from pytest_sparsity.reference.ops import OPS
 from pytest_sparsity.reference.precision import Precision

@@ -19,7 +19,8 @@ from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.spon.library import MissingVectors
 from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import load_model
-from pytest_sparsity.sweep.cell import OFF, Configuration
+from pytest_sparsity.settings.options import OFF
+from pytest_sparsity.sweep.cell import Configuration
 from pytest_sparsity.sweep.session import SweepSession
 
 EVEN = Interval(1.0, 0.99, 1.01, 60)

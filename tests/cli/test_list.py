@@ -22,6 +22,7 @@ from pytest_sparsity.methods.levels import ONLY_LEVELS, has_level
 from pytest_sparsity.methods.registry import BUNDLED, find, takes_of
 from pytest_sparsity.models import catalog
 from pytest_sparsity.reference.ops import OPS
+from pytest_sparsity.settings.options import DEFAULT_MODEL
 from pytest_sparsity.settings.settings import PROFILES, default_settings
 from pytest_sparsity.targets import cuda_targets, host_target
 from pytest_sparsity.targets.known import KNOWN
@@ -71,7 +72,7 @@ def test_the_table_has_every_item(kind: str, listed: Any, table: Any) -> None:
 def test_models(listed: Any, table: Any) -> None:
     items, (rows, output) = listed("models"), table("models")
     assert list(items) == list(catalog.KNOWN)
-    assert [name for name, item in items.items() if item["default"]] == [catalog.DEFAULT]
+    assert [name for name, item in items.items() if item["default"]] == [DEFAULT_MODEL]
     for name, model in catalog.KNOWN.items():
         assert items[name]["licence"] == model.licence
         assert model.licence in rows[name]

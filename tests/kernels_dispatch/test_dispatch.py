@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_sparsity.kernels import dispatch
-from pytest_sparsity.kernels.dispatch import DENSE, Cost, Table, best_kernel, sparse_rows
+from pytest_sparsity.kernels.dispatch import DENSE, CostModel, Table, best_kernel, sparse_rows
 from pytest_sparsity.kernels.registry import kernel
 
 costs = st.builds(
-    Cost,
+    CostModel,
     t0=st.floats(0, 1e-4),
     bandwidth=st.floats(1e9, 1e12),
     row_bandwidth=st.floats(1e9, 1e13),
@@ -23,13 +23,13 @@ costs = st.builds(
 shapes = st.tuples(st.integers(1, 20000), st.lists(st.integers(1, 20000), min_size=1, max_size=3))
 
 
-def table(dense: Cost, sparse: Cost) -> Table:
+def table(dense: CostModel, sparse: CostModel) -> Table:
     return {DENSE: {"bfloat16": dense}, "cpu": {"bfloat16": sparse}}
 
 
 @given(costs, costs, shapes, st.floats(0, 1), st.floats(0, 1))
 def test_more_sparsity_never_makes_it_dense(
-    dense: Cost, sparse: Cost, shape: tuple[int, list[int]], a: float, b: float
+    dense: CostModel, sparse: CostModel, shape: tuple[int, list[int]], a: float, b: float
 ) -> None:
     fewer, more = sorted((a, b))
     k, outputs = shape
@@ -50,7 +50,7 @@ def test_more_sparsity_never_makes_it_dense(
 
 @given(costs, costs, shapes, st.floats(0.01, 1))
 def test_it_wins_for_every_number_of_rows_up_to_the_one_named(
-    dense: Cost, sparse: Cost, shape: tuple[int, list[int]], active: float
+    dense: CostModel, sparse: CostModel, shape: tuple[int, list[int]], active: float
 ) -> None:
     k, outputs = shape
     most = sparse_rows(table(dense, sparse), "cpu", "bfloat16", k, outputs, active)
@@ -65,7 +65,7 @@ def test_it_wins_for_every_number_of_rows_up_to_the_one_named(
 
 
 def test_time_of_a_call() -> None:
-    cost = Cost(t0=1e-6, bandwidth=1e9, row_bandwidth=2e9)
+    cost = CostModel(t0=1e-6, bandwidth=1e9, row_bandwidth=2e9)
     assert cost.seconds(1000, 1) == pytest.approx(1e-6 + 1e-6)
     assert cost.seconds(1000, 3) == pytest.approx(1e-6 + 1e-6 + 1e-6)
     # Two rows that keep half each read three quarters, and pass over half once more.
@@ -73,7 +73,7 @@ def test_time_of_a_call() -> None:
 
 
 def test_what_was_not_measured_is_dense() -> None:
-    known = table(Cost(1, 1, 1), Cost(0, 1e9, 1e9))
+    known = table(CostModel(1, 1, 1), CostModel(0, 1e9, 1e9))
     assert sparse_rows(known, "cpu", "bfloat16", 64, [64], 0.5) == 8
     assert sparse_rows(known, "cpu", "float32", 64, [64], 0.5) == 0
     assert sparse_rows(known, "native", "bfloat16", 64, [64], 0.5) == 0
@@ -82,7 +82,7 @@ def test_what_was_not_measured_is_dense() -> None:
 
 
 def test_the_fastest_kernel_is_taken() -> None:
-    slow, fast, dense = Cost(0, 1e9, 1e9), Cost(0, 2e9, 1e8), Cost(0, 1e9, 1e12)
+    slow, fast, dense = CostModel(0, 1e9, 1e9), CostModel(0, 2e9, 1e8), CostModel(0, 1e9, 1e12)
     known = {
         DENSE: {"bfloat16": dense},
         "slow": {"bfloat16": slow},
@@ -94,7 +94,7 @@ def test_the_fastest_kernel_is_taken() -> None:
 
 
 def test_joined_layers_save_calls() -> None:
-    same = table(Cost(1e-5, 1e12, 1e12), Cost(1e-5, 1e12, 1e12))
+    same = table(CostModel(1e-5, 1e12, 1e12), CostModel(1e-5, 1e12, 1e12))
     assert sparse_rows(same, "cpu", "bfloat16", 64, [64], 1.0) == 0
     assert sparse_rows(same, "cpu", "bfloat16", 64, [64, 64], 1.0) > 0
 

@@ -12,7 +12,7 @@ from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.methods import greedy
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.greedy import Row, at_level, block_level, output_error, search
+from pytest_sparsity.methods.greedy import SearchStep, at_level, block_level, output_error, search
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
 from pytest_sparsity.methods.teal_greedy import TealGreedy
@@ -114,9 +114,9 @@ def test_no_site_loses_more_than_all_it_has(tiny: Any) -> None:
 def test_the_last_step_is_cut_to_the_level() -> None:
     weights = {"0.q": 100, "0.k": 50}
     trail = [
-        Row({"0.q": 0.0, "0.k": 0.0}, 0.0),
-        Row({"0.q": 0.0, "0.k": 0.6}, 1.0),
-        Row({"0.q": 0.3, "0.k": 0.6}, 2.0),
+        SearchStep({"0.q": 0.0, "0.k": 0.0}, 0.0),
+        SearchStep({"0.q": 0.0, "0.k": 0.6}, 1.0),
+        SearchStep({"0.q": 0.3, "0.k": 0.6}, 2.0),
     ]
     assert at_level(trail, weights, 0.0) == trail[0].levels
     assert at_level(trail, weights, 0.2) == trail[1].levels

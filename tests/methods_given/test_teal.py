@@ -10,7 +10,7 @@ import torch
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.given.given import read_given
 from pytest_sparsity.methods.given.teal import TealFiles
-from pytest_sparsity.models.language_model import KINDS
+from pytest_sparsity.settings.options import KINDS
 
 Folder = Callable[..., Path]
 Told = Callable[..., Any]

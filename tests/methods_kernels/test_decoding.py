@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pytest_sparsity import SparsityError
 from pytest_sparsity.kernels import dispatch, registry
-from pytest_sparsity.kernels.dispatch import Cost
+from pytest_sparsity.kernels.dispatch import CostModel
 from pytest_sparsity.kernels.registry import sparse_kernel
 from pytest_sparsity.kernels.torch.sparse_linear import sparse_linear
 from pytest_sparsity.methods.attach import sparsify
@@ -227,7 +227,7 @@ def test_kernels_that_cannot_be_used(kernels: str, message: str, tiny: Any, call
 
 
 def with_costs(
-    monkeypatch: pytest.MonkeyPatch, dense: Cost, watched: Cost, dtype: str = "float32"
+    monkeypatch: pytest.MonkeyPatch, dense: CostModel, watched: CostModel, dtype: str = "float32"
 ) -> None:
     table = {dispatch.DENSE: {dtype: dense}, "watched": {dtype: watched}}
     monkeypatch.setattr(dispatch, "measured", lambda device: table)
@@ -236,7 +236,7 @@ def with_costs(
 def test_auto_takes_the_kernel_that_wins(
     tiny: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_costs(monkeypatch, Cost(1e-5, 1e9, 1e9), Cost(1e-5, 1e9, 1e9))
+    with_costs(monkeypatch, CostModel(1e-5, 1e9, 1e9), CostModel(1e-5, 1e9, 1e9))
     with sparsify(tiny, plan_of(tiny), kernels="auto") as attached:
         assert set(attached.kernels) == {site.name for site in tiny.sites}
         decode(tiny)
@@ -246,7 +246,7 @@ def test_auto_takes_the_kernel_that_wins(
 def test_auto_is_dense_for_more_rows(
     tiny: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_costs(monkeypatch, Cost(0, 1e9, 1e12), Cost(0, 1e9, 1e9))
+    with_costs(monkeypatch, CostModel(0, 1e9, 1e12), CostModel(0, 1e9, 1e9))
     plan = plan_of(tiny)
     with sparsify(tiny, plan):
         masked = decode(tiny, rows=2)
@@ -261,7 +261,7 @@ def test_auto_is_dense_for_more_rows(
 def test_auto_is_dense_for_tiny_layers_and_low_levels(
     tiny: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_costs(monkeypatch, Cost(1e-5, 1e9, 1e9), Cost(4e-5, 0.8e9, 1e9))
+    with_costs(monkeypatch, CostModel(1e-5, 1e9, 1e9), CostModel(4e-5, 0.8e9, 1e9))
     low = plan_of(tiny)
     plan = Plan("teal", 0.1, low.selectors)
     with sparsify(tiny, plan, kernels="auto") as attached:

@@ -8,7 +8,7 @@ import transformers
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.backbone import find_sites
-from pytest_sparsity.models.language_model import KINDS
+from pytest_sparsity.settings.options import KINDS
 
 SMALL: dict[str, Any] = {
     "vocab_size": 32,

@@ -4,7 +4,7 @@ import pytest
 
 from pytest_sparsity.speed.validate_roofline import (
     SHAPES,
-    Row,
+    Prediction,
     Validation,
     main,
     report,
@@ -14,7 +14,7 @@ from pytest_sparsity.speed.validate_roofline import (
 
 def test_errors_are_relative_to_what_was_measured() -> None:
     times = {0.0: (9e-6, 10e-6), 0.5: (5e-6, 5e-6), 0.75: (2.6e-6, 2e-6)}
-    rows = [Row("k", (4, 4), level, *pair) for level, pair in times.items()]
+    rows = [Prediction("k", (4, 4), level, *pair) for level, pair in times.items()]
     validation = Validation(tuple(rows), 30e9, {"k": 5e-6}, "quiet")
     assert [row.error for row in rows] == pytest.approx([-0.1, 0, 0.3])
     assert validation.error == pytest.approx(0.1)

@@ -11,7 +11,7 @@ from pytest_sparsity.core.errors import SparsityWarning
 from pytest_sparsity.plugin.options import read_settings
 from pytest_sparsity.settings import options as option_table
 from pytest_sparsity.settings import saved
-from pytest_sparsity.settings.settings import default_settings
+from pytest_sparsity.settings.settings import PROFILES, Settings, default_settings
 
 
 def test_help_has_every_option_in_one_group(pytester):
@@ -28,6 +28,15 @@ def test_help_has_every_option_in_one_group(pytester):
         assert option.help.split(";")[0][:40] in described
         if option.ini:
             assert f"  {option.dest} (" in text
+
+
+def test_a_row_is_a_field_of_the_settings():
+    fields = [option.field for option in option_table.OPTIONS]
+    assert fields == list(Settings.__dataclass_fields__)
+    assert tuple(PROFILES) == option_table.PROFILES
+    assert all(option.flag or option.default or option.of_profile or
+               getattr(default_settings(), option.field) is None
+               for option in option_table.OPTIONS)  # fmt: skip
 
 
 @pytest.fixture

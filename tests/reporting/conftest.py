@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.settings.options import MEAN_RESIDUAL, OFF, SPON
 from pytest_sparsity.settings.settings import QUICK_TASKS
 from pytest_sparsity.sweep.budgets import Budget
-from pytest_sparsity.sweep.cell import MEAN_RESIDUAL, OFF, SPON_SETTINGS, Cell, Configuration
+from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison
 from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.verdict import Verdict, judge
@@ -34,7 +35,7 @@ class FakeSweep:
         *,
         methods: Sequence[str] = ("teal",),
         levels: Sequence[float] = (0.25, 0.4, 0.5),
-        spon: Sequence[str] = SPON_SETTINGS,
+        spon: Sequence[str] = SPON,
     ) -> list[Configuration]:
         sparse = [Configuration(model, m, lv, s) for m in methods for lv in levels for s in spon]
         return [Configuration(model), *sparse]

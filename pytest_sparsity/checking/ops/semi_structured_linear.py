@@ -21,11 +21,9 @@ from pytest_sparsity.checking.draw import Draw
 from pytest_sparsity.checking.record import OpRecord
 from pytest_sparsity.checking.relations import Axis, LinearRelations
 from pytest_sparsity.reference.ops import op_of
-from pytest_sparsity.reference.semi_structured import SemiStructuredWeight
+from pytest_sparsity.reference.semi_structured import PATTERNS, SemiStructuredWeight
 from pytest_sparsity.reference.semi_structured_linear import SemiStructuredLinearInputs
 from pytest_sparsity.targets import work
-
-_PACKINGS = ((2, 4), (4, 8), (8, 16))
 
 
 def _drawn(draw: Draw) -> SemiStructuredLinearInputs:
@@ -55,7 +53,7 @@ def _fitted(case: Case) -> Case:
 
 
 def _large(case: Case, hidden: int, index: int) -> Case:
-    return case.with_options(nm=_PACKINGS[index % len(_PACKINGS)])
+    return case.with_options(nm=PATTERNS[index % len(PATTERNS)])
 
 
 def _channels(inputs: Any) -> dict[str, Axis]:
@@ -67,10 +65,10 @@ RECORD = OpRecord(
     op=op_of(SemiStructuredLinearInputs),
     draw=_drawn,
     # Packed weights have no other layout; x and bias may have gaps.
-    space=decoding_space(layouts=PACKED, nm=_PACKINGS),
+    space=decoding_space(layouts=PACKED, nm=PATTERNS),
     fitted=_fitted,
-    edges=edges([{"nm": packing} for packing in _PACKINGS], _large),
-    counted=counted([{"nm": packing} for packing in _PACKINGS], odd=144),
+    edges=edges([{"nm": packing} for packing in PATTERNS], _large),
+    counted=counted([{"nm": packing} for packing in PATTERNS], odd=144),
     compiled=compiled(),
     decoding=_decoding,
     paged=paged_outputs,

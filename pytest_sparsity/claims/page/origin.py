@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.page.parts import table
-from pytest_sparsity.claims.page.runs import DECISIVE_SETTINGS, Run
+from pytest_sparsity.claims.page.runs import DECISIVE_SETTINGS, ClaimsRun
 from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.models.prepare import short_name
 from pytest_sparsity.reporting import numbers
@@ -19,7 +19,7 @@ from pytest_sparsity.settings.settings import default_settings
 _SPENT = {"calibration": "calibration", "method": "method", "spontaneous neurons": "spon"}
 
 
-def origin_section(runs: Sequence[Run]) -> str:
+def origin_section(runs: Sequence[ClaimsRun]) -> str:
     """Machine, versions, settings and data of every run, and the commands."""
     folders = " ".join(_folder(run) for run in runs)
     commands = "\n".join([*map(_command, runs), f"pytest-sparsity findings {folders}"])
@@ -32,7 +32,7 @@ def origin_section(runs: Sequence[Run]) -> str:
     )
 
 
-def cost_section(runs: Sequence[Run]) -> str:
+def cost_section(runs: Sequence[ClaimsRun]) -> str:
     """What calibration, methods and training of spontaneous neurons took, per configuration."""
     each = {tuple(row.items()): row for run in runs for row in _costs(run)}  # a seed adds nothing
     rows = [row for row in each.values() if any(row[spent] for spent in _SPENT)]
@@ -46,7 +46,7 @@ def cost_section(runs: Sequence[Run]) -> str:
     )
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: ClaimsRun) -> dict[str, Any]:
     origin = run.origin
     sizes, target, settings = origin["sizes"], origin["target"], origin["settings"]
     versions = ", ".join(f"{name} {v}" for name, v in origin["versions"].items() if v)
@@ -64,7 +64,7 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _data(runs: Sequence[Run]) -> list[dict[str, str]]:
+def _data(runs: Sequence[ClaimsRun]) -> list[dict[str, str]]:
     """Texts and tasks with licence and hash, each once."""
     found: dict[str, str] = {}
     for run in runs:
@@ -81,7 +81,7 @@ def _sources(data: Mapping[str, Any]) -> Iterable[Mapping[str, str]]:
     return tasks
 
 
-def _command(run: Run) -> str:
+def _command(run: ClaimsRun) -> str:
     settings, usual = run.origin["settings"], to_json(default_settings())
     own = {name: settings.get(name) for name in DECISIVE_SETTINGS}
     changed = {name: value for name, value in own.items() if value != usual[name]}
@@ -98,7 +98,7 @@ def _command(run: Run) -> str:
     return shlex.join(["pytest", "--sparsity-sweep", *given, *_chosen(run)])
 
 
-def _chosen(run: Run) -> list[str]:
+def _chosen(run: ClaimsRun) -> list[str]:
     """What chooses the claims of a run, if it was not about all of them."""
     judged = [number for number in CATALOG if number in run.findings]
     if len(judged) == len(CATALOG):
@@ -106,11 +106,11 @@ def _chosen(run: Run) -> list[str]:
     return ["-k", " or ".join(f"[{number}-" for number in judged)]
 
 
-def _folder(run: Run) -> str:
+def _folder(run: ClaimsRun) -> str:
     return f"findings-{run.slug}"
 
 
-def _costs(run: Run) -> list[dict[str, str]]:
+def _costs(run: ClaimsRun) -> list[dict[str, str]]:
     return [
         {
             "model": run.model,

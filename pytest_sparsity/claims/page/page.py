@@ -11,9 +11,9 @@ from pytest_sparsity.claims.finding import ClaimVerdict
 from pytest_sparsity.claims.page.origin import cost_section, origin_section
 from pytest_sparsity.claims.page.parts import WORDS, effects, outcome, statement, table
 from pytest_sparsity.claims.page.question import figures_of, gist, question_section
-from pytest_sparsity.claims.page.runs import Run
+from pytest_sparsity.claims.page.runs import ClaimsRun
 from pytest_sparsity.claims.page.trial_tables import trials_section
-from pytest_sparsity.claims.page.trials import Trial
+from pytest_sparsity.claims.page.trials import TriedRecipe
 from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.reporting.table import escape
 
@@ -81,7 +81,7 @@ class Page:
     figures: Mapping[str, bytes]
 
 
-def claims_page(runs: Sequence[Run], trials: Sequence[Trial] = ()) -> Page:
+def claims_page(runs: Sequence[ClaimsRun], trials: Sequence[TriedRecipe] = ()) -> Page:
     """The page about the twelve claims; it has no figures.
 
     Args:
@@ -108,7 +108,7 @@ def claims_page(runs: Sequence[Run], trials: Sequence[Trial] = ()) -> Page:
     )
 
 
-def question_page(runs: Sequence[Run], folder: str) -> Page:
+def question_page(runs: Sequence[ClaimsRun], folder: str) -> Page:
     """The page about the question.
 
     Args:
@@ -128,7 +128,7 @@ def question_page(runs: Sequence[Run], folder: str) -> Page:
     )
 
 
-def judged(runs: Sequence[Run], claims: Sequence[Claim]) -> list[Run]:
+def judged(runs: Sequence[ClaimsRun], claims: Sequence[Claim]) -> list[ClaimsRun]:
     """The runs in which one of these was judged."""
     return [run for run in runs if any(claim.number in run.findings for claim in claims)]
 
@@ -137,7 +137,7 @@ def _page(parts: Sequence[str], figures: Mapping[str, bytes]) -> Page:
     return Page("\n\n".join(filter(None, parts)) + "\n", figures)
 
 
-def _answers(runs: Sequence[Run]) -> str:
+def _answers(runs: Sequence[ClaimsRun]) -> str:
     lines = []
     for claim in QUESTION:
         lines.append(f"- {claim.sentence}")
@@ -149,7 +149,7 @@ def _answers(runs: Sequence[Run]) -> str:
     return "\n".join(["## In plain words", "", *lines])
 
 
-def _counted(run: Run) -> str:
+def _counted(run: ClaimsRun) -> str:
     """Which claims are supported, refuted and so on."""
     groups = {
         verdict.value: ", ".join(
@@ -163,7 +163,7 @@ def _counted(run: Run) -> str:
     return f"of the twelve claims {'; '.join(said) or 'none was run'}"
 
 
-def _verdicts(runs: Sequence[Run]) -> str:
+def _verdicts(runs: Sequence[ClaimsRun]) -> str:
     rows = [
         {
             "claim": claim.number,

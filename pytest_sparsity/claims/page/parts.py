@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from pytest_sparsity.claims.claim import Claim
 from pytest_sparsity.claims.finding import ClaimVerdict, Effect, in_unit, limit_in_unit
-from pytest_sparsity.claims.page.runs import Run
+from pytest_sparsity.claims.page.runs import ClaimsRun
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.reporting.table import escape
 
@@ -32,7 +32,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return str(tabulate(escaped, headers="keys", tablefmt="github", disable_numparse=True))
 
 
-def outcome(run: Run, claim: str, words: Mapping[ClaimVerdict, str] | None = None) -> str:
+def outcome(run: ClaimsRun, claim: str, words: Mapping[ClaimVerdict, str] | None = None) -> str:
     """What a run says about a claim."""
     finding = run.findings.get(claim)
     if finding is None:
@@ -48,12 +48,12 @@ def statement(claim: Claim, heading: str) -> str:
     )
 
 
-def effects(runs: Sequence[Run], claim: str) -> str:
+def effects(runs: Sequence[ClaimsRun], claim: str) -> str:
     """Verdict, reason and every figure of a claim, run by run."""
     return "\n\n".join(_effects(run, claim) for run in runs)
 
 
-def _effects(run: Run, claim: str) -> str:
+def _effects(run: ClaimsRun, claim: str) -> str:
     finding = run.findings.get(claim)
     if finding is None:
         return f"**{escape(run.label)}: {_MISSING}**"

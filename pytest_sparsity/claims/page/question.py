@@ -15,7 +15,7 @@ from pytest_sparsity.claims.page.parts import (
     statement,
     table,
 )
-from pytest_sparsity.claims.page.runs import Run
+from pytest_sparsity.claims.page.runs import ClaimsRun
 from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.claims.question_answers import FAMILIES, Answers
 from pytest_sparsity.claims.question_cells import LEVEL, METHODS
@@ -33,7 +33,7 @@ the share of the best neurons that each method keeps at level 0.5."""
 Data = Mapping[str, Any]
 
 
-def question_section(runs: Sequence[Run], folder: str) -> str:
+def question_section(runs: Sequence[ClaimsRun], folder: str) -> str:
     """The three parts of the question, answered.
 
     Args:
@@ -51,7 +51,7 @@ def question_section(runs: Sequence[Run], folder: str) -> str:
     return "\n\n".join(parts)
 
 
-def figures_of(runs: Sequence[Run]) -> dict[str, bytes]:
+def figures_of(runs: Sequence[ClaimsRun]) -> dict[str, bytes]:
     """The figures that the page links to, by file name."""
     found = {}
     for run in runs:
@@ -67,7 +67,7 @@ def figures_of(runs: Sequence[Run]) -> dict[str, bytes]:
     return found
 
 
-def gist(run: Run, claim: str) -> str:
+def gist(run: ClaimsRun, claim: str) -> str:
     """The figures of a part of the question that a reader should know, in a sentence."""
     lost, kept = _data(run, _REASONING.number), _data(run, _NEURONS.number)
     finding = run.findings.get(claim)
@@ -88,7 +88,7 @@ def gist(run: Run, claim: str) -> str:
 
 
 def _by_run(
-    runs: Sequence[Run],
+    runs: Sequence[ClaimsRun],
     folder: str,
     claim: str,
     figure: tuple[str, str],
@@ -113,7 +113,7 @@ def _by_run(
     return parts
 
 
-def _losses(runs: Sequence[Run], folder: str) -> list[str]:
+def _losses(runs: Sequence[ClaimsRun], folder: str) -> list[str]:
     figure = "loss", "loss against sparsity"
     parts = _by_run(runs, folder, _REASONING.number, figure, "text", _damage)
     if pooled := _pooled(runs):
@@ -139,7 +139,7 @@ def _damage(point: Data, data: Data) -> dict[str, Any]:
     }
 
 
-def _pooled(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def _pooled(runs: Sequence[ClaimsRun]) -> list[dict[str, Any]]:
     """Rank correlations over tasks, levels and backbones; nothing where only one is evidence."""
     own = [data for run in _by_model(runs) if (data := _data(run, _REASONING.number))]
     rows = []
@@ -164,7 +164,7 @@ def _pooled(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return rows
 
 
-def _neurons(runs: Sequence[Run], folder: str) -> list[str]:
+def _neurons(runs: Sequence[ClaimsRun], folder: str) -> list[str]:
     figure = "hot-cold", "hot, cold and random neurons"
     parts = _by_run(runs, folder, _NEURONS.number, figure, "methods", _kept)
     if any(run.neurons for run in runs):
@@ -188,12 +188,12 @@ def _kept(method: Data, data: Data) -> dict[str, Any]:
     }
 
 
-def _texts(run: Run) -> list[Data]:
+def _texts(run: ClaimsRun) -> list[Data]:
     data = _data(run, _NEURONS.number)
     return list(data["neurons"]) if data else []
 
 
-def _hot(run: Run, text: Data) -> dict[str, Any]:
+def _hot(run: ClaimsRun, text: Data) -> dict[str, Any]:
     layers, recall = [100 * share for share in text["hot_layers"]], text["recall"]
     ranks = text["correlation"]
     return {
@@ -209,7 +209,7 @@ def _hot(run: Run, text: Data) -> dict[str, Any]:
     }
 
 
-def _nothing(runs: Sequence[Run], folder: str) -> list[str]:
+def _nothing(runs: Sequence[ClaimsRun], folder: str) -> list[str]:
     """What is lost is shown with the first part."""
     return []
 
@@ -222,18 +222,18 @@ _SECTIONS = {
 }
 
 
-def _data(run: Run, claim: str) -> Data:
+def _data(run: ClaimsRun, claim: str) -> Data:
     """What was kept with a finding; empty if it was not run or could not be tested."""
     finding = run.findings.get(claim)
     return {} if finding is None else finding.data
 
 
-def _by_model(runs: Sequence[Run]) -> list[Run]:
+def _by_model(runs: Sequence[ClaimsRun]) -> list[ClaimsRun]:
     """The first run of every model; what a seed does not change is shown once."""
     return list({run.model: run for run in reversed(runs)}.values())[::-1]
 
 
-def _file(run: Run, name: str) -> str:
+def _file(run: ClaimsRun, name: str) -> str:
     return f"{run.slug}-{name}.svg"
 
 

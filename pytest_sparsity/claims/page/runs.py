@@ -25,7 +25,7 @@ _COMMON = ("profile", "seed", "sizes", "weights", "dtype", "target", "versions")
 
 
 @dataclass(frozen=True)
-class Run:
+class ClaimsRun:
     """What one run found about one model.
 
     Attributes:
@@ -50,7 +50,7 @@ class Run:
         return re.sub(r"[^A-Za-z0-9.-]+", "-", self.label)
 
 
-def read_runs(folders: Iterable[Path]) -> list[Run]:
+def read_runs(folders: Iterable[Path]) -> list[ClaimsRun]:
     """The runs in report folders, in their order; a folder may hold several models.
 
     Raises:
@@ -67,7 +67,7 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
     return labelled
 
 
-def _read(folder: Path) -> list[Run]:
+def _read(folder: Path) -> list[ClaimsRun]:
     findings, reports = stored(folder), read_reports(folder / FILE)
     if not findings:
         raise SparsityError(
@@ -80,7 +80,7 @@ def _read(folder: Path) -> list[Run]:
     for own in by_model.values():
         _check_one_run(folder, own)
     return [
-        Run(
+        ClaimsRun(
             label=model,
             model=model,
             findings={one.finding.claim: one.finding for one in own},
@@ -124,6 +124,6 @@ def _cost(findings: Iterable[Stored]) -> dict[str, Any]:
     return {"preparation": preparation}
 
 
-def _labelled(run: Run) -> Run:
+def _labelled(run: ClaimsRun) -> ClaimsRun:
     origin = run.origin
     return replace(run, label=f"{run.model}, {origin['profile']}, seed {origin['seed']}")

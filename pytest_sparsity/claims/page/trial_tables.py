@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pytest_sparsity.claims.catalog_recovery import demanded_share
 from pytest_sparsity.claims.finding import in_unit
 from pytest_sparsity.claims.page.parts import table
-from pytest_sparsity.claims.page.trials import Trial
+from pytest_sparsity.claims.page.trials import TriedRecipe
 from pytest_sparsity.reporting import numbers
 from pytest_sparsity.reporting.table import escape
 
@@ -21,7 +21,7 @@ it no longer helps sequences that it holds out; tokens are those that it read. A
 that cannot be told from 0 has no limits. Intervals are 95 %, paired over sequences or documents."""
 
 
-def trials_section(trials: Sequence[Trial]) -> str:
+def trials_section(trials: Sequence[TriedRecipe]) -> str:
     """One table per model and level, in the order of the trials; empty without any."""
     if not trials:
         return ""
@@ -30,7 +30,7 @@ def trials_section(trials: Sequence[Trial]) -> str:
     return "\n\n".join([_TITLE, _TEXT, *tables])
 
 
-def trial_row(trial: Trial) -> dict[str, str]:
+def trial_row(trial: TriedRecipe) -> dict[str, str]:
     """A trial as a row of a table."""
     before, after = map(numbers.nats, trial.held_out)
     return {
@@ -45,7 +45,7 @@ def trial_row(trial: Trial) -> dict[str, str]:
     }
 
 
-def _table(trials: Sequence[Trial]) -> str:
+def _table(trials: Sequence[TriedRecipe]) -> str:
     first = trials[0]
     losses = ", ".join(
         f"{in_unit(effect.interval, effect.unit)} on {effect.label} (n = {effect.interval.n})"
@@ -63,6 +63,6 @@ def _table(trials: Sequence[Trial]) -> str:
     )
 
 
-def _reaches(trial: Trial, limit: float) -> bool:
+def _reaches(trial: TriedRecipe, limit: float) -> bool:
     shares = [effect.interval for effect in trial.recovered]
     return all(share.estimate >= limit and share.low > 0 for share in shares)

@@ -15,7 +15,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Trial:
+class TriedRecipe:
     """What vectors trained in one way did.
 
     Attributes:
@@ -48,7 +48,7 @@ class Trial:
         return {"schema": SCHEMA, **plain(self)}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Trial:
+    def from_json(cls, content: Mapping[str, Any]) -> TriedRecipe:
         """Read what :meth:`to_json` made.
 
         Raises:
@@ -67,7 +67,7 @@ class Trial:
         return cls(**{**fields, **read})
 
 
-def keep_trial(path: Path, trial: Trial) -> None:
+def keep_trial(path: Path, trial: TriedRecipe) -> None:
     """Append a trial to a file.
 
     Raises:
@@ -76,7 +76,7 @@ def keep_trial(path: Path, trial: Trial) -> None:
     append_line(path, json.dumps(trial.to_json(), sort_keys=True, allow_nan=False))
 
 
-def read_trials(path: Path) -> list[Trial]:
+def read_trials(path: Path) -> list[TriedRecipe]:
     """The trials in a file, in their order; a line that was cut off by a crash is left out.
 
     Raises:
@@ -84,7 +84,7 @@ def read_trials(path: Path) -> list[Trial]:
     """
     return read_lines(
         path,
-        lambda line: Trial.from_json(json.loads(line)),
+        lambda line: TriedRecipe.from_json(json.loads(line)),
         "trial",
         missing="make it with python ci/spon_trials.py",
         damaged="delete the line and run python ci/spon_trials.py again",

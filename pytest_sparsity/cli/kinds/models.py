@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_sparsity.cli.kinds.kind import Item, Kind, megabytes, starred
-from pytest_sparsity.models.catalog import DEFAULT, KNOWN, PackagedModel, RandomModel, ShippedModel
+from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel, ShippedModel
+from pytest_sparsity.settings.options import DEFAULT_MODEL
 
 
 def _items() -> list[Item]:
     return [
         {
             "name": model.name,
-            "default": model.name == DEFAULT,
+            "default": model.name == DEFAULT_MODEL,
             "licence": model.licence,
             "notice": model.notice,
             **_origin(model),

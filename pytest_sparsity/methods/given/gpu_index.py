@@ -19,9 +19,9 @@ import torch
 
 from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.methods.given.reading import candidates, wrong
+from pytest_sparsity.models.powerinfer_keys import MAGIC
 
-#: The first bytes; the engine takes those of GGUF itself as well.
-MAGIC = b"PWRI"
+#: The engine takes the first bytes of GGUF itself as well.
 _MAGICS = (MAGIC, b"GGUF")
 
 _VERSION = 3

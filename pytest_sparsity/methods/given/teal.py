@@ -28,7 +28,7 @@ from pytest_sparsity.methods.given.reading import (
     tensors,
     wrong,
 )
-from pytest_sparsity.models.language_model import KINDS
+from pytest_sparsity.settings.options import KINDS
 
 #: Block of a layer, name of the histogram of an input, and who reads that input.
 _INPUTS = (

@@ -13,8 +13,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import locked
 from pytest_sparsity.core.tensor_file import read_tensors, write_tensors
 from pytest_sparsity.methods.plan import INPUT, RESIDUAL
-
-FORMAT = "pytest-sparsity neuron predictors 2"
+from pytest_sparsity.models.powerinfer_keys import PREDICTORS_FORMAT
 
 #: What stands between the two matrices: PowerInfer's predictors have ReLU, Deja Vu's nothing.
 RELU, LINEAR = "relu", "none"
@@ -93,7 +92,7 @@ class Predictor:
         }
         (between,) = {found.between for found in self.layers.values()}
         head = {"reads": self.reads, "between": between, "threshold": self.threshold}
-        write_tensors(path, FORMAT, tensors, {**self.provenance, **head})
+        write_tensors(path, PREDICTORS_FORMAT, tensors, {**self.provenance, **head})
 
     @classmethod
     def load(cls, path: Path) -> Predictor:
@@ -103,7 +102,7 @@ class Predictor:
             SparsityError: the file is missing, damaged or not of this format.
         """
         try:
-            tensors, provenance = read_tensors(path, FORMAT)
+            tensors, provenance = read_tensors(path, PREDICTORS_FORMAT)
             reads, between = provenance.pop("reads"), provenance.pop("between")
             if reads not in (INPUT, RESIDUAL) or between not in (RELU, LINEAR):
                 raise ValueError(f"it reads {reads!r} and has {between!r} between its matrices")

@@ -13,9 +13,9 @@ def all_sinks(run: Run) -> list[Sink]:
     """Every sink of a run, in the order in which they write and show."""
     from pytest_sparsity.plugin.sinks.baseline import Baseline
     from pytest_sparsity.plugin.sinks.benchmark import Benchmark
-    from pytest_sparsity.plugin.sinks.budgets import Budgets
+    from pytest_sparsity.plugin.sinks.budgets import ProposedBudgets
     from pytest_sparsity.plugin.sinks.files import SweepFiles
-    from pytest_sparsity.plugin.sinks.gate import Gate
+    from pytest_sparsity.plugin.sinks.gate import GateFile
     from pytest_sparsity.plugin.sinks.github import GitHub
     from pytest_sparsity.plugin.sinks.history import History
     from pytest_sparsity.plugin.sinks.left_over import LeftOver
@@ -23,6 +23,6 @@ def all_sinks(run: Run) -> list[Sink]:
     from pytest_sparsity.plugin.sinks.tables import Tables
     from pytest_sparsity.plugin.sinks.times import Times
 
-    of_sweep = (ProgressLines, Budgets, SweepFiles, Tables) if run.settings.sweep else ()
-    of_any = (Times, LeftOver, Benchmark, Gate, Baseline, History, GitHub)
+    of_sweep = (ProgressLines, ProposedBudgets, SweepFiles, Tables) if run.settings.sweep else ()
+    of_any = (Times, LeftOver, Benchmark, GateFile, Baseline, History, GitHub)
     return [sink(run) for sink in (*of_sweep, *of_any)]

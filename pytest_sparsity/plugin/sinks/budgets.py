@@ -6,7 +6,7 @@ from pytest_sparsity.core.errors import blaming
 from pytest_sparsity.plugin.sinks.sink import Sink
 
 
-class Budgets(Sink):
+class ProposedBudgets(Sink):
     """Proposes budgets from the verdicts of a sweep."""
 
     def check(self) -> None:

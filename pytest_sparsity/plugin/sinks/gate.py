@@ -7,7 +7,7 @@ from typing import Any
 from pytest_sparsity.plugin.sinks.sink import Sink
 
 
-class Gate(Sink):
+class GateFile(Sink):
     """Writes and shows decisions."""
 
     def write(self, finished: bool) -> None:

@@ -47,6 +47,7 @@ class GitHub(Sink):
         if os.environ.get("GITHUB_ACTIONS") != "true":
             return
         from pytest_sparsity.reporting import gate, github
+        from pytest_sparsity.reporting.summary import MARKDOWN
 
         run = self.run
         workspace = Path(os.environ.get("GITHUB_WORKSPACE", run.config.rootpath))
@@ -54,7 +55,7 @@ class GitHub(Sink):
             terminal.write_line(github.command(annotation, workspace))
         if not (path := os.environ.get("GITHUB_STEP_SUMMARY")):
             return
-        summary = self.settings.report / "summary.md"
+        summary = self.settings.report / MARKDOWN
         decided = run.decisions
         parts = [gate.gate_markdown(decided, run.without_baseline())] if decided else []
         if run.verdicts and summary.exists():

@@ -17,17 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from pytest_sparsity.core.signals import ending
+from pytest_sparsity.core.threads import limited_to
 from pytest_sparsity.speed.gate import worker
 from pytest_sparsity.speed.gate.worker import ClockError
 
 #: Threads of each process, wherever a library asks for a number.
 THREADS = 1
-_THREADS_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-)
 #: Seconds after which an answer is no longer waited for: kernels may be compiled before it.
 PATIENCE = 600.0
 _LAST_BYTES = 2000
@@ -188,7 +183,7 @@ def _environment(path: Sequence[str]) -> Mapping[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",  # a worktree is left as it was
         "PYTHONSAFEPATH": "1",
     }
-    return kept | dict.fromkeys(_THREADS_VARIABLES, str(THREADS)) | own
+    return kept | limited_to(THREADS) | own
 
 
 def folder_of(file: str) -> Path:
