@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,31 @@ def test_rooms_use_lower_floors_only() -> None:
         and not (path.name == "open_ops.py" and room == "pytest_sparsity")
     ]
     assert not wrong, "\n".join(wrong)
+
+
+#: A kernel's source is called like a function, and is only then launched by what it describes.
+LATE = {("pytest_sparsity.kernels.cuda.source", "pytest_sparsity.kernels.cuda.device")}
+
+
+def test_no_circles() -> None:
+    """Of imports anywhere in a module, also of those for type checkers alone."""
+    names = {}
+    for path in modules():
+        root = ROOT if room_of(path) in HOME else PACKAGE
+        parts = path.relative_to(root).with_suffix("").parts
+        names[".".join(("pytest_sparsity", *parts)).removesuffix(".__init__")] = path
+    graph = {
+        name: {
+            full if (full := f"{node.module}.{alias.name}") in names else node.module
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+        }
+        for name, path in names.items()
+    }
+    for name, later in LATE:
+        graph[name].remove(later)
+    TopologicalSorter(graph).prepare()  # raises CycleError, which has the circle
 
 
 def test_pytest_is_imported_by_the_plugin_alone() -> None:

@@ -14,22 +14,45 @@ from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import atomic_write, default_cache
-
-if TYPE_CHECKING:
-    from pytest_sparsity.targets.host import HardwareTarget
 
 _BUFFER = (128 << 20, 2 << 30)  # at least, at most
 _ROUNDS = 12
 _FILE = "bandwidth.json"
 
 
-def measured(
-    target: HardwareTarget, threads: int | None = None, folder: Path | None = None
-) -> float:
+class Machine(Protocol):
+    """What is to be known of this machine to measure its memory; a ``HardwareTarget`` is one."""
+
+    @property
+    def kind(self) -> str:
+        """``"cpu"`` or ``"cuda"``."""
+
+    @property
+    def index(self) -> int:
+        """Number of the GPU."""
+
+    @property
+    def cores(self) -> int:
+        """Logical processors that may be used."""
+
+    @property
+    def cache_bytes(self) -> int:
+        """Of the outermost caches together; 0 where they cannot be told."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of main memory; 0 where it cannot be told."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells machines apart."""
+
+
+def measured(target: Machine, threads: int | None = None, folder: Path | None = None) -> float:
     """Bytes per second: reading main memory, or reading and writing memory of a GPU.
 
     A measurement is kept for a day per fingerprint, number of cores and threads.
@@ -98,7 +121,7 @@ def copy_bandwidth(index: int, size: int = 1 << 30, rounds: int = 40) -> float:
     return 2 * size / float(sorted(seconds)[rounds // 10])
 
 
-def buffer_bytes(target: HardwareTarget) -> int:
+def buffer_bytes(target: Machine) -> int:
     """Bytes that are read to measure a CPU: several times its caches, a part of its memory."""
     least, most = _BUFFER
     wanted = max(least, min(most, 4 * target.cache_bytes))
