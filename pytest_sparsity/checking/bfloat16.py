@@ -71,11 +71,14 @@ def _wide(handle: Any) -> Any:
 def _elementwise(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def replacement(self: Any, *operands: Any) -> Any:
-        if not any(map(_is_bfloat16, operands)):
-            return original(self, *operands)
-        result = original(self, *map(_wide, operands))
+        narrow = any(map(_is_bfloat16, operands))
+        result = original(self, *(map(_wide, operands) if narrow else operands))
         if result.data.dtype == np.bool_:
+            # The original says that a comparison is of its operands' type: a scalar one would
+            # become a block of that.
             return TensorHandle(result.data, tl.int1)
+        if not narrow:
+            return result
         return TensorHandle(rounded(result.data), tl.bfloat16)
 
     return replacement

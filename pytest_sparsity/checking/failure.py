@@ -60,6 +60,10 @@ _OBSTACLES = (
         re.compile(r"Could not run '([\w:.]+)' with arguments from the 'CPU' backend"),
         "{0} is there for GPUs only",
     ),
+    (
+        re.compile(r"Block pointers have been removed"),
+        "it has block pointers (tl.make_block_ptr), which this version of Triton does not compile",
+    ),
 )
 
 

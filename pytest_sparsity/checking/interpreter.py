@@ -27,7 +27,15 @@ from triton.runtime.interpreter import (
     TensorHandle,
 )
 
-from pytest_sparsity.checking import bfloat16, choices, dots, pretended_tensors, triton_internals
+from pytest_sparsity.checking import (
+    bfloat16,
+    block_pointers,
+    choices,
+    dots,
+    libdevice,
+    pretended_tensors,
+    triton_internals,
+)
 from pytest_sparsity.checking.elements import Addresses, Lanes, known
 from pytest_sparsity.checking.traffic import Access, Launch, Traffic
 from pytest_sparsity.checking.triton_internals import method
@@ -71,6 +79,8 @@ def install() -> None:
     dots.repair(_place)
     triton_internals.use_device(_ARCH)
     triton_internals.pin_autotuners(lambda configs: [configs[choices.configuration(len(configs))]])
+    libdevice.install()
+    block_pointers.install()
     _guard_accesses()
     _guard_launches()
     _hasten()
@@ -158,13 +168,13 @@ def _guard_accesses() -> None:
     store = method(InterpreterBuilder, "create_masked_store", "self", "ptrs", "value", "mask")
     update = method(InterpreterBuilder, "create_atomic_rmw", "self", "rmwOp", "ptr", "val", "mask")
 
-    def guarded_load(self: Any, ptrs: Any, mask: Any, other: Any, *rest: Any) -> Any:
+    def guarded_load(self: Any, ptrs: Any, mask: Any, other: Any, *rest: Any, **named: Any) -> Any:
         wanted, legal = _checked(self, ptrs, mask, "load")
         if other is None and not wanted.all():
             other = _undefined(ptrs)
         if legal is wanted:
-            return load(self, ptrs, mask, other, *rest)
-        result = load(self, ptrs, TensorHandle(legal, tl.int1), other, *rest)
+            return load(self, ptrs, mask, other, *rest, **named)
+        result = load(self, ptrs, TensorHandle(legal, tl.int1), other, *rest, **named)
         poison = np.full(1, 0xFF, np.uint8).repeat(result.data.itemsize).view(result.data.dtype)
         result.data = np.where(wanted & ~legal, poison, result.data)
         return result

@@ -19,6 +19,8 @@ _ASYNC_COPY = re.compile(
     r"\bcp\.async\.c[ag]\.shared\.global[\w.:]*\s+\[[^\]]*\]\s*,\s*\[\s*(%\w+)[^\]]*\]\s*,\s*(\w+)"
 )
 _TF32 = re.compile(r"\b(?:mma|wgmma|tcgen05)\.[\w.:]*\btf32\b")
+#: Tensor memory access: whole tiles, by a descriptor.
+_BULK_COPY = re.compile(r"\bcp\.async\.bulk\.tensor\.\dd\.shared::\w+\.global\b")
 _VECTOR = re.compile(r"\.v(\d)")
 _ELEMENT = re.compile(r"\.[bsuf](\d+)$")
 _PARAMETER = re.compile(r"\bld\.param\.\w+\s+(%\w+)\s*,\s*\[\s*\w+_param_(\d+)\s*\]")
@@ -29,7 +31,8 @@ _ADDRESS = re.compile(r"%rd\d+")
 def loads(ptx: str, pointers: Sequence[str | None] | None) -> Mapping[str, Counter[int]]:
     """How many loads from global memory there are, by argument and by width in bits.
 
-    Asynchronous copies to shared memory count as loads of their size.
+    Asynchronous copies to shared memory count as loads of their size, those of tiles (TMA) as loads
+    of 128 bits.
 
     Args:
         ptx: of a module with one kernel.
@@ -46,6 +49,8 @@ def loads(ptx: str, pointers: Sequence[str | None] | None) -> Mapping[str, Count
             _count(found, origins.get(address, frozenset()), bits)
     for address, size in _ASYNC_COPY.findall(ptx):
         _count(found, origins.get(address, frozenset()), 8 * int(size, 0))
+    for _ in _BULK_COPY.findall(ptx):
+        _count(found, frozenset(), 128)
     return found
 
 

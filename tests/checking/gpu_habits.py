@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 import triton
+import triton.language as tl
 from torch import Tensor
+from triton.language.extra import libdevice
 from triton.runtime import driver
+from triton.tools.tensor_descriptor import TensorDescriptor
 from triton_examples import gemv
 
 from pytest_sparsity.kernels.contract import Contract
@@ -21,14 +26,18 @@ PROCESSORS = driver.active.utils.get_device_properties(DEVICE.index)["multiproce
 CAPABILITY = torch.cuda.get_device_capability()
 
 
-def launch(x: Tensor, weight: Tensor, threshold: float, y: Tensor) -> Tensor:
+#: Of kernels that take tiles of the weights: rows of channels, adjacent and aligned.
+INPUT_MAJOR = Contract(multiples={"k": 16, "n": 16}, only={"bias": (False,), "layout": ("best",)})
+
+
+def launch(x: Tensor, weight: Tensor, threshold: float, y: Tensor, kernel: Any = gemv) -> Tensor:
     n, k = weight.shape
     grid = (triton.cdiv(n, 64),)
-    gemv[grid](x.contiguous(), weight, y, threshold, n, k, *weight.stride(), BN=64, BK=32)
+    kernel[grid](x.contiguous(), weight, y, threshold, n, k, *weight.stride(), BN=64, BK=32)
     return y
 
 
-def habit(wrapper: Wrapper) -> Wrapper:
+def habit(wrapper: Wrapper, **declared: Any) -> Wrapper:
     name = wrapper.__name__.replace("_", "-")
 
     def call(x: Tensor, weight: Tensor, threshold: float, bias: None = None) -> Tensor:
@@ -39,7 +48,7 @@ def habit(wrapper: Wrapper) -> Wrapper:
         backend="triton",
         name=name,
         max_rows=1,
-        contract=Contract(only={"bias": (False,)}),
+        **{"contract": Contract(only={"bias": (False,)}), **declared},
     )(call)
     return wrapper
 
@@ -134,6 +143,73 @@ def looks_at_a_copy(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
     return launch(x, weight, threshold, x.new_empty(1, len(weight)))
 
 
+def tiles(kernel: Any, x: Tensor, weight: Tensor, threshold: float, matrix: Any) -> Tensor:
+    n, k = weight.shape
+    y = x.new_empty(1, n)
+    grid = (triton.cdiv(n, 64),)
+    kernel[grid](x.contiguous(), matrix, y, threshold, n, k, weight.stride(1), BN=64, BK=32)
+    return y
+
+
+@triton.jit
+def by_block_pointers(x, w, y, threshold, n, k, pitch, BN: tl.constexpr, BK: tl.constexpr):
+    first = tl.program_id(0) * BN
+    at = tl.make_block_ptr(w, (k, n), (pitch, 1), (0, first), (BK, BN), order=(1, 0))
+    values = tl.make_block_ptr(x, (k,), (1,), (0,), (BK,), (0,))
+    total = tl.zeros([BN], tl.float32)
+    for _ in range(0, k, BK):
+        value = tl.load(values, boundary_check=(0,), padding_option="zero")
+        value = tl.where(tl.abs(value) > threshold, value, 0.0).to(tl.float32)
+        weight = tl.load(at, boundary_check=(0, 1), padding_option="zero").to(tl.float32)
+        total += tl.sum(value[:, None] * weight, 0)
+        at = tl.advance(at, (BK, 0))
+        values = tl.advance(values, (BK,))
+    out = tl.make_block_ptr(y, (n,), (1,), (first,), (BN,), (0,))
+    tl.store(out, total.to(out.dtype.element_ty), boundary_check=(0,))
+
+
+@partial(habit, skips=False, contract=INPUT_MAJOR)
+def has_block_pointers(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    return tiles(by_block_pointers, x, weight, threshold, weight)
+
+
+@triton.jit
+def by_descriptor(x, w, y, threshold, n, k, pitch, BN: tl.constexpr, BK: tl.constexpr):
+    columns = tl.program_id(0) * BN + tl.arange(0, BN)
+    total = tl.zeros([BN], tl.float32)
+    for start in range(0, k, BK):
+        channels = start + tl.arange(0, BK)
+        value = tl.load(x + channels, mask=channels < k, other=0.0)
+        value = tl.where(tl.abs(value) > threshold, value, 0.0).to(tl.float32)
+        weight = w.load([start, tl.program_id(0) * BN]).to(tl.float32)
+        total += tl.sum(value[:, None] * weight, 0)
+    tl.store(y + columns, total.to(y.dtype.element_ty), mask=columns < n)
+
+
+@partial(habit, skips=False, contract=INPUT_MAJOR)
+def has_a_tensor_descriptor(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    matrix = TensorDescriptor.from_tensor(weight.T, [32, 64])
+    return tiles(by_descriptor, x, weight, threshold, matrix)
+
+
+@triton.jit
+def by_libdevice(x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr):
+    columns = tl.program_id(0) * BN + tl.arange(0, BN)
+    total = tl.zeros([BN], tl.float32)
+    for channel in range(k):
+        value = tl.load(x + channel)
+        active = (columns < n) & (tl.abs(value) > threshold)
+        at = w + columns * stride_n + channel * stride_k
+        weight = tl.load(at, mask=active, other=0.0).to(tl.float32)
+        total = libdevice.fma(value.to(tl.float32) + tl.zeros_like(weight), weight, total)
+    tl.store(y + columns, total.to(y.dtype.element_ty), mask=columns < n)
+
+
+@habit
+def calls_libdevice(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    return launch(x, weight, threshold, x.new_empty(1, len(weight)), by_libdevice)
+
+
 # What is wrong on a GPU, and only there.
 
 
@@ -159,6 +235,33 @@ def uses_another_device(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
 
 
 # What needs a GPU.
+
+
+@triton.jit
+def by_assembly(x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr):
+    columns = tl.program_id(0) * BN + tl.arange(0, BN)
+    value = tl.load(x).to(tl.float32) + tl.zeros([BN], tl.float32)
+    value = tl.inline_asm_elementwise(
+        "abs.f32 $0, $1;", "=f,f", [value], dtype=tl.float32, is_pure=True, pack=1
+    )
+    tl.store(y + columns, value.to(y.dtype.element_ty), mask=columns < n)
+
+
+@habit
+def has_inline_assembly(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    return launch(x, weight, threshold, x.new_empty(1, len(weight)), by_assembly)
+
+
+@triton.jit
+def by_bessel(x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr):
+    columns = tl.program_id(0) * BN + tl.arange(0, BN)
+    value = libdevice.yn(2, tl.load(x).to(tl.float32) + tl.zeros([BN], tl.float32))
+    tl.store(y + columns, value.to(y.dtype.element_ty), mask=columns < n)
+
+
+@habit
+def calls_what_has_no_twin(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    return launch(x, weight, threshold, x.new_empty(1, len(weight)), by_bessel)
 
 
 @habit

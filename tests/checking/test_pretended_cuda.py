@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 
+from pytest_sparsity.checking.failure import obstacle
 from pytest_sparsity.checking.pool import Pool
 from pytest_sparsity.checking.runner import CheckResult
 from pytest_sparsity.kernels.registry import Kernel
@@ -17,6 +19,8 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None or torch.cuda.is_available(),
     reason="there is no triton for this platform, or a real device",
 )
+
+WITHOUT_BLOCK_POINTERS = version("triton") >= "3.9"  # no release of it had two digits before
 
 FILE = Path(__file__).with_name("gpu_habits.py")
 RIGHT = (
@@ -30,6 +34,8 @@ RIGHT = (
     "is-an-operator-of-torch",
     "looks-at-a-copy",
 )
+#: What Triton's interpreter has not by itself.
+GIVEN = ("has-block-pointers", "has-a-tensor-descriptor", "calls-libdevice")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +64,7 @@ def checked(pool: Pool, name: str, check: str, examples: int = 3) -> CheckResult
     return pool.run_check(kernel, check, examples, 0)
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", [*RIGHT, *GIVEN])
 def test_habits_of_wrappers_for_a_gpu_are_no_faults(pool: Pool, name: str) -> None:
     outcome = checked(pool, name, "fuzz")
     assert (outcome.status, outcome.message) == ("passed", "")
@@ -88,10 +94,20 @@ def test_what_fails_on_a_gpu_fails(pool: Pool, name: str, words: str) -> None:
     assert words in outcome.message
 
 
-def test_what_needs_a_gpu_is_skipped_with_its_reason(pool: Pool) -> None:
-    outcome = checked(pool, "records-a-graph", "fuzz")
-    assert outcome.status == "skipped"
-    assert outcome.message == "it records a CUDA graph, which needs a GPU"
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("records-a-graph", "it records a CUDA graph, which needs a GPU"),
+        (
+            "has-inline-assembly",
+            "it has inline assembly (tl.inline_asm_elementwise), which only a GPU runs",
+        ),
+        ("calls-what-has-no-twin", "it calls __nv_ynf, which has no twin on a CPU"),
+    ],
+)
+def test_what_needs_a_gpu_is_skipped_with_its_reason(pool: Pool, name: str, reason: str) -> None:
+    outcome = checked(pool, name, "fuzz")
+    assert (outcome.status, outcome.message) == ("skipped", reason)
 
 
 def test_skipped_cases_of_a_check_that_passes_are_told(pool: Pool) -> None:
@@ -101,6 +117,33 @@ def test_skipped_cases_of_a_check_that_passes_are_told(pool: Pool) -> None:
     assert outcome.message.endswith(
         " of 20 cases skipped: it records a CUDA graph, which needs a GPU"
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("\"mm_cpu\" not implemented for 'Half'", "torch has no mm_cpu of Half on the CPU"),
+        (
+            "Could not run 'vllm::gemm' with arguments from the 'CPU' backend. This could be ...",
+            "vllm::gemm is there for GPUs only",
+        ),
+        ("expected m1 and m2 to have the same dtype", None),
+    ],
+)
+def test_what_torch_has_for_gpus_only_is_an_obstacle(told: str, reason: str | None) -> None:
+    found = obstacle(ValueError("later"))
+    assert found is None
+    error = ValueError("a wrapper's")
+    error.__cause__ = NotImplementedError(told)
+    found = obstacle(error)
+    assert reason == (None if found is None else found.reason)
+
+
+@pytest.mark.skipif(not WITHOUT_BLOCK_POINTERS, reason="this version of Triton has block pointers")
+def test_block_pointers_are_no_fault_where_triton_does_not_compile_them(pool: Pool) -> None:
+    outcome = checked(pool, "has-block-pointers", "compile", 1)
+    assert outcome.status == "skipped"
+    assert outcome.message.startswith("it has block pointers (tl.make_block_ptr)")
 
 
 def test_the_users_process_has_no_pretended_device() -> None:

@@ -54,3 +54,9 @@ def test_all_is_unknown_if_arguments_are() -> None:
 def test_numbers_point_nowhere() -> None:
     found = ptx.loads(KERNEL, [None, None, "weight"])
     assert set(found) == {"weight", ptx.UNKNOWN}
+
+
+def test_tiles_that_a_descriptor_names_are_wide_loads() -> None:
+    copy = "cp.async.bulk.tensor.2d.{}::bytes [%r1], [%rd1, {{%r2, %r3}}], [%r4];\n"
+    load, store = copy.format("shared::cluster.global.mbarrier"), copy.format("global.shared::cta")
+    assert ptx.loads(load + store, None) == {ptx.UNKNOWN: Counter({128: 1})}
