@@ -101,11 +101,13 @@ def activations(
         near = torch.tensor(other, dtype=dtype)
         below = torch.where(here & (near <= t), near, below)
         above = torch.where(here & (near > t), near, above)
+    size = torch.where(active, above, below)
     negative = torch.rand(active.shape, generator=g) < 0.5
     if case.pattern == "overflow":
-        negative &= ~active
+        # What is above any threshold, and so in a sum of q, k or v.
+        negative &= size <= torch.tensor(min((threshold, *others)), dtype=dtype)
     sign = torch.where(negative, -1.0, 1.0).to(dtype)
-    return with_special(case, torch.where(active, above, below) * sign, active, g)
+    return with_special(case, size * sign, active, g)
 
 
 def plain(case: Case, rows: int, width: int, g: torch.Generator) -> Tensor:

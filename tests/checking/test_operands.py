@@ -12,6 +12,7 @@ import torch
 
 from pytest_sparsity.checking.case import PATTERNS
 from pytest_sparsity.checking.records import record
+from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.registry import DTYPES
 from pytest_sparsity.reference import operands
 from pytest_sparsity.reference.ops import OPS
@@ -208,6 +209,31 @@ def test_sums_leave_the_dtype_and_no_factor_does(dtype: str) -> None:
     assert inputs.weight.isfinite().all()
     products = inputs.x.float() * inputs.weight[:1].float()
     assert products.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_of_q_k_and_v_leave_the_dtype_in_any_order(dtype: str) -> None:
+    case = Case(1, 300, 6, dtype=dtype, pattern="overflow", options=(("sizes", (2, 2, 2)),))
+    inputs = build("sparse_qkv", case)
+    kept = operands.active(inputs.x, min(inputs.thresholds))
+    assert kept.sum() > (inputs.x.abs() > max(inputs.thresholds)).sum()
+    assert (inputs.x[kept] > 0).all()
+    assert (inputs.x < 0).any()
+
+
+@pytest.mark.parametrize(
+    ("op", "weight"),
+    [("sparse_linear", "weight"), ("sparse_swiglu", "down"), ("hot_cold_mlp", "down")],
+)
+def test_edge_cases_have_the_last_of_many_alone(op: str, weight: str) -> None:
+    found = []
+    for case in record(op).edge_cases(registry.kernel(f"{op}/torch")):
+        many = case.k if weight == "weight" else case.option("hidden", 0)
+        if case.pattern == "last" and many == 65539:
+            assert OPS[op].define(build(op, case)).all()
+            found += OPS[op].must_read(build(op, case))[weight].any(0).nonzero().flatten().tolist()
+    assert 65538 in found
+    assert len(found) < 10  # a threshold on gates is where few of them are near it
 
 
 @pytest.mark.parametrize("op", ["sparse_swiglu", "hot_cold_mlp"])

@@ -77,8 +77,10 @@ def _edges() -> list[dict[str, Value]]:
 
 
 def _large(case: Case, hidden: int, index: int) -> Case:
-    hot = 0 if case.pattern == "last" else hidden // 2
-    return mlp_large(case, hidden, index).with_options(hot=hot)
+    large = mlp_large(case, hidden, index)
+    if case.pattern == "last":  # relu may make a single neuron 0
+        return large.with_options(hot=0, activation="silu")
+    return large.with_options(hot=hidden // 2)
 
 
 def _timed(case: Case) -> Case:
