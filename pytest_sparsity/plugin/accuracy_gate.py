@@ -52,7 +52,7 @@ class AccuracyGate:
         return judge_change(now, before, seed=self._settings.seed)
 
     def check(self, before: Record | None) -> AccuracyComparison | None:
-        """Fail the test if accuracy was lost since ``before``; skip it if nobody can tell.
+        """Fail the test if accuracy was lost since ``before``; skip it if the data cannot tell.
 
         Args:
             before: of the stored run; None when there is no stored run to compare with.

@@ -44,9 +44,9 @@ class ClaimCheck:
     def check(self) -> Finding:
         """Judge the claim, and keep the finding in ``findings.jsonl`` of the report folder.
 
-        Whatever the data say, they have said it: the test passes if the claim is supported,
-        refuted, or not decided.  It is skipped where the claim cannot be tested, and fails if the
-        evidence contradicts itself.  With --sparsity-strict only what is decided passes.
+        The test passes if the claim is supported, refuted or not decided: each of these is a
+        result.  It is skipped where the claim cannot be tested, and fails if the evidence
+        contradicts itself.  With --sparsity-strict it also fails if the data do not decide.
         """
         __tracebackhide__ = True
         settings, started = self._evidence.settings, time.monotonic()

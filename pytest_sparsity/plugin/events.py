@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """Calls the hooks that are told of results; costs nothing where nobody listens.
+    """Calls the hooks that receive results; does no work for hooks that nobody implements.
 
-    Registered before the reporter, so that its files are there when this one says so.
+    It must be registered before the reporter: pytest calls what was registered last first, so the
+    reporter has written its files when this tells others that they are there.
     """
 
     def __init__(self, config: pytest.Config, state: State) -> None:
         self._config = config
         self._state = state
-        self._any = False  # whether a test told anything of ours
+        self._any = False  # whether a test used anything of ours
         self._seen: dict[str, int] = {}  # by id of a record, how much it held
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Pass on what a test tells, from whichever process it comes."""
+        """Pass on what a test measured or decided, in whichever process it ran."""
         sent = Sent.of(report)
         self._any |= sent.anything
         if sent.checks and self._heard("kernel_check"):

@@ -46,11 +46,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; in a sweep without paths, collect the bundled suites."""
     config.addinivalue_line("markers", MARKER)
-    # As pytest_plugins, it would cost a search through all that is installed.
+    # Not named in pytest_plugins: pytest would then search all that is installed.
     config.pluginmanager.register(fixtures, "pytest_sparsity.plugin.fixtures")
     state = config.stash[STATE] = State(config)
     if not is_worker(config):
-        # Before the reporter, so that its files are there when it says so.
+        # Before the reporter, see there.
         config.pluginmanager.register(Events(config, state), "sparsity-events")
     if not any_given(config):
         if not is_worker(config):
@@ -75,13 +75,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Waiting:
-    """Registers the reporter on the first report that it concerns: other sessions pay nothing."""
+    """Registers the reporter when the first test has timed something.
+
+    So sessions that do not use this plugin never load it.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Hand over to the reporter, from this report on."""
+        """Put the reporter in this one's place if the test timed something."""
         sent = Sent.of(report)
         if sent.timed or sent.decisions:
             self._config.pluginmanager.unregister(self)
@@ -136,13 +139,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test that asks, or whose class or module asks, for a target that is not here."""
+    """Skip a test if it, its class or its module needs a target that is not here."""
     asked = [marker.kwargs.get("target") for marker in item.iter_markers("sparsity")]
     for target in dict.fromkeys(text for text in asked if text is not None):
         from pytest_sparsity.targets.requirements import missing
 
         if reason := missing(target):
-            # Said by pytest's own marker, so that the summary names the test and not this line.
+            # By pytest's own marker, so that the summary shows the test's place and not this line.
             item.add_marker(pytest.mark.skip(reason=reason), append=False)
             return
 
@@ -157,7 +160,11 @@ def _is_ours(item: pytest.Function) -> bool:
 def pytest_runtest_makereport(
     item: pytest.Function, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show a user's mistake as its sentence, be strict if asked, send on what was measured."""
+    """Put into a test's report what was measured.
+
+    A user's mistake is shown as its sentence, without a traceback; with --sparsity-strict a skip
+    becomes a failure.
+    """
     report = yield
     if call.excinfo is not None and isinstance(call.excinfo.value, SparsityError):
         report.longrepr = f"{type(call.excinfo.value).__name__}: {call.excinfo.value}"

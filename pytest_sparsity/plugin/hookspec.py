@@ -1,8 +1,8 @@
 """Hooks that other plugins and conftest files may implement.
 
 Those that return something are called once per process, workers of pytest-xdist among them, before
-anything is measured; what all implementations return is put together, and None is nothing.  What
-they return must be the same in every process.  Those that are told of something are called on the
+anything is measured; the lists of all implementations are put together, and None counts as an empty
+list.  They must return the same in every process.  Hooks that receive results are called on the
 process that owns the terminal, and what they return is ignored.
 """
 

@@ -76,17 +76,20 @@ def methods(config: pytest.Config) -> tuple[Method, ...]:
 def offered(
     config: pytest.Config, hook: str, kind: str, check: Callable[[Any], str], **given: Any
 ) -> Iterator[tuple[str, Any]]:
-    """What every plugin returned of a hook that takes lists, with the plugin; None is nothing.
+    """All entries of the lists that plugins returned from a hook, each with its plugin's name.
+
+    None counts as an empty list.
 
     Args:
         config: of the session.
         hook: its name.
-        kind: of what it takes, for messages.
-        check: says what to do about an entry that is none; empty if it is one.
-        given: what the hook is given beside ``config``.
+        kind: name of the type of entries, for messages.
+        check: says how to make a valid entry of what was returned; empty if it is valid.
+        given: arguments of the hook besides ``config``.
 
     Raises:
-        SparsityError: what was returned is no list of that; names hook and plugin.
+        SparsityError: a plugin returned no list, or an entry of another type; the sentence names
+            hook and plugin.
     """
     manager = config.pluginmanager
     every = getattr(config.hook, hook).get_hookimpls()

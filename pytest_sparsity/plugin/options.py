@@ -1,4 +1,4 @@
-"""The options as pytest has them: declared in every session, so that little is imported."""
+"""Declares the options to pytest and reads them.  Every session loads it, so it imports little."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _add(parser: pytest.Parser, group: pytest.OptionGroup, option: Option, text:
 def given(config: pytest.Config, option: Option) -> Any:
     """The option's value on the command line, else of its ini key; None if there is neither.
 
-    Under its former name it counts where it is not given under its own.
+    The former name of an option is looked up if its present one is not given.
     """
     value = config.getoption(option.dest)
     if value is None and option.ini:
@@ -63,7 +63,7 @@ def given(config: pytest.Config, option: Option) -> Any:
 
 
 def any_given(config: pytest.Config) -> bool:
-    """Whether this session says anything to this plugin."""
+    """Whether any option of this plugin is given."""
     return any(given(config, option) is not None for option in OPTIONS)
 
 

@@ -59,7 +59,10 @@ class Result:
     def compare(
         self, name: str, other: str, tolerance: float = rules.TOLERANCE_CPU
     ) -> SpeedComparison:
-        """The gate's rule: what is not clearly fine is decided by fresh rounds alone.
+        """Compare two of the functions by the rule of the speed gate.
+
+        Unless the rounds so far clearly show that ``name`` is not slower, new rounds are measured,
+        and these alone decide.
 
         Args:
             name: the candidate.

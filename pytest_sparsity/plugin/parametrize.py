@@ -58,7 +58,8 @@ def claim_points(settings: Settings) -> dict[str, tuple[str, str]]:
     from pytest_sparsity.claims.catalog import CLAIMS
     from pytest_sparsity.claims.question import QUESTION
 
-    # The question takes longest, and what takes long must not come last to share the work.
+    # The claims of the question take longest.  They come first, so that processes that share the
+    # work end at about the same time.
     numbers = [claim.number for claim in (*QUESTION, *CLAIMS)]
     models = _models(settings)
     return {f"{number}-{model}": (number, model) for model in models for number in numbers}
@@ -83,7 +84,7 @@ def _configurations(settings: Settings) -> list[Configuration]:
 
 
 def _marked(metafunc: pytest.Metafunc, settings: Settings) -> Settings:
-    """``settings`` with what the test's ``sparsity`` marker names in place of the options'.
+    """``settings`` with the values of the test's ``sparsity`` marker in place of the options'.
 
     Raises:
         SparsityError: the marker has an unknown argument or an impossible value.

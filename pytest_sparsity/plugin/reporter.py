@@ -24,7 +24,7 @@ _FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 class Reporter:
     """Hooks of the process that owns the terminal.
 
-    Also without a sweep, because any test may time something.
+    It is needed without a sweep, too, because any test may time something.
     """
 
     def __init__(self, config: pytest.Config, state: State) -> None:
@@ -157,7 +157,7 @@ class Reporter:
 
     @pytest.hookimpl(trylast=True)  # after xdist has stopped its workers
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Judge, write everything, and see to it that a run that did nothing is not green."""
+        """Judge, write everything, and fail a run that measured nothing of what it should."""
         if self._only_collects:
             return
         self._conclude(session)
@@ -199,7 +199,7 @@ class Reporter:
 
 
 def _count(ids: Sequence[str], parameter: str) -> int:
-    """How many tests have ``parameter`` among theirs, by what their ids have in brackets."""
+    """How many tests have ``parameter`` among their parameters, which ids have in brackets."""
     # pytest-xdist may put "@GROUP" behind the brackets.
     found = (f"-{id.partition('[')[2].rpartition(']')[0]}-" for id in ids)
     return sum(f"-{parameter}-" in parameters for parameters in found)

@@ -50,14 +50,14 @@ class Timing:
             yield
 
     def keep(self, measured: Iterable[Measured]) -> None:
-        """Write what was measured before an interruption: no report may come of its test."""
+        """Write what was measured before an interruption: pytest may not report that test."""
         found = {each.name: each for each in measured if each.seconds}
         with suppress(SparsityError):  # the interruption is what counts
             if found:
                 baseline.add(self.settings.report / baseline.FILE, found)
 
     def close(self) -> None:
-        """End the processes, then remove what they imported from."""
+        """End the processes, then remove the checked-out revision that they imported."""
         self.processes.close()
         if self.revision is not None:
             self.revision.close()
@@ -77,8 +77,8 @@ class SpeedGate:
     def __call__(self, kernel: str | Kernel | Callable[..., Any]) -> SpeedComparison | None:
         """Time ``kernel``, and fail the test if it became slower and --sparsity-gate says so.
 
-        The test is skipped if nobody can tell, and fails in any case if the kernel is wrong or
-        broken.  Without a gate it is only timed.
+        The test is skipped if the times cannot tell, and fails in any case if the kernel is wrong
+        or broken.  Without a gate it is only timed.
 
         Args:
             kernel: ``"op/name"``, or what was registered.

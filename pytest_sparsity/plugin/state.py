@@ -34,10 +34,10 @@ class State:
         return self.spelled_out(read_settings(self.config))
 
     def spelled_out(self, settings: Settings) -> Settings:
-        """The settings with what is to be evaluated of tasks that are offered through hooks."""
+        """The settings, with every evaluation of each task that a hook offers."""
         from pytest_sparsity.sweep import grid
 
-        if not grid.names_strangers(settings):  # as nearly always, and nobody need be asked
+        if not grid.names_strangers(settings):  # the usual case: no hook is called
             return settings
         from pytest_sparsity.plugin.offers import tasks
 
@@ -95,7 +95,7 @@ class _Uncaptured:
         return written
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: ``write`` flushes."""
 
     def isatty(self) -> bool:
         import sys
@@ -112,7 +112,7 @@ def state_of(config: pytest.Config) -> State:
 
 
 def used_records(config: pytest.Config) -> list[str]:
-    """Ids of the records that were used since this was last asked; nothing is made for it."""
+    """Ids of the records that were used since the last call; makes no session to find out."""
     session = vars(state_of(config)).get("session")
     return [] if session is None else session.take_used()
 

@@ -16,7 +16,7 @@ def say(config: pytest.Config, line: str, **colour: bool) -> None:
 
     Args:
         config: of the session.
-        line: may begin with an empty one.
+        line: its text; may begin with an end of line.
         colour: as ``pytest.TerminalReporter.write_line`` takes it.
     """
     terminal = config.pluginmanager.getplugin("terminalreporter")
@@ -27,11 +27,11 @@ def say(config: pytest.Config, line: str, **colour: bool) -> None:
 
 @contextlib.contextmanager
 def showing_warnings(config: pytest.Config, before: str = "") -> Iterator[None]:
-    """Say what was found damaged and mended: where a session starts or ends, pytest does not.
+    """Show warnings about damaged files; pytest shows none when a session starts or ends.
 
     Args:
         config: of the session.
-        before: is put before each warning; an end of line after a line of dots.
+        before: text before each warning, such as an end of line after a line of dots.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SparsityWarning)

@@ -1,4 +1,4 @@
-"""What a run was to do and has not done: then it is not green, although no test failed."""
+"""Runs that did nothing of what they were to do: these must not pass, although no test failed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytest_sparsity.plugin.run import Run
 def of_sweep(run: Run) -> str:
     """What the bundled suites have not measured, in a sentence; empty if nothing is missing.
 
-    A user's own tests, and the performance suite, may rightly measure no cell.
+    A user's own tests and the performance suite need not measure any cell.
     """
     sparse = any(verdict.comparison.change is not None for verdict in run.verdicts)
     if "accuracy" in run.suites and not sparse:

@@ -11,7 +11,7 @@ from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.methods.registry import Method
 
 _PACKAGE = Path(__file__).parents[1]
-_FOLDERS = ("compression", "evaluation", "kernels", "methods", "models", "reference", "spon")
+_FOLDERS = ("evaluation", "kernels", "methods", "models", "reference")
 
 
 @cache

@@ -29,7 +29,10 @@ class GitHub(Sink):
             self._annotations.append(self._annotation("warning", sent))
 
     def _annotation(self, level: str, sent: Sent) -> Annotation:
-        """At the test, or at the kernel's source where that is known: the suite is not theirs."""
+        """An annotation at the kernel's source where that is known, else at the test.
+
+        Tests of the bundled suites are not files of the user's repository.
+        """
         from pytest_sparsity.reporting.github import Annotation
 
         report = sent.report

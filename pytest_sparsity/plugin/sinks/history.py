@@ -65,5 +65,5 @@ class History(Sink):
 
 
 def _series(measured: Measured) -> str:
-    """The series that a time is a point of: another case is another series."""
+    """Name of the series that a time is a point of; each case of a kernel has its own."""
     return f"{measured.name} ({measured.case})" if measured.case else measured.name

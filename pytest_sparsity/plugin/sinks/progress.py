@@ -27,13 +27,13 @@ class ProgressLines(Sink):
         self._progress: CellProgress | None = None
 
     def begin(self) -> None:
-        """Every cell has a line of its own: names of files would stand between them."""
+        """Keep pytest from printing names of files between the lines of cells."""
         terminal = self.run.config.pluginmanager.getplugin("terminalreporter")
         if terminal is not None and self._verbosity == 0:
             terminal.showfspath = False
 
     def expect(self, cells: int, claims: Sequence[tuple[str, str]]) -> None:
-        """Begin to count, once it is known which cells and which claims about which model."""
+        """Remember how many cells there are; of claims, count cells as they are measured."""
         self._cells = cells
         if not claims or self._progress is not None:
             return
@@ -54,7 +54,7 @@ class ProgressLines(Sink):
             self._show_cell(sent.cell["line"], sent.report.duration)
 
     def write(self, finished: bool) -> None:
-        """Count no more."""
+        """Stop counting."""
         if self._progress is not None:
             self._progress.stop()
 

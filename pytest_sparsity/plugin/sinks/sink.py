@@ -45,8 +45,8 @@ class Sink:
         """Keep the results of the whole session.
 
         Args:
-            finished: whether it was not interrupted and everything before was written: what is
-                not whole is neither stored as a baseline nor a point of a history.
+            finished: whether the session was not interrupted and all sinks before this one have
+                written; other runs are neither stored as a baseline nor added to a history.
 
         Raises:
             SparsityError: it cannot be written.
