@@ -28,8 +28,8 @@ class Results:
 
     Attributes:
         verdicts: one per metric of every cell, the dense model's among them.
-        skipped: how much of the model really was, by configuration and corpus.
-        notes: what must be said of a configuration's method, by the method's name.
+        skipped: the share of the model that was really skipped, by configuration and corpus.
+        notes: remarks about methods, by name.
     """
 
     verdicts: Sequence[Verdict]

@@ -66,7 +66,7 @@ def gate_lines(decided: Sequence[Decided], unmatched: Sequence[str]) -> list[str
 
 
 def gate_markdown(decided: Sequence[Decided], unmatched: Sequence[str]) -> str:
-    """For GitHub: a headline and a table, worst first; what is ok is folded away."""
+    """For GitHub: a headline and a table, worst first; rows that are ok are in a folded section."""
     from pytest_sparsity.reporting.table import escape
 
     def table(rows: Sequence[Decided]) -> list[str]:

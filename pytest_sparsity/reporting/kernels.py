@@ -1,4 +1,4 @@
-"""What the checks of kernels came to: a line per check in a file, a row per kernel in a table."""
+"""Results of kernel checks: a line per check in a file, a row per kernel in a table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add(
         folder: where the file goes.
         origin: what makes results of two runs comparable, repeated in every line.
         results: as ``kernel_check`` sends them.
-        begin: whether the file is begun anew.
+        begin: whether to replace the file.
     """
     with (folder / FILE).open("w" if begin else "a") as file:
         for result in results:

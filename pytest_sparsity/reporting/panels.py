@@ -84,7 +84,7 @@ def perplexity_panels(results: Results, model: str) -> list[Panel]:
 
 
 def accuracy_panels(results: Results, model: str) -> list[Panel]:
-    """Accuracy against level, one panel per task; a point is equally high in all of them."""
+    """Accuracy against level, one panel per task; their axes span equally many points."""
     panels = [
         panel
         for task in results.subjects(model, "accuracy")
@@ -95,7 +95,10 @@ def accuracy_panels(results: Results, model: str) -> list[Panel]:
 
 
 def mean_accuracy_panel(results: Results, model: str) -> Panel | None:
-    """Mean over the tasks that are evidence, of configurations that have all; None below two."""
+    """Mean accuracy over tasks at which the dense model is above chance.
+
+    Of configurations that have all of these tasks; None if there are fewer than two tasks.
+    """
     tasks = [t for t in results.subjects(model, "accuracy") if not _refused(results, model, t)]
     if len(tasks) < 2:
         return None
@@ -109,7 +112,7 @@ def mean_accuracy_panel(results: Results, model: str) -> Panel | None:
 
 
 def _refused(results: Results, model: str, task: str) -> bool:
-    """Whether the task is no evidence, because the dense model is at chance there."""
+    """Whether the dense model is at chance at this task, so that it says nothing."""
     dense = results.find(Configuration(model), f"accuracy:{task}")
     return dense is not None and bool(dense.refused)
 
@@ -190,7 +193,7 @@ def _limits(interval: Interval, scale: float) -> tuple[float, float] | None:
 
 
 def _around(value: Interval, drop: Interval) -> tuple[float, float] | None:
-    """Limits of the paired change, in percent, put around the value that it led to."""
+    """The interval of the paired change, in percent, around the configuration's own value."""
     above, below = drop.estimate - drop.low, drop.high - drop.estimate
     return _finite((100 * (value.estimate - below), 100 * (value.estimate + above)))
 

@@ -77,8 +77,8 @@ def draw(results: Results, model: str) -> dict[str, bytes]:
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    # A style context, so that neither the user's settings get in nor these get out; and no
-    # pyplot, which would choose a backend for the whole process.
+    # In a style context, so that the user's settings have no influence here and these none outside;
+    # without pyplot, which would choose a backend for the whole process.
     with style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # in a user's names
         figure = Figure(layout="constrained")

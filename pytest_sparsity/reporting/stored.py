@@ -1,4 +1,4 @@
-"""What the files of a report folder hold, as types: what readers get, and hooks are told."""
+"""Types of what the files of a report folder hold; readers and hooks are given these."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class StoredCheck:
-    """What one check of one kernel came to.
+    """The result of one check of one kernel.
 
     Attributes:
         kernel: its id.

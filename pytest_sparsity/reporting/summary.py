@@ -73,10 +73,10 @@ def write_summary(
     Args:
         directory: made if it is missing.
         verdicts: one per metric of every cell, the dense model's among them.
-        skipped: how much of the model really was, by configuration and corpus.
+        skipped: the share of the model that was really skipped, by configuration and corpus.
         settings: options in force by name, the seed among them.
         origin: where the numbers come from.
-        notes: what must be said of methods, by name.
+        notes: remarks about methods, by name.
         sections: of others, for summary.md.
 
     Returns:

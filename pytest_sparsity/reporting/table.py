@@ -97,8 +97,8 @@ def terminal_tables(
 
     Args:
         verdicts: one per metric of every cell, the dense model's among them.
-        skipped: how much of the model really was, by configuration and corpus.
-        notes: what must be said of methods, by name.
+        skipped: the share of the model that was really skipped, by configuration and corpus.
+        notes: remarks about methods, by name.
         width: columns of the terminal; wider tables are split.
     """
     results = Results(verdicts, skipped, notes or {})
@@ -123,7 +123,7 @@ def terminal_tables(
 
 
 def remarks(results: Results) -> list[str]:
-    """What must be said below the tables of the columns and methods that are in them."""
+    """Remarks below the tables: how to read their columns, and notes about their methods."""
     said = [f"{name}: {note}." for name, note in results.notes.items()]
     if any(found.net != found.weights for found in results.skipped.values()):
         said.insert(0, "Net: weights zeroed, less those read to decide which (predictors).")
@@ -131,7 +131,7 @@ def remarks(results: Results) -> list[str]:
 
 
 def problems(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Failing verdicts, then inconclusive ones, then tasks that are no evidence."""
+    """Failing verdicts, inconclusive ones, and tasks at which the dense model is at chance."""
     from pytest_sparsity.sweep.verdict import Outcome
 
     found = list(verdicts)
@@ -140,7 +140,7 @@ def problems(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is, in a table too."""
+    """Text with what Markdown would take for markup escaped, for tables too."""
     flat = " ".join(text.split())
     return re.sub(r"([\\`*<|~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", flat)
 
@@ -279,7 +279,7 @@ def _cells(
 
 
 def _skipped(results: Results, rows: Sequence[Configuration], corpus: str) -> Iterator[Column]:
-    """Shares skipped: of weights, less what deciding reads if it reads any, and of neurons."""
+    """Columns of the shares skipped: of weights, net of what predictors read, and of neurons."""
     found = [results.skipped.get(Cell(row, f"{PERPLEXITY}:{corpus}")) for row in rows]
 
     def column(header: str, shares: Iterable[float | None]) -> Column:

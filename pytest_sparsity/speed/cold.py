@@ -1,7 +1,7 @@
 """Times runs of microseconds to milliseconds from cold caches, and compares their best times.
 
 A decoding step reads every weight of a model once, so a layer hardly finds its weights in the
-caches, and a kernel that is timed warm is timed on another machine than the one it will run on.
+caches, and times from warm caches are not those of decoding.
 At this scale a single interrupt outweighs the work, so the statistic is the tenth percentile
 of many interleaved runs: what the machine does when nothing disturbs it.
 """

@@ -22,9 +22,9 @@ class Footprint:
     """Resident memory of a process, in bytes.
 
     Attributes:
-        before: with all that is needed imported, shown by a tiny model's scores.
-        loaded: largest until the model was loaded.
-        peak: largest in all.
+        before: when everything is imported, which scoring a tiny model has made sure of.
+        loaded: the most until the model was loaded.
+        peak: the most at any time.
     """
 
     before: int

@@ -1,8 +1,8 @@
 """Times contenders side by side, and says how their times compare.
 
-A machine changes speed from minute to minute (clocks, neighbours, temperature), and every
-contender that is timed in a block of its own gets another machine.  Interleaved, all of them
-run within seconds of each other, round after round, and each round is a fair comparison.
+A machine changes speed from minute to minute (clocks, neighbours, temperature), so contenders that
+are timed one after the other meet different speeds.  Interleaved, all of them run within seconds of
+each other, round after round, and each round is a fair comparison.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def change_points(values: Sequence[float]) -> list[ChangePoint]:
 
 
 def _weakest(found: Sequence[ChangePoint]) -> ChangePoint | None:
-    """The one to take away: insignificant ones first, then small ones."""
+    """The change point to remove next: insignificant ones first, then small ones."""
     insignificant = [point for point in found if not point.p_value < SIGNIFICANCE]
     if insignificant:
         return max(insignificant, key=lambda point: point.p_value)
@@ -92,7 +92,7 @@ def _weakest(found: Sequence[ChangePoint]) -> ChangePoint | None:
 
 
 def _between(series: Vector, splits: Sequence[int]) -> list[ChangePoint]:
-    """The change at every split, from the one before to the one after."""
+    """The change at every split, from the mean of the segment before it to that of the one after."""
     segments = [series[a:b] for a, b in pairwise([0, *splits, len(series)])]
     return [
         ChangePoint(split, float(left.mean()), float(right.mean()), _p_value(left, right))
@@ -101,7 +101,7 @@ def _between(series: Vector, splits: Sequence[int]) -> list[ChangePoint]:
 
 
 def _splits(series: Vector, start: int, stop: int) -> list[int]:
-    """Splits of one window, found one inside the other until none is even weakly significant."""
+    """Splits of one window, each part split again until no split is even weakly significant."""
     if stop - start < 2 * SIDE:
         return []
     split = start + _best_split(series[start:stop])
@@ -133,7 +133,7 @@ def _best_split(window: Vector) -> int:
 
 
 def _p_value(left: Vector, right: Vector) -> float:
-    """Of Student's two-sided t-test; sides that do not vary differ surely, or not at all."""
+    """Of Student's two-sided t-test; if neither side varies, 0 where they differ, else 1."""
     n, m = len(left), len(right)
     if min(n, m) < SIDE:
         return 1.0

@@ -31,7 +31,7 @@ class Revision:
     """One revision of the repositories that kernels lie in, checked out when it is first needed.
 
     Args:
-        name: whatever git takes for a commit.
+        name: of a commit, as git understands it.
     """
 
     def __init__(self, name: str) -> None:
@@ -40,7 +40,7 @@ class Revision:
         atexit.register(self.close)
 
     def place(self, kernel: Kernel) -> Place:
-        """Where a process imports the kernel from as it was.
+        """Where a process imports the kernel of this revision from.
 
         Raises:
             NothingToCompare: the kernel's file is in no repository, in one that does not know the
@@ -69,7 +69,7 @@ class Revision:
 
 
 def check(revision: str, folders: Sequence[str]) -> list[str]:
-    """Find out before a run whether a revision can be compared with; what to warn of, if it can.
+    """Find out before a run whether a revision can be compared with; returns warnings about it.
 
     Args:
         revision: as the user named it.
@@ -119,7 +119,7 @@ def _place(worktree: Worktree, kernel: Kernel) -> Place:
 
 
 def _import_root(kernel: Kernel) -> str:
-    """The folder that the kernel's module is imported from, as its dotted name tells it."""
+    """The folder from which the kernel's module is imported, by its dotted name."""
     path = Path(os.path.realpath(kernel.file)).with_suffix("")
     parts = kernel.module.split(".")
     if tuple(parts) == path.parts[-len(parts) :]:

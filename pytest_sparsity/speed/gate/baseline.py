@@ -53,7 +53,7 @@ def add(path: Path, fresh: Mapping[str, Measured], keep: bool = False) -> None:
         keep: leave entries that are there as they are.
 
     Raises:
-        SparsityError: the file is there and is none of ours, or cannot be written; it is kept.
+        SparsityError: the file holds something else, which is kept, or cannot be written.
     """
     with locked(path.parent / ".locks" / f"{path.name}.lock"):
         known = read(path)
@@ -69,7 +69,7 @@ def add(path: Path, fresh: Mapping[str, Measured], keep: bool = False) -> None:
 def obstacle(stored: Measured, now: Measured) -> str | None:
     """Why times cannot be compared; None if they can.
 
-    Another source is no obstacle: it is what is compared.
+    A kernel of another source may be compared: that is what the gate is for.
     """
     for what, before, after in (
         ("the machine", (stored.device, stored.target), (now.device, now.target)),

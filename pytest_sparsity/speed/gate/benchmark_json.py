@@ -85,7 +85,7 @@ def _benchmark(measured: Measured) -> dict[str, Any]:
 
 
 def _machine(found: list[Measured]) -> dict[str, Any]:
-    """What pytest-benchmark tells, without its slow look at the processor: ours is known."""
+    """What pytest-benchmark says of a machine, without its slow query of the processor's name."""
     device = found[0].device if found else platform.processor()
     return {
         "node": platform.node(),

@@ -75,7 +75,7 @@ class Contender:
 
     @property
     def noise(self) -> float:
-        """Median over best of the last stage: 1 on a machine that does nothing else."""
+        """Median time over best time in the last stage; 1 on a machine that does nothing else."""
         series = self.series()
         return median(series) / best(series)
 

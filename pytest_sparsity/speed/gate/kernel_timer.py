@@ -1,4 +1,4 @@
-"""The speed gate: times one kernel as the options ask, and rules on it."""
+"""The speed gate: times one kernel as the options ask, and decides whether it became slower."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from pytest_sparsity.targets import HardwareTarget
 
 @dataclass
 class TimedKernel:
-    """What came of one kernel.
+    """What was measured and decided about one kernel.
 
     Attributes:
         kernel: its id.
-        against: what it was compared with, in words; empty if with nothing.
+        against: what it was compared with, in words; empty if it was not compared.
         workload: the operands; None if it cannot run here.
         contenders: the candidate, then what it was measured beside.
-        comparison: on its times and figures; None if nothing is gated.
+        comparison: the decision and its figures; None without a gate.
         differences: figures that changed.
         fault: what is wrong with the kernel itself; empty if nothing is.
         details: of the fault.

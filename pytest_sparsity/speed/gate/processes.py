@@ -42,7 +42,8 @@ class Place:
 
     Attributes:
         path: entries of ``sys.path`` before Python's own, in order.
-        moved: folders of this process to what stands for them there, for a revision's worktree.
+        moved: folders of this process, each with the folder that stands for it there, in the
+            worktree of a revision.
     """
 
     path: tuple[str, ...]
@@ -54,7 +55,7 @@ class Place:
         return cls(tuple(entry or os.getcwd() for entry in sys.path))
 
     def file(self, file: str) -> str:
-        """What stands for a file or folder there."""
+        """The path in that place for a file or folder of this process."""
         found = os.path.realpath(file)
         for ours, theirs in self.moved:
             if found == ours or found.startswith(ours + os.sep):
@@ -63,7 +64,7 @@ class Place:
 
 
 class Process:
-    """One process; to be closed, and in any case it ends with this one."""
+    """One process that times kernels.  Close it; at the latest it ends when this process does."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -83,7 +84,7 @@ class Process:
         self._connection = Connection(ours.detach())
 
     def ask(self, method: str, *arguments: Any) -> Any:
-        """What a method of ``worker.Kernels`` returns there.
+        """Call a method of ``worker.Kernels`` in the process, and return its result.
 
         Raises:
             WorkerError: the kernel raised an exception, crashed or hung; the latter two end
@@ -109,7 +110,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether it runs and answers requests."""
         return not self._connection.closed and self._process.poll() is None
 
     def close(self) -> None:

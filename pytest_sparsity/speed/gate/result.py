@@ -23,7 +23,7 @@ class Measured:
         seconds: of one call, one value per sample, in the order of the rounds.
         iterations: calls that each sample is the mean of.
         processes: how many samples each process took, in order; they add up to ``seconds``.
-        bytes: that a call reads and writes at least; None if nobody said.
+        bytes: that a call reads and writes at least; None if that is not known.
         peak_bytes: most memory that a call held beyond its operands; None if it was not measured.
         target: fingerprint of the machine.
         device: the machine's own name.
@@ -56,7 +56,7 @@ class Measured:
 
     @property
     def best(self) -> float:
-        """Seconds of a call when nothing disturbs it: the mean of the fastest samples."""
+        """Seconds of an undisturbed call: the mean of the fastest samples."""
         return best(self.seconds)
 
     @property
@@ -70,7 +70,7 @@ class Measured:
 
     @property
     def spread(self) -> float:
-        """How far apart undisturbed processes are: of the fastest, standard deviation over least.
+        """How much undisturbed processes differ: standard deviation of the fastest over the least.
 
         A process that ran beside another for all its time is slower by half, and would make
         everything after it seem within the spread.

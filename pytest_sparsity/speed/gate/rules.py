@@ -145,7 +145,7 @@ def stored(
 
 
 def not_comparable(reason: str) -> SpeedComparison:
-    """Times of different things."""
+    """The comparison of times that are not of the same thing, and so cannot be compared."""
     return SpeedComparison(Decision.NOT_COMPARABLE, reason)
 
 
@@ -154,7 +154,7 @@ def block_minimum_ratio(
 ) -> Interval:
     """Median ratio of block minima, with its paired bootstrap interval.
 
-    Blocks of five successive rounds lie within one mood of the machine, and the least of five
+    The machine hardly changes within a block of five successive rounds, and the least of five
     samples is hardly ever disturbed.  A few moments in which the machine is faster than ever, which
     would decide the ratio of the two fastest times, are in one block or two.
 
@@ -209,7 +209,7 @@ def _ab(
 
 
 def _too_busy(noise: float, ratio: Interval) -> bool:
-    """Whether the machine may have made the difference: it is no larger than its own moods."""
+    """Whether the difference is no larger than the machine's own variation between rounds."""
     return noise > NOISIEST and ratio.low < noise and ratio.high > 1 / noise
 
 

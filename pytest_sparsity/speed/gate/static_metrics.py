@@ -1,4 +1,4 @@
-"""Figures that are the same in every run of the same code, and so need no statistics.
+"""Figures that every run of the same code gives alike, so that no statistics are needed.
 
 By name: ``weight_bytes`` that the op needs of the operands (all of them, if the kernel does not
 skip), ``allocations``, ``allocated_bytes`` and ``peak_bytes`` of a call, ``launches`` on a CUDA
@@ -24,7 +24,7 @@ _COMPILERS = ("registers", "spills", "load_bits")
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure that is not what it was."""
+    """A figure that changed."""
 
     name: str
     before: int
@@ -52,7 +52,7 @@ def weight_bytes(kernel: Kernel, inputs: Any) -> int:
 def differences(
     before: Mapping[str, int], now: Mapping[str, int], same_compiler: bool
 ) -> Sequence[Difference]:
-    """The figures that both have and that are not equal.
+    """The figures that both have and that differ.
 
     Args:
         before: of the baseline.

@@ -1,4 +1,4 @@
-"""Interleaved rounds of calibrated samples; what was measured is kept, whatever happens next."""
+"""Interleaved rounds of calibrated samples; what was measured is kept if it is interrupted."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Rounds:
     Attributes:
         seconds: per contender one value per round; entry ``i`` of all of them is of one round.
         iterations: calls that a sample is the mean of, per contender.
-        broken: what ended it before its time, in words; empty if nothing did.
+        broken: why it ended early, in words; empty if it did not.
         details: a traceback, where there is one.
-        culprit: the contender that did.
+        culprit: the contender that ended it.
         spoiled: rounds thrown away because the clock went backwards in them.
     """
 
@@ -55,7 +55,7 @@ class Rounds:
 
     @property
     def doubt(self) -> str:
-        """Why the times cannot be believed; empty if they can."""
+        """Why the times cannot be trusted; empty if they can."""
         if self.spoiled > _SPOILED * (self.count + self.spoiled):
             return f"the clock went backwards in {self.spoiled} rounds"
         return ""
@@ -68,7 +68,7 @@ def calibrate(contender: Sampler) -> int:
         seconds = min(contender.sample(iterations) for _ in range(_TRIALS))
         if seconds * iterations >= LEAST_SAMPLE or iterations >= _MOST_ITERATIONS:
             return iterations
-        # By the best guess, but not too far at once: a first guess may be of one slow call.
+        # By the best estimate, but not by too much at once: the first call may have been slow.
         wanted = math.ceil(1.05 * LEAST_SAMPLE / seconds)
         iterations = min(max(wanted, iterations + 1), 10 * iterations, _MOST_ITERATIONS)
 
@@ -147,7 +147,7 @@ def _calibrated(contender: Sampler) -> int:
 
 
 def _align(iterations: dict[str, int]) -> None:
-    """Give contenders that are about as fast samples of equally many calls.
+    """Let samples of contenders that are about equally fast have the same number of calls.
 
     The least of longer samples is not as small as that of short ones.
     """

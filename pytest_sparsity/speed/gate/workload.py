@@ -1,4 +1,4 @@
-"""What the gate times a kernel on: operands like those of decoding, and whether it is right."""
+"""The operands on which the gate times a kernel, like those of decoding, and a check of results."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ class Workload:
         return max(2, min(wanted, _MOST_BYTES // max(size, 1), _MOST_COPIES))
 
     def fault(self, output: Any, right: Any = None) -> str | None:
-        """What is wrong with a result; None if it is right.
+        """What is wrong with a result; None if nothing is.
 
         Args:
             output: the result, on the CPU.
-            right: a result that is known to be; equal to the last bit needs no other proof.
+            right: a result that was checked before; one that equals it bit for bit is right, too.
         """
         trial = Trial(self.kernel, self.case)
         try:
