@@ -92,7 +92,7 @@ def _weakest(found: Sequence[ChangePoint]) -> ChangePoint | None:
 
 
 def _between(series: Vector, splits: Sequence[int]) -> list[ChangePoint]:
-    """The change at every split, from the mean of the segment before it to that of the one after."""
+    """The change at every split: means of the segments before and after it."""
     segments = [series[a:b] for a, b in pairwise([0, *splits, len(series)])]
     return [
         ChangePoint(split, float(left.mean()), float(right.mean()), _p_value(left, right))
