@@ -15,6 +15,9 @@ from pytest_sparsity.plugin.sinks import all_sinks, progress
 from pytest_sparsity.plugin.sinks.progress import ProgressLines
 from pytest_sparsity.plugin.sinks.sink import Sink
 
+#: Runs in this process would import numpy a second time otherwise, which crashes it.
+pytestmark = pytest.mark.usefixtures("_imported")
+
 TESTS_OF_A_USER = """
     def test_measured(degradation):
         degradation.assert_within("perplexity:austen", 1000.0)
