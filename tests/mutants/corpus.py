@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mutants_compiled
 import mutants_cpu
+import mutants_cuda
 import mutants_torch
 import mutants_triton
 
@@ -12,4 +13,5 @@ MUTANTS = (
     *mutants_cpu.MUTANTS,
     *mutants_compiled.MUTANTS,
     *mutants_torch.MUTANTS,
+    *mutants_cuda.MUTANTS,
 )

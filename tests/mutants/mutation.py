@@ -19,6 +19,8 @@ from pytest_sparsity.kernels import build, registry
 
 PACKAGE = "pytest_sparsity.kernels"
 SOURCES = Path(registry.__file__).parent
+#: Right kernels that are not in the package: a folder of them is a backend here.
+BESIDE = Path(__file__).parent
 
 _CPP, _FLAGS = "native/kernels.cpp", "native/library.py"
 _IMPORT = re.compile(rf"^( *)from {re.escape(PACKAGE)}\.([\w.]+) import (\(|.+)$", re.M)
@@ -59,7 +61,7 @@ class Mutant:
         name: what the bug is, in a few words with dashes.
         kernel: id of the right kernel, as ``sparse_linear/triton``.
         kind: number of its class of bugs in ``classes.CLASSES``, or the name of another class.
-        file: that is changed, relative to ``kernels/``.
+        file: that is changed, relative to ``kernels/``, or to this folder.
         old: what is replaced; must be there exactly once.
         new: what by.
         what: the change, in words.
@@ -131,8 +133,9 @@ class Mutant:
 
 @cache
 def _sources(backend: str) -> dict[str, str]:
-    """The files of a backend by their place in ``kernels/``."""
-    places = {path: path.relative_to(SOURCES) for path in (SOURCES / backend).rglob("*.*")}
+    """The files of a backend by their place in ``kernels/``, or here."""
+    root = SOURCES if (SOURCES / backend).is_dir() else BESIDE
+    places = {path: path.relative_to(root) for path in (root / backend).rglob("*.*")}
     kept = (".py", ".cpp", ".cu", ".h")
     return {str(at): path.read_text() for path, at in places.items() if path.suffix in kept}
 

@@ -88,6 +88,7 @@ void release_barrier() {
         thread.clock = 0;
         if (machine.synced) std::fill_n(thread.seen, kWarp, 0);
         if (!thread.known.empty()) machine.known.add(thread.known);
+        if (thread.fenced) machine.published.add(thread.published);
     }
     machine.synced = false;
     machine.counted = 0;

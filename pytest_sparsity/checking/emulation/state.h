@@ -61,6 +61,7 @@ struct Machine {
     unsigned idle = 0;       // times that a thread gave way since something happened
     bool synced = false;     // by __syncwarp, in this epoch
     Knowledge known;         // by all threads of the block
+    Knowledge published;     // by fences of its threads before its last barrier
 
     std::uintptr_t shared = 0, shared_size = 0, dynamic = 0;
     std::uintptr_t library = 0, library_size = 0;

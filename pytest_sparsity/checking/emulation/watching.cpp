@@ -276,6 +276,7 @@ void learn(const Variable& variable) {
 
 void tell(Variable& variable) {
     if (machine.now->fenced) variable.knowledge.add(machine.now->published);
+    if (!machine.published.empty()) variable.knowledge.add(machine.published);
 }
 
 void volatile_access(const void* pointer, unsigned size, bool write, const void* from) {
@@ -374,7 +375,7 @@ void Machine::begin_block() {
     epoch = waiting = counted = meetings = idle = 0;
     alive = threads.size();
     synced = false;
-    known = Knowledge();
+    known = published = Knowledge();
     // What nobody has written yet is NaN, and -1.  Of dynamic memory only what was asked for.
     std::uintptr_t stop = shared + shared_size;
     std::uintptr_t before = dynamic == 0 ? stop : dynamic;
