@@ -62,7 +62,8 @@ Classes of published defects:
 
 The class 13 is not a bug of kernels but of their tests, which compare with tolerances that any
 result is within, or compare nothing.  Its mutants are results that such tests let pass.  Kernels
-in CUDA C++ run here with their threads one after another on a CPU (`tests/kernels_cuda`).
+in CUDA C++ are emulated on a CPU, threads one after another; their right ones beyond ours are in
+`tests/mutants/cuda_right`.
 "Examples" counts the cases of the check that killed, up to the one that failed.
 
 | mutant | of | class | what is changed | killed by | examples | message |

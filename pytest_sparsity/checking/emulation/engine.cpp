@@ -3,7 +3,6 @@
 #include "engine.h"
 
 #include <cstdio>
-#include <mutex>
 #include <random>
 
 #include "fibers.h"
@@ -319,8 +318,6 @@ extern "C" {
 
 int emulation_run(Launch* launch, Body body, const void* closure, const void* anchor,
                   const void* dynamic) {
-    static std::mutex one_at_a_time;
-    std::lock_guard<std::mutex> lock(one_at_a_time);
     machine.begin(launch, body, closure, anchor, dynamic);
     run_blocks();
     machine.end();

@@ -53,7 +53,7 @@ enum Counting : int { kPlain, kCount, kAll, kAny };
 using Body = void (*)(const void*);
 
 extern "C" {
-// Runs the kernel; `anchor` is in the library's thread-local storage, its shared memory, and
+// Runs the kernel, one at a time in a process; `anchor` is in the library's thread-local storage, its shared memory, and
 // `dynamic` where dynamic shared memory begins there, or null.  0, or 1 after a fault.
 int emulation_run(Launch* launch, Body body, const void* closure, const void* anchor,
                   const void* dynamic);

@@ -6,6 +6,7 @@ import ctypes
 import numbers
 import re
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.cuda.source import Launch, instead
 
 _FAULT, _REFUSED = 1, 2
+
+
+#: There is one emulated machine in a process, and threads of Python may launch at once.
+_one_at_a_time = threading.Lock()
 
 
 class CudaFault(Exception):
@@ -114,7 +119,8 @@ def _run(launch: Launch) -> None:
         grid=_Triple(*launch.grid), block=_Triple(*launch.block), shared=launch.shared,
         schedule=_schedule(), spans=len(spans), span=given_spans,
     )  # fmt: skip
-    status = library.emulation_call(ctypes.byref(started), arguments, len(launch.arguments))
+    with _one_at_a_time:
+        status = library.emulation_call(ctypes.byref(started), arguments, len(launch.arguments))
     message = started.message.decode(errors="replace")
     if status == _REFUSED:
         raise SparsityError(f"{launch.entry} {message}")
