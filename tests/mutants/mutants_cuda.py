@@ -20,6 +20,7 @@ def _linear(
 _STAGED = "        __syncthreads();  // everybody's part of the tile is there\n"
 _USED = "        __syncthreads();  // nobody needs the tile any longer\n"
 _WAIT = "__pipeline_wait_prior(tile + 1 < count ? 1 : 0);"
+_STEPS = "        for (int by = 16; by > 0; by /= 2) "
 _SHUFFLE = "sums[v] += __shfl_down_sync(0xffffffffu, sums[v], by);"
 
 MUTANTS = (
@@ -120,9 +121,8 @@ MUTANTS = (
         "warp",
         "shuffle-by-active-lanes",
         "divergent shuffle",
-        f"    for (int v = 0; v < V; ++v) {{\n        for (int by = 16; by > 0; by /= 2) {_SHUFFLE}",
-        "    for (int v = 0; v < V; ++v) {\n        if (lane >= channels) continue;\n"
-        f"        for (int by = 16; by > 0; by /= 2) {_SHUFFLE}",
+        f"    for (int v = 0; v < V; ++v) {{\n{_STEPS}",
+        f"    for (int v = 0; v < V; ++v) {{\n        if (lane >= channels) continue;\n{_STEPS}",
         "lanes without channels do not take part in shuffles that take from them",
         "edges",
     ),

@@ -21,7 +21,9 @@ def test_every_class_op_and_backend_has_mutants() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     assert {mutant.kind for mutant in MUTANTS} >= CLASSES.keys()
     assert {mutant.op for mutant in MUTANTS} == OPS.keys()
-    assert {mutant.backend for mutant in MUTANTS} == {"cpu", "cuda", "native", "torch", "triton"}
+    assert {mutant.backend for mutant in MUTANTS} == {
+        *("cpu", "cuda", "cuda_right", "native", "torch", "triton")
+    }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -58,18 +58,14 @@ def counters(device: torch.device) -> Tensor:
     return torch.zeros(1 << 16, dtype=torch.int32, device=device)
 
 
-@sparse_kernel(
-    op="sparse_linear", backend="cuda", name="split", source=SOURCE, deterministic=False
-)
+@sparse_kernel(op="sparse_linear", backend="cuda", name="split", source=SOURCE, deterministic=False)
 def split(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
     x, level, bias, result = operands(x, weight, threshold, bias)
     rows, outputs = result.shape
     total = torch.zeros(rows, outputs, device=x.device)
     given = (x, x.shape[1], weight, *weight.stride(), outputs, level, bias, result)
     grid = (blocks(outputs, 32 * (16 // x.itemsize)), rows, PARTS)
-    SOURCE.launch(
-        f"split<{TYPES[x.dtype]}>", grid, 32, (*given, total, counters(x.device))
-    )
+    SOURCE.launch(f"split<{TYPES[x.dtype]}>", grid, 32, (*given, total, counters(x.device)))
     return result
 
 
