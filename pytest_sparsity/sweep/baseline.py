@@ -1,4 +1,4 @@
-"""The records of a stored run, read strictly: a baseline that is damaged gates nothing."""
+"""The records of a stored run, read strictly: a damaged baseline is refused."""
 
 from __future__ import annotations
 

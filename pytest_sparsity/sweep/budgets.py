@@ -88,7 +88,7 @@ def load(*paths: Path) -> Budgets:
 def check_swept(path: Path, cells: Iterable[Cell]) -> None:
     """Refuse a user's budgets for what this sweep does not measure.
 
-    Thresholds for models that are not swept are let through: several may share a file.
+    Budgets for models that are not swept are allowed: several models may share a file.
 
     Raises:
         SparsityError: an entry of ``path`` would never be looked at.

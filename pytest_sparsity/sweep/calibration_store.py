@@ -1,4 +1,4 @@
-"""Calibrators: what methods know of a model's activations, collected in as few passes as can be."""
+"""Statistics of models' activations for methods, collected in as few passes as possible."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class CalibrationStore:
         return self._of_loaded(model) if weights == LOADED else self._of_compressed(model, weights)
 
     def expect(self, configurations: Iterable[Configuration]) -> None:
-        """Prepare these as well when their weights are, besides those of the settings."""
+        """Let :meth:`prepared` collect what these configurations need, too."""
         for configuration in configurations:
             if configuration.method != "dense":
                 names, levels = self._expected.setdefault(configuration.weights, (set(), set()))

@@ -29,7 +29,7 @@ class Configuration:
         method: ``dense`` or the name of a method.
         level: target fraction of zeroed activations; 0 for dense, and for methods that have a
             cut of their own.
-        spon: one of ``SPON_SETTINGS``.
+        spon: one of ``SPON``, see ``settings.options``.
         weights: ``loaded`` or the name of a compression.
     """
 

@@ -59,7 +59,7 @@ class ChosenMethods:
 
     @property
     def notes(self) -> dict[str, str]:
-        """What must be said of the settings' methods wherever their results are shown."""
+        """Remarks about the settings' methods, to be shown wherever their results are."""
         found = {}
         for name, method in self._chosen.items():
             said = [getattr(method, "note", "")]

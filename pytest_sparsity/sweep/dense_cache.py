@@ -26,7 +26,7 @@ class DenseCache:
 
     Attributes:
         models: the dense models, as they were loaded.
-        share: whether what texts begin with may be run once for all of them.
+        share: whether a prefix that texts have in common may be run once for all of them.
         new_tokens: length of what is generated.
     """
 

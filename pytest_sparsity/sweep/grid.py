@@ -29,7 +29,7 @@ DEFAULT_LEVEL = 0.5
 def configurations(settings: Settings, models: Iterable[str]) -> list[Configuration]:
     """Every configuration: per model dense first, then by weights, method, level and SPON.
 
-    The model as it was loaded is always there, dense: it is what all others are compared with.
+    The dense model with its weights as loaded is always among them: others are compared with it.
 
     Args:
         settings: the grid.
@@ -112,16 +112,16 @@ def evaluations_of_kind(kind: str, name: str) -> list[str]:
 
 
 def names_strangers(settings: Settings) -> bool:
-    """Whether a task is asked for by a name that is no bundled one's."""
+    """Whether the settings name a task that is not bundled."""
     return not TASKS.keys() >= {name.rpartition(":")[2] for name in settings.tasks}
 
 
 def spelled_out(settings: Settings, kinds: Mapping[str, str]) -> Settings:
-    """The settings with every evaluation of tasks of others named: only ours are known here.
+    """The settings, with tasks that hooks offer replaced by every evaluation of them.
 
     Args:
         settings: what the user asked for.
-        kinds: name of a task of others to its kind.
+        kinds: names of the offered tasks, and their kinds.
     """
     named = [
         each

@@ -56,7 +56,7 @@ class TaskInputs:
     Attributes:
         task: all items there are.
         draw: how many of them one draw has.
-        share: whether what texts begin with may be run once for all of them.
+        share: whether a prefix that texts have in common may be run once for all of them.
     """
 
     task: Task | HarnessTask
@@ -90,7 +90,7 @@ class CellInputs:
         attached: the plan on ``model``; None for a method of dense.
         dense: the model as it was loaded.
         evaluation: what depends on the kind of the evaluation.
-        facts: what goes into the record as it is: what the preparation took, and how the weights
+        facts: copied into the record: what the preparation took, and how the weights
             were compressed.
     """
 

@@ -143,7 +143,7 @@ def _difference(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:
 
 
 def _comparable(value: object) -> object:
-    """How many items were packed into one forward pass shows in rounding only: left out."""
+    """The key without the number of items per forward pass, which changes rounding only."""
     if isinstance(value, Mapping):
         return {name: part for name, part in value.items() if name != "draw"}
     return value
@@ -155,7 +155,7 @@ def _shown(value: object) -> str:
 
 
 def _pairs(now: Record, before: Record) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """What both scored, by id, as JSON holds it: tuples and lists are the same there."""
+    """What both records hold, by id, as JSON has it: tuples and lists are the same there."""
     stored = {unit["id"]: unit for unit in before.units}
     fresh = json.loads(json.dumps(now.units))
     return [(unit, stored[unit["id"]]) for unit in fresh if unit["id"] in stored]

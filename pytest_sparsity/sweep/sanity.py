@@ -48,7 +48,7 @@ def changed_at_level_zero(session: SweepSession, model: LanguageModel) -> list[s
 
 
 class _Rolled:
-    """A bug on purpose: every channel gets its neighbour's activation."""
+    """A deliberate bug: every channel gets its neighbour's activation."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return torch.roll(x, 1, -1)
@@ -123,7 +123,7 @@ class Dropped:
         achieved: really dropped.
         asked: what the method was to drop: the targets of its sites, weighted by the weights
             that each saves, or the natural zeros where there are more of them.
-        over: how much more it may be: natural zeros among what an exact count keeps.
+        over: how much more may be dropped: natural zeros among what an exact count keeps.
         exact: whether the method drops exact counts.
     """
 

@@ -40,7 +40,7 @@ class SweepSession:
     Args:
         settings: what the user asked for.
         progress: shows long preparations.
-        offered: known by name besides what is bundled.
+        offered: models, methods, tasks and corpora that hooks add to the bundled ones.
 
     Attributes:
         budgets: bundled, and of the settings.
@@ -196,7 +196,7 @@ class SweepSession:
         return found
 
     def plateaus(self, cells: Sequence[Cell]) -> dict[Configuration, tuple[str, ...]]:
-        """Sites whose level asks for less than is 0 by nature, which is skipped, all of it."""
+        """Sites at which more activations are 0 by nature than the level asks to skip."""
         texts = [c for c in cells if c.kind == PERPLEXITY and c.configuration.spon == OFF]
         known = {cell.configuration: self.known(cell) for cell in texts}
         sites = {
@@ -219,7 +219,7 @@ class SweepSession:
         return any(verdict.outcome is Outcome.REFUSED for verdict in verdicts)
 
     def _undecided(self, cell: Cell, verdicts: Sequence[Verdict]) -> bool:
-        """Whether more data about ``cell`` could change what is said about it."""
+        """Whether more data about ``cell`` could change its verdicts."""
         if cell.configuration.is_reference and self._refused(verdicts):
             return True
         return any(verdict.outcome is Outcome.INCONCLUSIVE for verdict in verdicts)

@@ -1,4 +1,4 @@
-"""records.jsonl: one line per measured cell, appended as cells finish, safe to kill."""
+"""records.jsonl: one line per measured cell, appended as cells finish; a killed run loses none."""
 
 from __future__ import annotations
 

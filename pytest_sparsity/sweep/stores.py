@@ -1,4 +1,4 @@
-"""All stores of a run, put together: each is given those below it, and knows none above."""
+"""All stores of a run; each is given the stores that it uses, and knows no others."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def make_stores(
     Args:
         settings: what the user asked for.
         progress: shows downloads, calibration and training.
-        offered: known by name besides what is bundled.
+        offered: models, methods, tasks and corpora that hooks add to the bundled ones.
 
     Raises:
         SparsityError: a setting names something that does not exist.

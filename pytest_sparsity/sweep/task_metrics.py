@@ -54,7 +54,7 @@ def _share(metric: str, record: Record, dense: Record) -> Comparison:
 
 
 def _path(record: Record, dense: Record, seed: int) -> Comparison:
-    """Tokens generated before the first one that the dense model's text does not have.
+    """Number of generated tokens before the first that differs from the dense model's text.
 
     The dense model's text need not be right for that, so no task is refused.
     """

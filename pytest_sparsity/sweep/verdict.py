@@ -10,9 +10,10 @@ from pytest_sparsity.sweep.comparison import Comparison
 
 
 class Outcome(str, Enum):
-    """What the data say about a budget; dense is what others are compared with.
+    """What the data say about a budget.
 
-    Refused is a task on which the dense model does not show what a sparse one could lose.
+    ``REFERENCE`` is of the dense model, with which others are compared.  ``REFUSED`` is of a task
+    at which the dense model is not better than guessing, so that a sparse one has nothing to lose.
     """
 
     PASS = "pass"
@@ -30,7 +31,7 @@ class Verdict:
     Attributes:
         comparison: the metric.
         outcome: what the data say.
-        budget: the budget; None when the thresholds name none.
+        budget: the budget; None where there is none.
     """
 
     comparison: Comparison
