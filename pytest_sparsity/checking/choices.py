@@ -6,7 +6,8 @@ depends on: with that one taken from it, the same case passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,21 +24,27 @@ class Choices:
     """What holds for the launches to come.
 
     Attributes:
-        number: of the choice: another one takes another configuration of autotuned kernels, and
-            other values of undefined lanes.
+        number: of the choice: another one takes another configuration of autotuned kernels,
+            other values of undefined lanes, and another order of programs.
+        launches: since then.
+        shuffles: programs of a launch do not always run in ascending order.
         defined: undefined lanes hold 0.
         only: where undefined lanes are loaded that do not hold 0, if it is but one place.
         rounds: ``tl.dot`` rounds float32 operands, see ``dots``.
         undefined: where undefined lanes were loaded, if that is to be noted.
         rounded: where operands were rounded, likewise.
+        shuffled: whether programs ran in another order than ascending, likewise.
     """
 
     number: int = 0
+    launches: int = 0
+    shuffles: bool = True
     defined: bool = False
     only: str | None = None
     rounds: bool = True
     undefined: set[str] | None = None
     rounded: set[str] | None = None
+    shuffled: set[str] | None = None
 
 
 _choices = Choices()
@@ -53,12 +60,25 @@ _INFINITE = {
 
 def choose(number: int) -> None:
     """From now on, choose by ``number``: that of a case, which then fails again when repeated."""
-    _choices.number = number
+    _choices.number, _choices.launches = number, 0
 
 
 def configuration(count: int) -> int:
     """Which of ``count`` configurations an autotuned kernel runs with."""
     return _choices.number % count
+
+
+def order(count: int) -> Sequence[int]:
+    """The order in which so many programs of the next launch run: up, down, or by lot, in turn."""
+    turn = _choices.number + _choices.launches
+    _choices.launches += 1
+    if turn % 3 == 0 or not _choices.shuffles or count == 1:
+        return range(count)
+    if _choices.shuffled is not None:
+        _choices.shuffled.add("")
+    if turn % 3 == 1:
+        return range(count - 1, -1, -1)
+    return random.Random(turn).sample(range(count), count)
 
 
 def undefined(dtype: tl.dtype, kept_as: np.dtype[Any], place: Callable[[], str]) -> Element:
@@ -99,8 +119,8 @@ def cause(passes: Callable[[], bool]) -> str:
     Args:
         passes: tries the case again.
     """
-    undefined, rounded = set[str](), set[str]()
-    with _instead(undefined=undefined, rounded=rounded):
+    undefined, rounded, shuffled = set[str](), set[str](), set[str]()
+    with _instead(undefined=undefined, rounded=rounded, shuffled=shuffled):
         if passes():  # it needs more than the case
             return ""
     if undefined and _passes(passes, defined=True):
@@ -115,6 +135,11 @@ def cause(passes: Callable[[], bool]) -> str:
             "depends on bits of float32 operands that tl.dot ignores on a GPU unless it is given "
             'input_precision="ieee" (products="tf32" declares it), in '
             f"{' or '.join(sorted(rounded))}"
+        )
+    if shuffled and _passes(passes, shuffles=False):
+        return (
+            "depends on the order in which the programs of a launch run, which is open: on a GPU "
+            "they run at the same time"
         )
     return ""
 

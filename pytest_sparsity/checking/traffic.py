@@ -6,7 +6,7 @@ and this counts them against the operands a check named and the tensors a launch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pytest_sparsity.checking.elements import Addresses, Elements, Lanes
 from pytest_sparsity.checking.guards import extent
+from pytest_sparsity.checking.races import Event, Program, RaceCondition, races
 
 Access = Literal["load", "store", "atomic"]
 
@@ -77,6 +78,24 @@ class Reads:
     factor: float
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """What an access means to other programs.
+
+    Attributes:
+        atomic: it may meet others of its kind.
+        acquires: what comes after it comes after what was released at its place.
+        releases: what came before it is released at its place.
+    """
+
+    atomic: bool = False
+    acquires: bool = False
+    releases: bool = False
+
+
+PLAIN, RELAXED = Sharing(), Sharing(atomic=True)
+
+
 class _Operand(Elements):
     """The elements of an operand, and how often each was loaded."""
 
@@ -121,13 +140,15 @@ class Traffic:
         violations: accesses outside of all tensors or beside the elements of an operand; the
             first few.
         atomics: most atomic updates of one address in one launch.
-        writers: most programs of one launch that stored to one address, not atomically.
+        races: the first race of each launch that has one.
+        same: most places of one launch that several programs stored the same value to.
     """
 
     launches: list[str] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
     atomics: int = 0
-    writers: int = 0
+    races: list[str] = field(default_factory=list)
+    same: int = 0
     _operands: list[_Operand] = field(default_factory=list)
 
     @classmethod
@@ -183,15 +204,17 @@ class Launch:
         self._own = [elements for elements in made if elements.storage not in known]
         self._all = (*self._operands, *self._own)
         self._atomics: list[Addresses] = []
-        self._stores: dict[tuple[int, ...], list[Addresses]] = {}
+        self._events: list[Event] = []
 
     def access(
         self,
         addresses: Addresses,
         size: int,
         kind: Access,
-        place: Any,
-        program: tuple[int, ...] = (),
+        place: Callable[[Program | None], str],
+        program: Program = (),
+        values: npt.NDArray[Any] | None = None,
+        sharing: Sharing = PLAIN,
     ) -> Lanes | None:
         """Record accesses of ``size`` bytes at ``addresses``; which are legal, None if all are.
 
@@ -199,8 +222,10 @@ class Launch:
             addresses: of the active lanes, [lanes].
             size: bytes per lane.
             kind: what is done there.
-            place: called without arguments for the words that name it, if something is wrong.
+            place: says where in the source, with the program if it is given one.
             program: which of the launch does it.
+            values: what is stored, [lanes].
+            sharing: whether it is atomic, and what it orders.
 
         Raises:
             OutOfBounds: one is not, and nobody watches.
@@ -209,32 +234,63 @@ class Launch:
             return None
         if kind == "atomic":
             self._atomics.append(addresses)
-        if kind == "store":
-            self._stores.setdefault(program, []).append(addresses)
         low, high = int(addresses.min()), int(addresses.max()) + size
-        if not self._watched and any(elements.spans(low, high) for elements in self._all):
-            return None
-        legal = np.zeros(len(addresses), bool)
+        legal, near = None, None
+        if not self._watched:
+            near = next((each for each in self._all if each.spans(low, high)), None)
+        if near is None:
+            legal, near = self._legal(addresses, size, kind, low, high)
+        # Operands are there to be loaded: who stores to one fails another check.
+        if kind != "load" or sharing.atomic or near not in self._operands:
+            home = ("memory of nobody", 0) if near is None else (near.name, near.start)
+            self._events.append(
+                Event(
+                    "atomic" if sharing.atomic else kind,
+                    program,
+                    addresses,
+                    size,
+                    low,
+                    high,
+                    place(None),
+                    home,
+                    values,
+                    sharing.acquires,
+                    sharing.releases,
+                )
+            )
+        if legal is not None:
+            self._blame(addresses[~legal], size, kind, place(program))
+            if not self._watched:
+                raise OutOfBounds(str(self._traffic.violations[0]))
+        return legal
+
+    def _legal(
+        self, addresses: Addresses, size: int, kind: Access, low: int, high: int
+    ) -> tuple[Lanes | None, Elements | None]:
+        """Which accesses are legal, None if all are, and one of the tensors that they hit."""
+        legal, near = np.zeros(len(addresses), bool), None
         for elements in self._all:
             if elements.meets(low, high):
                 held = elements.hold(addresses, size)
                 if isinstance(elements, _Operand) and kind != "store":
                     elements.count(addresses[held], size)
                 legal |= held
-        if legal.all():
-            return None
-        self._blame(addresses[~legal], size, kind, place())
-        if not self._watched:
-            raise OutOfBounds(str(self._traffic.violations[0]))
-        return legal
+                near = near or elements
+        return (None if legal.all() else legal), near
 
     def finish(self) -> None:
-        """End the launch."""
+        """End the launch.
+
+        Raises:
+            RaceCondition: two of its programs are in each other's way, and nobody watches.
+        """
         self._traffic.atomics = max(self._traffic.atomics, _most(self._atomics))
-        # Programs run one after another here and at the same time on a GPU: what two of them
-        # store to, one loses.
-        written = [np.unique(np.concatenate(stores)) for stores in self._stores.values()]
-        self._traffic.writers = max(self._traffic.writers, _most(written))
+        found = races(self._events)
+        self._traffic.same = max(self._traffic.same, found.same)
+        if found.first is not None:
+            self._traffic.races.append(found.first)
+            if not self._watched:
+                raise RaceCondition(found.first)
 
     def _blame(self, strays: Addresses, size: int, kind: Access, place: str) -> None:
         """Add what ``strays`` did to the violations, apart for each tensor they are closest to."""

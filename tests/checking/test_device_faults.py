@@ -26,7 +26,20 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["none", "undefined-chosen-away", "ieee", "tf32x3", "bf16x6", "tf32-declared", "within-a-view"],
+    [
+        "none",
+        "undefined-chosen-away",
+        "ieee",
+        "tf32x3",
+        "bf16x6",
+        "tf32-declared",
+        "within-a-view",
+        "a-lock",
+        "by-turns",
+        "the-last",
+        "all-wait",
+        "the-same-by-all",
+    ],
 )
 def test_right_kernels_pass(name: str) -> None:
     check_kernel(f"sparse_linear/{name}", ["edges", "bounds"], module=KERNELS, examples=10)
@@ -64,3 +77,25 @@ def test_compiled_products_tell_tf32() -> None:
 def test_a_view_ends_with_its_last_element() -> None:
     found = failure("past-a-view", "edges")
     assert "lanes of a load beside the elements of bias, the first " in found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing-orders",
+        "a-lock-opened-early",
+        "a-relaxed-lock",
+        "the-last-relaxed",
+        "zeroed-by-the-first",
+    ],
+)
+def test_what_programs_share_must_be_ordered_by_atomics(name: str) -> None:
+    found = failure(name, "edges")
+    assert "raised RaceCondition: at byte " in found
+    assert "no atomic orders them" in found
+
+
+def test_an_order_of_programs_is_told_as_the_cause() -> None:
+    found = failure("first-come", "repeat")
+    assert "depends on the order in which the programs of a launch run, which is open" in found
+    assert "is declared deterministic and gives another result" in found

@@ -11,9 +11,13 @@ from pytest_sparsity.checking.elements import Elements
 from pytest_sparsity.checking.traffic import Launch, OutOfBounds, Traffic
 
 
+def here(program: Any) -> str:
+    return "here" if program is None else f"here, program {program}"
+
+
 def load(launch: Launch, start: int, offsets: list[int], size: int = 4, kind: Any = "load") -> Any:
     addresses = np.array([start + offset for offset in offsets], dtype=np.int64).astype(np.uint64)
-    legal = launch.access(addresses, size, kind, lambda: "here")
+    legal = launch.access(addresses, size, kind, here)
     return [True] * len(offsets) if legal is None else legal.tolist()
 
 
@@ -72,7 +76,7 @@ def test_views_of_the_wrapper_end_with_their_last_element(kind: Any) -> None:
         assert load(launch, start, [offset], kind=kind) == [False]
     assert str(traffic.violations[-1]) == (
         f"1 lane of a {kind} beside the elements of out, the first 8 bytes from its beginning, in "
-        "here"
+        "here, program ()"
     )
 
 
@@ -115,24 +119,6 @@ def test_atomics_of_one_address_are_counted_per_launch() -> None:
         launch.finish()
     assert traffic.atomics == 4
     assert traffic.launches == ["kernel", "kernel"]
-
-
-def test_programs_that_store_to_one_address_are_counted_per_launch() -> None:
-    y = torch.zeros(4)
-    traffic = Traffic.of({"y": y})
-    addresses = y.data_ptr() + 4 * np.arange(3, dtype=np.uint64)
-    for _ in range(2):
-        launch = Launch(traffic, "kernel", [])
-        for _ in range(2):  # one program may store twice
-            launch.access(addresses[:2], 4, "store", lambda: "here", (0,))
-        launch.access(addresses[2:], 4, "store", lambda: "here", (1,))
-        launch.finish()
-        assert traffic.writers == 1
-    launch = Launch(traffic, "kernel", [])
-    for program in ((0,), (1,)):
-        launch.access(addresses, 4, "store", lambda: "here", program)
-    launch.finish()
-    assert traffic.writers == 2
 
 
 def test_sectors_are_distinct_pieces_of_memory() -> None:

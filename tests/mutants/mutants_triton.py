@@ -175,7 +175,7 @@ MUTANTS = (
 place = target + row * outputs + output
         tl.store(place, tl.load(place, mask=inside, other=0.0) + result, mask=inside)""",
         "splits add to the result by loading, adding and storing",
-        "work",
+        "edges",
     ),
     Mutant(
         "outputs-divided-down",
@@ -489,5 +489,31 @@ ones = tl.full([16, SPLITS], 0.0625, tl.float32)
     total = tl.sum(tl.dot(ones, part), axis=0, keep_dims=True)""",
         "splits are added by tl.dot, which ignores 13 of their bits",
         "edges",
+    ),
+    Mutant(
+        "zeroed-by-one-split",
+        "sparse_linear/triton-split-k",
+        10,
+        _PRODUCTS,
+        """\
+        tl.atomic_add(target + row * outputs + output, result, mask=inside, sem="relaxed")
+""",
+        """\
+        place = target + row * outputs + output
+        tl.store(place, tl.zeros_like(result), mask=inside & (tl.program_id(2) == 0))
+        tl.atomic_add(place, result, mask=inside, sem="relaxed")
+""",
+        "the first split zeroes the result, to which others may have added before",
+        "edges",
+    ),
+    Mutant(
+        "atomics-declared-deterministic",
+        "sparse_linear/triton",
+        "order of sums",
+        _LAUNCHING,
+        "    if plan.splits == 1 and not atomic:",
+        "    atomic = plan.splits > 1\n    if plan.splits == 1:",
+        "splits are added in the order in which they come, by a kernel declared deterministic",
+        "scaling",
     ),
 )
