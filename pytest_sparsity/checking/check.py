@@ -27,6 +27,7 @@ class Check:
         cases: those it is for, a space to draw from or a list, simplest first.
         condition: which kernels it is for, in words.
         applies: whether a kernel is one of them.
+        unavailable: why it cannot be done here on a device, None if it can.
         cost: of a case, in ordinary cases: that many fewer are drawn.
         values: what the weights of its cases must be; empty if that is open.
     """
@@ -37,6 +38,7 @@ class Check:
     cases: Callable[[Kernel], Space | Sequence[Case]]
     condition: str = "any kernel"
     applies: Callable[[Kernel], bool] = lambda kernel: True
+    unavailable: Callable[[str], str | None] = lambda device: None
     cost: int = 1
     values: str = ""
 

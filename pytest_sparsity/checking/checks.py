@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pytest_sparsity.checking import (
     behaviour,
     exactness,
+    far,
     memory,
     metamorphic,
     state,
@@ -103,6 +104,15 @@ CHECKS: Mapping[str, Check] = {
             values.layouts_cases,
             "kernels of ops whose operands have several layouts",
             lambda kernel: len(record(kernel.op).layouts) > 1,
+        ),
+        Check(
+            "far",
+            "right where weights lie more than 2^32 elements apart: offsets have 64 bits",
+            far.run,
+            far.cases,
+            "kernels of ops that have weights with rows",
+            far.applies,
+            far.unavailable,
         ),
         Check(
             "batch",

@@ -30,6 +30,7 @@ _PATIENCE = 4
 _MODES = {"compile": "compile"}
 #: What a crash means in a check that provokes it.
 _MEANING = {
+    "far": "its offsets into weights have less than 64 bits",
     "bounds": "it touched memory outside of an operand",
     "unread": "it read weights of a skipped channel",
 }

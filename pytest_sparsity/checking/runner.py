@@ -104,6 +104,7 @@ def run(
     reason = None if check == "compile" else _missing(kernel, device)
     if reason is None and not found.applies(kernel):
         reason = f"{check} is for {found.condition}"
+    reason = reason or found.unavailable(device)
     if reason is not None:
         return CheckResult(kernel.id, check, "skipped", reason)
     check_record(kernel.op)

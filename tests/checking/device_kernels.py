@@ -31,8 +31,11 @@ def sums(
         inside = (row < rows)[:, None] & (channel < stop)[None, :]
         value = tl.load(at, mask=inside, other=0.0).to(tl.float32)
         value = tl.where(tl.abs(value) <= threshold, 0.0, value)
-        columns = weight + output.to(tl.int64)[None, :] * weight_output
-        at = columns + channel.to(tl.int64)[:, None] * weight_channel
+        if FAULT == "32 bits":
+            at = weight + output[None, :] * weight_output + channel[:, None] * weight_channel
+        else:
+            columns = weight + output.to(tl.int64)[None, :] * weight_output
+            at = columns + channel.to(tl.int64)[:, None] * weight_channel
         inside = (channel < stop)[:, None] & (output < outputs)[None, :]
         if FAULT == "undefined":
             factor = tl.load(at, mask=inside).to(tl.float32)
@@ -177,6 +180,7 @@ one_launch("tf32", name="tf32-declared", products="tf32")
 one_launch("tf32x3")
 one_launch("bf16x6")
 one_launch("ieee")
+one_launch("32 bits")
 one_launch("past a view")
 one_launch("within a view")
 

@@ -99,3 +99,10 @@ def test_an_order_of_programs_is_told_as_the_cause() -> None:
     found = failure("first-come", "repeat")
     assert "depends on the order in which the programs of a launch run, which is open" in found
     assert "is declared deterministic and gives another result" in found
+
+
+def test_offsets_have_64_bits() -> None:
+    found = failure("32-bits", "far")
+    assert "of a load outside of weight, the first -" in found
+    report = check_kernel("sparse_linear/none", "far", module=KERNELS)
+    assert [(each.status, each.examples) for each in report.outcomes] == [("passed", 6)]

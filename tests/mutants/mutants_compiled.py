@@ -134,4 +134,14 @@ MUTANTS = (
         "edges",
         _FEW,
     ),
+    Mutant(
+        "int-offsets",
+        "sparse_linear/native",
+        "32-bit offsets",
+        _CPP,
+        "            rows[c] = weight + active[c].channel * pitch;\n",
+        "            rows[c] = weight + std::int32_t(active[c].channel * pitch);\n",
+        "offsets of channels are kept in an int",
+        "far",
+    ),
 )

@@ -325,4 +325,15 @@ value = number(start + channel * step * size, sample)
         "repeat",
         _SINGLE,
     ),
+    Mutant(
+        "offsets-in-unsigned-32-bits",
+        "sparse_linear/cpu",
+        "32-bit offsets",
+        "cpu/_rows.py",
+        "    return weight + np.int64(channels[min(j, count - 1)]) * pitch\n",
+        "    return weight + np.int64(np.uint32(channels[min(j, count - 1)] * pitch))\n",
+        "offsets of channels are kept in 32 bits, without a sign",
+        "far",
+        _SINGLE,
+    ),
 )

@@ -516,4 +516,14 @@ ones = tl.full([16, SPLITS], 0.0625, tl.float32)
         "splits are added in the order in which they come, by a kernel declared deterministic",
         "scaling",
     ),
+    Mutant(
+        "offsets-in-32-bits",
+        "sparse_linear/triton",
+        "32-bit offsets",
+        _MASKED,
+        "column = columns + channel.to(tl.int64) * weight_channel",
+        "column = columns + channel * weight_channel",
+        "offsets of channels overflow where weights have more than 2^31 elements",
+        "far",
+    ),
 )
