@@ -20,7 +20,7 @@ _SCOPES = frozenset({"", "model", "capacity"})
 
 
 def has_level(method: str) -> bool:
-    """Whether a method is told how much to skip; others have one cut of their own.
+    """Whether a method takes a level; others have one threshold or set of their own.
 
     Those are measured once, whatever the levels, and stand at level 0.
     """

@@ -302,7 +302,7 @@ def _is_fixed(selector: NeuronSelector, mask: Any, down: nn.Linear) -> bool:
 def _activation(block: nn.Module, down: nn.Linear, up: Tensor, gate: Tensor | None) -> str | None:
     """The activation with which a module computes the op; None if there is none.
 
-    Shown over some neurons, drawn by lot, on rows of many sizes.
+    It is found by comparing results over some random neurons, on rows of many sizes.
     """
     x, some = _probe(up)
     keep = torch.zeros(up.shape[0], dtype=torch.bool, device=x.device)
@@ -407,7 +407,7 @@ def fastest(model: LanguageModel, alike: Sequence[Mlp], kernels: Sequence[Kernel
 def _seconds(model: LanguageModel, alike: Sequence[Mlp], kernels: Sequence[Kernel]) -> list[float]:
     """The median time of a token: of the masked model, then with each of the kernels.
 
-    It is that of this thread, without what others have the processor for in between.
+    It is processor time of this thread, so that other processes do not count.
     """
     contenders = [[step for mlp in alike for step in _masked(mlp)]]
     contenders += [[_computed(KernelMlp(mlp, kernel)) for mlp in alike] for kernel in kernels]
@@ -433,7 +433,7 @@ _Step = tuple[nn.Module, Callable[[Tensor], Tensor]]
 
 
 def _masked(mlp: Mlp) -> list[_Step]:
-    """The MLP with its mask; what the selector reads is x for the trial, which has its shape."""
+    """The masked MLP, to be timed; its selector is given x, of the shape of what it reads."""
     read: list[Tensor] = []
     dense, last = mlp.block.forward, mlp.last.forward
 
@@ -450,7 +450,7 @@ def _masked(mlp: Mlp) -> list[_Step]:
 
 
 def _computed(each: KernelMlp) -> _Step:
-    """A step that keeps as many neurons as the plan says: this token may keep any number."""
+    """A step to be timed, over as many neurons as the plan keeps on average."""
     neurons, channels = each.mlp.up.shape
     planned = torch.linspace(0, neurons - 1, each.mlp.kept).int()
 

@@ -1,4 +1,4 @@
-"""N:M patterns in activations: so many of every group of channels (arXiv 2509.22166)."""
+"""N:M patterns in activations: a fixed number of every group of channels (arXiv 2509.22166)."""
 
 from __future__ import annotations
 

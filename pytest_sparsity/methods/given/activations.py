@@ -27,7 +27,7 @@ def find(path: Path) -> dict[int, Path]:
     the statistics of layer 10.
 
     Raises:
-        SparsityError: layers are missing, or there twice.
+        SparsityError: a layer has no file, or two.
     """
     files = candidates(path, "activation_*.pt", "activation/activation_*.pt")
     names = [(_NAME.fullmatch(file.name), file) for file in files]

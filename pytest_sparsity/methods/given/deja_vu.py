@@ -32,7 +32,7 @@ def find(path: Path) -> dict[int, Path]:
     Predictors of attention heads are left out.
 
     Raises:
-        SparsityError: layers are missing, or there twice: the original takes any one of the files
+        SparsityError: a layer has no file, or two: the original takes any one of the files
             of a layer, whose names tell how good they are.
     """
     names = [(_NAME.fullmatch(file.name), file) for file in candidates(path, "*.pt")]

@@ -43,7 +43,7 @@ def find(path: Path) -> dict[int, Path]:
     """Layer to its file, of a folder or of one such file; empty if there is none.
 
     Raises:
-        SparsityError: layers are missing, or there twice.
+        SparsityError: a layer has no file, or two.
     """
     names = [(_NAME.fullmatch(file.name), file) for file in candidates(path, "*.pt")]
     return numbered([(int(m[1]), file) for m, file in names if m], "PowerInfer's predictor")

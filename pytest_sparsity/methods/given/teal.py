@@ -191,7 +191,7 @@ def find(path: Path) -> tuple[dict[str, dict[int, Path]], dict[int, Path]]:
     of these two, or one file.
 
     Raises:
-        SparsityError: layers are missing, or there twice.
+        SparsityError: a layer has no file, or two.
     """
     histograms = {
         block: numbered(

@@ -116,7 +116,7 @@ class ColdOnly(_Pruned):
 
 
 class RandomNeurons:
-    """Every layer keeps neurons drawn by lot: the control of hot_only and cold_only.
+    """Every layer keeps neurons drawn at random: the control of hot_only and cold_only.
 
     What a level keeps, lower levels keep as well.
 

@@ -25,7 +25,7 @@ class SelectionQuality:
     """Which of the best neurons a method keeps, on dense activations of one text.
 
     The best are, per token, as many as the method keeps there, those that add most to the block's
-    output, without exact zeros.  A choice of a share by lot has that share as recall and as
+    output, without exact zeros.  A random choice of a share has that share as recall and as
     precision where nothing is zero.
 
     Attributes:

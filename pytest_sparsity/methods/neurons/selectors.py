@@ -34,7 +34,7 @@ class FixedNeurons:
 
 @dataclass(frozen=True, eq=False)
 class LargestNeurons:
-    """The neurons that add most to a token's output, so many at every token.
+    """The neurons that add most to a token's output, the same number at every token.
 
     It decides by h, and counts gate and up as skipped, which gave it h.  It ranks neurons one by
     one and knows nothing of what cancels, so it is a reference and no bound.  Of exact zeros it
@@ -63,7 +63,7 @@ class LargestNeurons:
         best = keep_largest(contribution(read.detach(), self.norms), count)
         if self.recall == 1:
             return best
-        # Best and found, then others by lot, and those missed only if there is nothing else.
+        # The best that are found, then random others; missed ones only if no others are left.
         lot = even_draw(read.detach(), self.seed)
         return keep_largest(
             torch.where(best, torch.where(lot < self.recall, 3.0, 0.0), 1 + lot), count
@@ -96,7 +96,7 @@ class _ByPredictor:
 
 @dataclass(frozen=True, eq=False)
 class PredictedNeurons(_ByPredictor):
-    """The neurons that a predictor gives the highest scores, so many at every token.
+    """The neurons that a predictor gives the highest scores, the same number at every token.
 
     That is Deja Vu's rule (arXiv 2310.17157); PowerInfer's is :class:`ScoredNeurons`.
 
