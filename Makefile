@@ -6,7 +6,7 @@ VENV ?= .venv
 PYTHON ?= python3
 bin := $(VENV)/bin
 
-.PHONY: venv sweep smoke test test-lm-eval mutants check clean
+.PHONY: venv sweep smoke test test-cuda test-lm-eval mutants check clean
 
 sweep: venv
 	$(bin)/pytest --sparsity-sweep $(ARGS)
@@ -23,6 +23,11 @@ test: venv
 test-lm-eval: venv
 	$(bin)/pip install --quiet -c ci/constraints.txt -e '.[dev,lm-eval]'
 	$(bin)/pytest tests/evaluation/test_harness.py
+
+# With the extra cuda (129 MB more): what nvcc of the package index makes of CUDA kernels.
+test-cuda: venv
+	$(bin)/pip install --quiet -c ci/constraints.txt -e '.[dev,cuda]'
+	$(bin)/pytest tests/kernels_cuda/test_compiler.py
 
 # Every wrong kernel through the whole suite, in minutes; writes docs/mutants.md.
 mutants: export OMP_NUM_THREADS = 1

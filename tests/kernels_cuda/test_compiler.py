@@ -52,6 +52,18 @@ def test_resources(arch: str) -> None:
         assert used.wide_loads > 0, name
 
 
+@pytest.mark.skipif(nvcc._packaged() is None, reason="the extra cuda is not installed")
+def test_nvcc_of_the_package_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    assert nvcc.find() == nvcc._packaged()
+    found = nvcc.compiled(compiler.instance(torch.bfloat16, 1), "sm_90").resources
+    assert found.keys() == {
+        compiler.entry(name, torch.bfloat16, 1)
+        for name in ("sparse_linear", "swiglu_neurons", "swiglu_down")
+    }
+
+
 @needs_nvcc
 def test_cubin_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(build.FOLDER_VARIABLE, str(tmp_path))
