@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytest_sparsity.checking.failure import compare
+from pytest_sparsity.checking.failure import CheckFailure, compare
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.checking.trial import Trial, exactly
@@ -90,6 +90,11 @@ def splitting(trial: Trial) -> float:
         trial.guarded(each)
         for each in (inputs, parts.part(inputs, 0, cut), parts.part(inputs, cut, width))
     ]
+    of = ("all", f"those before {cut}", f"those from {cut}")
+    for which, result in zip(of, results, strict=True):
+        undefined = sum(int(each.isnan().sum()) for each in result)
+        if undefined:
+            raise CheckFailure(f"gives NaN at {undefined} elements for {parts.what}: {which}")
     for three in zip(*results, strict=True):
         _check_sum(
             three,

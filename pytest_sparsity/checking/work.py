@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from pytest_sparsity.checking.emulation import launching
 from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.traffic import Traffic
-from pytest_sparsity.checking.trial import Trial
+from pytest_sparsity.checking.trial import Trial, same_bits
 from pytest_sparsity.reference import operands
+from pytest_sparsity.reference.ops import as_tuple
 
 #: How often a kernel may load each weight of a large operand, on average, for one row of x.
 MAX_LOADS = 1.01
+#: Bits of a packed operand that make another one of it: of both halves of a byte.
+_FLIPPED = 0x11
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,8 @@ def measured(trial: Trial) -> Loads:
 
     Raises:
         CheckFailure: it loads weights of skipped channels, or weights again and again, or none at
-            all; it touches memory outside of its tensors or beside the elements of an operand; or
-            two of its programs are in each other's way.
+            all, or not all that its result depends on; it touches memory outside of its tensors or
+            beside the elements of an operand; or two of its programs are in each other's way.
     """
     inputs = trial.inputs()
     tensors = operands.tensors(inputs)
@@ -99,6 +104,7 @@ def measured(trial: Trial) -> Loads:
                 f"does not load {name} in its launches, though {int(mask.sum())} elements of it "
                 "are needed: it works on a copy, or not in its launches"
             )
+        _check_missing(trial, inputs, name, mask & (reads.counts == 0))
         loaded[name], needed[name] = reads.bytes, int(mask.sum()) * size
         dense[name] = mask.numel() * size
     if trial.case.rows == 1:  # several may be computed one after another
@@ -128,6 +134,30 @@ def _watched(trial: Trial, tensors: Mapping[str, Tensor]) -> Iterator[Traffic]:
         yield traffic
     traffic.launches += watch.launches
     traffic.atomics = watch.atomics
+
+
+def _check_missing(trial: Trial, inputs: Any, name: str, missing: Tensor) -> None:
+    """See that what was not loaded of an operand does not matter.
+
+    More may be read than matters: whole blocks, a group for one of its weights.
+    """
+    if not missing.any():
+        return
+    tensor = operands.tensors(inputs)[name]
+    if tensor.is_floating_point():
+        other = torch.where(missing, torch.nan, tensor)
+    else:
+        other = torch.where(missing, tensor ^ _FLIPPED, tensor)
+    op = trial.kernel.definition
+    try:
+        changed = as_tuple(op.define(operands.with_tensors(inputs, {name: other})))
+    except (ValueError, TypeError):  # the op cannot have such operands
+        return
+    if not same_bits(changed, as_tuple(op.define(inputs))):
+        raise CheckFailure(
+            f"does not load {int(missing.sum())} elements of {name} in its launches, and its "
+            "result depends on them: it works on a copy of them, or leaves them out"
+        )
 
 
 def _check_repetition(

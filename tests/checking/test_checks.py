@@ -65,6 +65,7 @@ def test_a_right_kernel_passes_every_check() -> None:
         ("last-bit", "exact", "is not exact", 1),
         ("hidden-constant", "scaling", "does not give 2^-3 times the result", 8),
         ("last-channel", "splitting", "do not add up to the result of all", 8),
+        ("nan-of-one", "splitting", "for channels: those before 1", 8),
         ("last-channel", "permutation", "the same channels in another order", 3),
         ("bias-off-by-a-bit", "ends", "is not exactly the bias", 1),
         ("unsteady", "repeat", "is declared deterministic and gives another", 2048),

@@ -77,6 +77,7 @@ def test_right_kernels_pass_work(report: Any, name: str) -> None:
         ("no_column_mask", "lanes of a load outside of weight"),
         ("masks_arithmetic_only", "that belong to skipped channels: 1.0000 of its bytes"),
         ("reads_twice", "loads each needed element of weight 2.00 times"),
+        ("drops_tail", "elements of weight in its launches, and its result depends on them"),
         ("works_on_a_copy", "does not load weight in its launches"),
     ],
 )

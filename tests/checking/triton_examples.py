@@ -15,6 +15,8 @@ def product(
     """The tile of outputs of this program, with a fault or none."""
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
     total = tl.zeros([BN], dtype=tl.float32)
+    if FAULT == "tail left out":
+        k = k // BK * BK
     for start in range(0, k, BK):
         channels = start + tl.arange(0, BK)
         value = tl.load(x + channels, mask=channels < k, other=0.0)
@@ -50,6 +52,11 @@ def masks_arithmetic_only(
     x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr
 ):
     product(x, w, y, threshold, n, k, stride_n, stride_k, BN, BK, "masks in arithmetic only")
+
+
+@triton.jit
+def drops_tail(x, w, y, threshold, n, k, stride_n, stride_k, BN: tl.constexpr, BK: tl.constexpr):
+    product(x, w, y, threshold, n, k, stride_n, stride_k, BN, BK, "tail left out")
 
 
 @triton.jit

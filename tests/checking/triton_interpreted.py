@@ -27,6 +27,7 @@ KERNELS = (
     "masks_arithmetic_only",
     "reads_twice",
     "works_on_a_copy",
+    "drops_tail",
     "heuristic",
     "tuned",
 )

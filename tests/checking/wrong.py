@@ -43,6 +43,12 @@ def last_channel(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | Non
     return product(x, weight, keep, bias)
 
 
+@registered("nan-of-one")
+def nan_of_one(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
+    out = right(x, weight, threshold, bias)
+    return out if x.shape[1] > 1 else torch.full_like(out, torch.nan)
+
+
 @registered("no-bias")
 def no_bias(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
     return product(x, weight, operands.active(x, threshold))
