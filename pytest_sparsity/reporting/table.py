@@ -173,29 +173,29 @@ def _accuracy(results: Results, model: str) -> Table:
 
 def _answers(results: Results, model: str) -> Table:
     """Answers generated, and answers after a reference chain of thought."""
-    generated = {
-        "generated": ("exact_match", _accuracy_and_change),
-        "tokens like dense": ("path", _tokens),
-    }
-    after = {
-        "after the chain": ("answer_greedy", _accuracy_and_change),
-        "nats per token": ("answer_nll", _nats_and_change),
-    }
     columns = [
-        *_per_task(results.subjects(model, "exact_match"), generated),
-        *_per_task(results.subjects(model, "answer_greedy"), after),
+        *_per_task(
+            results.subjects(model, "exact_match"),
+            ("generated", "exact_match", _accuracy_and_change),
+            ("tokens like dense", "path", _tokens),
+        ),
+        *_per_task(
+            results.subjects(model, "answer_greedy"),
+            ("after the chain", "answer_greedy", _accuracy_and_change),
+            ("nats per token", "answer_nll", _nats_and_change),
+        ),
     ]
     rows = results.configurations(model)
     return _mixed("Answers right in percent, change in points", results, rows, columns)
 
 
 def _divergence(results: Results, model: str) -> Table:
-    measured = {
-        "reasoning": ("kl_reasoning", _nats),
-        "prose": ("kl_prose", _nats),
-        "ratio": ("kl_ratio", _ratio),
-    }
-    columns = _per_task(results.subjects(model, "kl_reasoning"), measured)
+    columns = _per_task(
+        results.subjects(model, "kl_reasoning"),
+        ("reasoning", "kl_reasoning", _nats),
+        ("prose", "kl_prose", _nats),
+        ("ratio", "kl_ratio", _ratio),
+    )
     rows = [c for c in results.configurations(model) if not c.is_reference]
     return _mixed(
         "KL from dense, nats per token, on reasoning and on prose", results, rows, columns
@@ -213,14 +213,12 @@ def _agreement(results: Results, model: str) -> Table:
     return _mixed("Same tokens as dense: next token, and mean greedy run", results, rows, columns)
 
 
-def _per_task(
-    tasks: Sequence[str], shown: Mapping[str, tuple[str, Write]]
-) -> list[tuple[str, str, Write]]:
-    """Per task a column for each metric that is ``shown``, by its head."""
+def _per_task(tasks: Sequence[str], *shown: tuple[str, str, Write]) -> list[tuple[str, str, Write]]:
+    """Columns per task; of each is ``shown`` its head, its metric, and how a cell is written."""
     return [
         (f"{task}, {head}", f"{metric}:{task}", write)
         for task in tasks
-        for head, (metric, write) in shown.items()
+        for head, metric, write in shown
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from typing import get_args
 
 from pytest_sparsity.cli.kinds.kind import Item, Kind
@@ -44,15 +43,6 @@ def _documents(item: Item, split: str) -> str:
     return f"{count} *" if split in item["default_for"] else str(count)
 
 
-def _notes(items: Sequence[Item]) -> list[str]:
-    return [
-        "Numbers are documents; those of a split are in no other. All are in the package; * is "
-        "used by default.",
-        "--sparsity-corpora and --sparsity-calibration also take your own .txt and .jsonl files, "
-        "the second a mixture (austen+jargon), too.",
-    ]
-
-
 KIND = Kind(
     items=_items,
     columns={
@@ -61,6 +51,11 @@ KIND = Kind(
         "evaluation": lambda item: _documents(item, "evaluation"),
         "licence": lambda item: item["licence"],
     },
-    notes=_notes,
+    notes=(
+        "Numbers are documents; those of a split are in no other. All are in the package; * is "
+        "used by default.",
+        "--sparsity-corpora and --sparsity-calibration also take your own .txt and .jsonl files, "
+        "the second a mixture (austen+jargon), too.",
+    ),
     hook="pytest_sparsity_corpora",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.cli.kinds.kind import Item, Kind, yes
@@ -44,15 +43,6 @@ def _item(kernel: Kernel, here: tuple[str, ...]) -> Item:
     }
 
 
-def _notes(items: Sequence[Item]) -> list[str]:
-    return [
-        "skips: weights of skipped channels are not read. What cannot run here is checked all the "
-        "same where it can be: Triton's interpreted and compiled, CUDA's compiled.",
-        "Kernels that a conftest.py registers are known to pytest only; those of the entry-point "
-        "group pytest_sparsity.kernels are here.",
-    ]
-
-
 KIND = Kind(
     items=_items,
     columns={
@@ -64,5 +54,10 @@ KIND = Kind(
         "deterministic": lambda item: yes(item["deterministic"]),
         "runs here": lambda item: "yes" if item["runs_here"] else f"no: {item['why_not']}",
     },
-    notes=_notes,
+    notes=(
+        "skips: weights of skipped channels are not read. What cannot run here is checked all the "
+        "same where it can be: Triton's interpreted and compiled, CUDA's compiled.",
+        "Kernels that a conftest.py registers are known to pytest only; those of the entry-point "
+        "group pytest_sparsity.kernels are here.",
+    ),
 )

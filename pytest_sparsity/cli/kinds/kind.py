@@ -17,24 +17,24 @@ class Kind:
     Attributes:
         items: all of them; the fields are a public format, so they are added to and not renamed.
         columns: head to cell of the table.
-        notes: lines below the table.
+        remarks: makes lines below the table from the items.
+        notes: further lines below it.
         hook: by which plugins and conftest files offer more of them.
     """
 
     items: Callable[[], list[Item]]
     columns: Mapping[str, Callable[[Item], str]]
-    notes: Callable[[Sequence[Item]], list[str]]
+    remarks: Callable[[Sequence[Item]], list[str]] = lambda items: []
+    notes: Sequence[str] = ()
     hook: str | None = None
 
     def below(self, items: Sequence[Item]) -> list[str]:
         """All lines below the table: also where others come from, and why they are not in it."""
-        if self.hook is None:
-            return self.notes(items)
-        return [
-            *self.notes(items),
+        others = (
             f"What plugins and conftest files offer by the hook {self.hook} is theirs to make in a "
-            "session of pytest, and known there only.",
-        ]
+            "session of pytest, and known there only."
+        )
+        return [*self.remarks(items), *self.notes, *([others] if self.hook else [])]
 
 
 def megabytes(size: int) -> str:

@@ -88,7 +88,7 @@ def _takes(item: Item) -> str:
     return ", ".join(DESCRIBED.get(kind, kind) for kind in taken)
 
 
-def _notes(items: Sequence[Item]) -> list[str]:
+def _remarks(items: Sequence[Item]) -> list[str]:
     from pytest_sparsity.methods.given.given import DESCRIBED
 
     needing = [
@@ -101,8 +101,6 @@ def _notes(items: Sequence[Item]) -> list[str]:
         *(f"{item['name']}: {item['note']}" for item in items if item["note"]),
         *(f"{item['name']} is deprecated: {i}" for item in items if (i := item["deprecated"])),
         f"* is measured by default; {', '.join(needing)}.",
-        f"NAME:{NATURAL} has no level: it cuts where its file says, or the engine would. Files are "
-        "named with --sparsity-predictors.",
     ]
 
 
@@ -115,6 +113,10 @@ KIND = Kind(
         "takes": _takes,
         "what it does": lambda item: item["about"],
     },
-    notes=_notes,
+    remarks=_remarks,
+    notes=(
+        f"NAME:{NATURAL} has no level: it cuts where its file says, or the engine would. Files are "
+        "named with --sparsity-predictors.",
+    ),
     hook="pytest_sparsity_methods",
 )

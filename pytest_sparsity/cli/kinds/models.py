@@ -45,12 +45,8 @@ def _source(item: Item) -> str:
     return f"{item['packages'][0]} and {more} more" if more else str(item["packages"][0])
 
 
-def _notes(items: Sequence[Item]) -> list[str]:
-    return [
-        *(f"{item['name']}: {item['notice']}" for item in items if item["notice"]),
-        "* is the default. --sparsity-model also takes a folder as save_pretrained writes it, a "
-        "GGUF file, FILE.powerinfer.gguf, or org/name of a hub.",
-    ]
+def _notices(items: Sequence[Item]) -> list[str]:
+    return [f"{item['name']}: {item['notice']}" for item in items if item["notice"]]
 
 
 KIND = Kind(
@@ -62,6 +58,10 @@ KIND = Kind(
         "download": lambda item: megabytes(item["download_bytes"]) if item["packages"] else "none",
         "file": lambda item: megabytes(item["file_bytes"]) if item["file_bytes"] else "",
     },
-    notes=_notes,
+    remarks=_notices,
+    notes=(
+        "* is the default. --sparsity-model also takes a folder as save_pretrained writes it, a "
+        "GGUF file, FILE.powerinfer.gguf, or org/name of a hub.",
+    ),
     hook="pytest_sparsity_models",
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.cli.kinds.kind import Item, Kind, first_sentence
@@ -35,13 +34,6 @@ def _about(op: Op) -> str:
     return op.about or first_sentence(sys.modules[op.define.__module__].__doc__).partition(": ")[2]
 
 
-def _notes(items: Sequence[Item]) -> list[str]:
-    return [
-        "Defined in float64 in pytest_sparsity.reference; docs/kernels.md has the formulas. "
-        "`pytest-sparsity list kernels` has the kernels."
-    ]
-
-
 KIND = Kind(
     items=_items,
     columns={
@@ -51,5 +43,8 @@ KIND = Kind(
         "kernels": lambda item: str(len(item["kernels"])),
         "what it computes": lambda item: item["about"],
     },
-    notes=_notes,
+    notes=(
+        "Defined in float64 in pytest_sparsity.reference; docs/kernels.md has the formulas. "
+        "`pytest-sparsity list kernels` has the kernels.",
+    ),
 )

@@ -70,7 +70,7 @@ def _scaled(field: str, unit: float) -> Callable[[Item], str]:
     return cell
 
 
-def _notes(items: Sequence[Item]) -> list[str]:
+def _remarks(items: Sequence[Item]) -> list[str]:
     listed = {s["number"]: f"[{s['number']}] {s['title']}, {s['url']}" for s in _cited(items)}
     return [
         "The first rows are of this machine: --sparsity-target takes their keys. The others are "
@@ -98,5 +98,5 @@ KIND = Kind(
         "us per call": _scaled("overhead_seconds", 1e-6),
         "sources": lambda item: " ".join(f"[{source['number']}]" for source in item["sources"]),
     },
-    notes=_notes,
+    remarks=_remarks,
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pytest_sparsity.cli.kinds.kind import Item, Kind, megabytes
 from pytest_sparsity.evaluation.standard import PROJECT, REQUESTS, SIZE, VERSION
 from pytest_sparsity.evaluation.tasks import TASKS, task
@@ -38,15 +36,6 @@ def _data(item: Item) -> str:
     return "full"
 
 
-def _notes(items: Sequence[Item]) -> list[str]:
-    return [
-        f"full: with --sparsity-data=full, from {PROJECT} {VERSION}, a download of "
-        f"{megabytes(SIZE)}; items are counted in what is in the package.",
-        "chance is the share of right answers by blind guessing. --sparsity-tasks also takes your "
-        "own .jsonl files and, with the extra lm-eval, lm-eval:NAME.",
-    ]
-
-
 KIND = Kind(
     items=_items,
     columns={
@@ -59,6 +48,11 @@ KIND = Kind(
         "default in": lambda item: ", ".join(item["profiles"]),
         "licence": lambda item: item["licence"],
     },
-    notes=_notes,
+    notes=(
+        f"full: with --sparsity-data=full, from {PROJECT} {VERSION}, a download of "
+        f"{megabytes(SIZE)}; items are counted in what is in the package.",
+        "chance is the share of right answers by blind guessing. --sparsity-tasks also takes your "
+        "own .jsonl files and, with the extra lm-eval, lm-eval:NAME.",
+    ),
     hook="pytest_sparsity_tasks",
 )
