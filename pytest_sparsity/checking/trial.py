@@ -13,9 +13,14 @@ from torch import Tensor
 from pytest_sparsity.checking import guards, pretended_cuda
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.elements import operands_of_call
-from pytest_sparsity.checking.emulation.compiling import NotEmulated
 from pytest_sparsity.checking.emulation.launching import CudaFault, emulating
-from pytest_sparsity.checking.failure import CheckFailure, compare, obstacle, same_numbers
+from pytest_sparsity.checking.failure import (
+    CannotCheck,
+    CheckFailure,
+    compare,
+    obstacle,
+    same_numbers,
+)
 from pytest_sparsity.checking.pretended_tensors import place_of
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.settling import KernelResult, in_order, settle
@@ -81,7 +86,7 @@ class Trial:
                 output = self.kernel.call(**operands.arguments(inputs))
             if leading.is_cuda:
                 torch.cuda.synchronize()  # where errors of the device show
-        except NotEmulated:
+        except CannotCheck:
             raise
         except CudaFault as fault:
             raise CheckFailure(str(fault)) from fault

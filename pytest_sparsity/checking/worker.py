@@ -64,6 +64,10 @@ def main(arguments: Sequence[str]) -> None:
         from pytest_sparsity.checking import interpreter
 
         interpreter.install()
+    if mode == "emulate":
+        from pytest_sparsity.checking import pretended_cuda
+
+        pretended_cuda.install(80)  # what the emulation defines __CUDA_ARCH__ as
     if mode == "compile" and importlib.util.find_spec("triton") is not None:
         from pytest_sparsity.checking import compilation
 

@@ -28,7 +28,7 @@ def refusal(text: str, *arguments: object, **options: object) -> str:
 def test_a_source_that_does_not_compile() -> None:
     told = refusal(GOOD.replace("threadIdx.x", "thread"), 1, torch.zeros(1))
     assert told.startswith("source.cu does not compile: source.cu:1:")
-    assert "'thread'" in told.replace("‘", "'").replace("’", "'")
+    assert "thread" in told.partition("error:")[2]
     assert "missing.h" in refusal(f'#include "missing.h"\n{GOOD}', 1, torch.zeros(1))
 
 
@@ -73,7 +73,7 @@ def test_a_source_must_have_a_kernel(tmp_path: Path) -> None:
         CudaSource("mine.cu")
     with pytest.raises(SparsityError, match=r"mine.cu cannot be read"):
         CudaSource(tmp_path / "mine.cu")
-    with pytest.raises(SparsityError, match="source='mine.cu'.: give a CudaSource"):
+    with pytest.raises(SparsityError, match=r"source='mine.cu'\): give a CudaSource"):
         sparse_kernel(op="sparse_linear", backend="cuda", source="mine.cu")  # type: ignore[arg-type]
 
 
@@ -95,12 +95,12 @@ def test_without_an_emulation_tensors_must_be_on_a_device() -> None:
 
 
 NOT_EMULATED = {
-    "#include <mma.h>": "source.cu includes <mma.h>, which is not emulated",
-    "#include <cuda/barrier>": "source.cu includes <cuda/barrier>, which is not emulated",
+    "#include <mma.h>": "it includes <mma.h>, which is not emulated",
+    "#include <cuda/barrier>": "it includes <cuda/barrier>, which is not emulated",
     'inline void f(float& d) { asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0}, '
     '{%0};" : "+f"(d)); }': "inline PTX 'mma.sync.aligned.m16n8k8",
     '__device__ void f(unsigned a) {\n    asm volatile("barrier.cluster.arrive;"); }': (
-        "inline PTX 'barrier.cluster.arrive', source.cu, line 2 is not emulated"
+        "it has inline PTX 'barrier.cluster.arrive', source.cu, line 2, which is not emulated"
     ),
     '__device__ void f(void* p) { asm volatile("cp.async.bulk.wait_group 0;" ::); }': (
         "inline PTX 'cp.async.bulk.wait_group'"

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from pytest_sparsity.checking.emulation import ptx
+from pytest_sparsity.checking.failure import CannotCheck
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.build import built, run_compiler
 from pytest_sparsity.kernels.cuda.source import CudaSource
@@ -41,8 +42,8 @@ _DYNAMIC = re.compile(
 _LAST_LINES = 6
 
 
-class NotEmulated(Exception):
-    """A kernel uses what cannot be emulated: what, as part of a sentence."""
+class NotEmulated(CannotCheck):
+    """A kernel uses what cannot be emulated."""
 
 
 @cache
@@ -120,12 +121,12 @@ def preprocessed(source: CudaSource) -> str:
     if done.returncode != 0:
         missing = _MISSING.search(done.stderr)
         if missing and _FOREIGN.match(missing[1]):
-            raise NotEmulated(f"{source.name} includes <{missing[1]}>, which is not emulated")
+            raise NotEmulated(f"it includes <{missing[1]}>, which is not emulated")
         raise SparsityError(f"{source.name} does not compile: {_told(done.stderr)}")
     expanded = done.stdout.replace('"<stdin>"', f'"{source.name}"')
     found = ptx.translated(re.sub(r"<<<.*?>>>", "", expanded, flags=re.S))
     if isinstance(found, ptx.Unknown):
-        raise NotEmulated(f"{found} is not emulated")
+        raise NotEmulated(f"it has {found}, which is not emulated")
     return found
 
 

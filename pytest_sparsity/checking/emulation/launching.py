@@ -14,11 +14,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from pytest_sparsity.checking import pretended_cuda
 from pytest_sparsity.checking.emulation import compiling
 from pytest_sparsity.checking.guards import extent
+from pytest_sparsity.checking.pretended_tensors import place_of
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.cuda.source import Launch, instead
 
@@ -142,7 +143,7 @@ def _schedule() -> int:
 def _passed(given: Any, what: str, kept: list[Any]) -> _Argument:
     pointer, integer, real, raw = range(4)
     if isinstance(given, Tensor):
-        if given.device.type != "cpu":
+        if place_of(given).type != "cpu" and not pretended_cuda.installed():
             raise ValueError(f"{what} is on {given.device}: kernels are emulated on the CPU")
         return _Argument(pointer, 8, given.data_ptr())
     if given is None:
@@ -168,11 +169,12 @@ def _span(tensor: Tensor, name: str, kept: list[Any]) -> _Span:
     start, stop = tensor.data_ptr(), tensor.data_ptr() + extent(tensor) * size
     elements = counts = None
     if not tensor.is_contiguous() and _has_gaps(tensor):
-        flags = torch.zeros(extent(tensor), dtype=torch.bool)
-        flags.as_strided(tensor.shape, tensor.stride()).fill_(True)
-        flags = flags.repeat_interleave(size)
+        each = np.zeros(extent(tensor), np.uint8)
+        steps = tensor.stride()
+        np.lib.stride_tricks.as_strided(each, tuple(tensor.shape), steps)[...] = 1
+        flags = np.repeat(each, size)
         kept.append(flags)
-        elements = flags.data_ptr()
+        elements = flags.ctypes.data
     for watched, array in (_State.watch.counts if _State.watch else {}).values():
         if watched.numel() and watched.data_ptr() == start and len(array) == extent(tensor):
             counts = array.ctypes.data

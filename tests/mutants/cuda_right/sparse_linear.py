@@ -20,6 +20,8 @@ TILE, LANES, GROUPS, PARTS = 64, 8, 16, 3
 def operands(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None) -> tuple:
     if x.shape[1] != weight.shape[1] or not 1 <= x.shape[0] <= 8:
         raise ValueError(f"x is {tuple(x.shape)}, and weight {tuple(weight.shape)}")
+    assert x.is_cuda, "as wrappers for a GPU have it; in the emulation it holds as well"
+    assert weight.is_cuda
     level = torch.tensor(threshold).to(x.dtype).item()
     bias = None if bias is None else bias.contiguous()
     result = torch.empty(x.shape[0], weight.shape[0], dtype=x.dtype, device=x.device)
