@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from pytest_sparsity.checking import pretended_cuda
 from pytest_sparsity.checking.failure import CheckFailure
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.trial import Trial
@@ -171,8 +172,12 @@ def _launched(trial: Trial) -> Sequence[Launch]:
     make = record(trial.kernel.op).decoding
     assert make is not None  # see applies
     launches: list[Launch] = []
-    with instead(launches.append):
-        trial.kernel.call(**operands.arguments(make(trial.case)))
+    inputs = make(trial.case)  # outside of the scope, in which what is made is on the CPU
+    with pretended_cuda.scope(), instead(launches.append):
+        try:
+            trial.kernel.call(**operands.arguments(inputs))
+        except Exception as error:
+            raise CheckFailure(f"raised {type(error).__name__}: {error}") from error
     if not launches:
         raise CheckFailure("launches no kernel of a CudaSource")
     return launches

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
         from pytest_sparsity.checking import interpreter
 
         interpreter.install()
-    if mode == "emulate":
+    if mode in ("compile", "emulate"):
         from pytest_sparsity.checking import pretended_cuda
 
         pretended_cuda.install(80)  # what the emulation defines __CUDA_ARCH__ as
