@@ -24,6 +24,8 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.cuda.source import Launch, instead
 
 _FAULT, _REFUSED = 1, 2
+#: Elements from the first to the last of a tensor that is kept track of as a whole.
+_FAR = 2**24
 
 
 #: There is one emulated machine in a process, and threads of Python may launch at once.
@@ -113,8 +115,9 @@ def _run(launch: Launch) -> None:
     for position, given in enumerate(launch.arguments):
         arguments[position] = _passed(given, f"{launch.entry}: argument {position + 1}", kept)
         if isinstance(given, Tensor) and given.numel():
-            span = _span(given, names[position], kept)
-            spans.setdefault((span.start, span.stop), span)
+            for part in _parts(given):
+                span = _span(part, names[position], kept)
+                spans.setdefault((span.start, span.stop), span)
     given_spans = (_Span * max(len(spans), 1))(*spans.values())
     started = _Launch(
         grid=_Triple(*launch.grid), block=_Triple(*launch.block), shared=launch.shared,
@@ -161,6 +164,16 @@ def _passed(given: Any, what: str, kept: list[Any]) -> _Argument:
     raise SparsityError(
         f"{what} is {type(given).__name__}: give a tensor, a number, None, or the bytes of a struct"
     )
+
+
+def _parts(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensor, or its rows, if there is mostly space between them that nobody is to touch."""
+    if extent(tensor) <= max(_FAR, 64 * tensor.numel()):
+        yield tensor
+        return
+    axis = max(range(tensor.ndim), key=tensor.stride)
+    for row in tensor.unbind(axis):
+        yield from _parts(row)
 
 
 def _span(tensor: Tensor, name: str, kept: list[Any]) -> _Span:
