@@ -31,6 +31,7 @@ from pytest_sparsity.checking import (
     libdevice,
     pretended_tensors,
     triton_internals,
+    triton_older,
 )
 from pytest_sparsity.checking.elements import known
 from pytest_sparsity.checking.programs import Programs
@@ -71,6 +72,7 @@ def install() -> None:
             "TRITON_INTERPRET=1 must be in the environment before triton is first imported; "
             "it was not, so the interpreter cannot be used in this process"
         )
+    triton_older.repair()
     bfloat16.repair()
     dots.repair(accesses.place)
     triton_internals.use_device(_ARCH)
