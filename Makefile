@@ -6,7 +6,7 @@ VENV ?= .venv
 PYTHON ?= python3
 bin := $(VENV)/bin
 
-.PHONY: venv sweep smoke test test-cuda test-lm-eval mutants check clean
+.PHONY: venv sweep smoke test test-cuda test-lowest test-lm-eval mutants check clean
 
 sweep: venv
 	$(bin)/pytest --sparsity-sweep $(ARGS)
@@ -29,6 +29,19 @@ test-cuda: venv
 	$(bin)/pip install --quiet -c ci/constraints.txt -e '.[dev,cuda]'
 	$(bin)/pytest tests/kernels_cuda/test_compiler.py
 
+# With the lowest versions that pyproject.toml allows, on Python 3.11: kernels and models.
+LOWEST ?= .venv-lowest
+test-lowest: export OMP_NUM_THREADS = 1
+test-lowest: $(LOWEST)/.stamp
+	$(LOWEST)/bin/pytest -n 2 --dist loadfile tests/reference tests/kernels_cpu \
+	  tests/kernels_native tests/kernels_torch tests/kernels_triton tests/checking \
+	  tests/methods tests/models -m 'not slow' $(ARGS)
+
+$(LOWEST)/.stamp: pyproject.toml ci/constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet -c ci/constraints-lowest.txt -e . pytest-xdist
+	touch $@
+
 # Every wrong kernel through the whole suite, in minutes; writes docs/mutants.md.
 mutants: export OMP_NUM_THREADS = 1
 mutants: venv
@@ -50,5 +63,5 @@ $(VENV)/.stamp: pyproject.toml ci/constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -108,3 +108,19 @@ def test_bad_figures_of_cuda_kernels_are_found(
 ) -> None:
     with pytest.raises(CheckFailure, match=words):
         told(author, **figures)
+
+
+@pytest.mark.parametrize(
+    ("triton", "registers", "spilled"),
+    [
+        ("3.5.0", 255, 64),
+        ("3.6.1", 255, 64),
+        ("3.7.1", 128, 64),
+        ("3.8.0", 128, 0),
+        ("4.0", 128, 0),
+    ],
+)
+def test_older_compilers_may_take_more_registers(triton: str, registers: int, spilled: int) -> None:
+    allowed = static._of_version(static.ONE_ROW, triton)
+    assert (allowed.registers, allowed.spilled, allowed.width) == (registers, spilled, 128)
+    assert static._of_version(static.SEVERAL_ROWS, triton).registers == 255

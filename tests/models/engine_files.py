@@ -161,12 +161,13 @@ def _bytes_tokenizer(writer: gguf.GGUFWriter, size: int) -> None:
 
     vocabulary = tiny_tokenizer().get_vocab()
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    # One pair that is put together, so that the file has merges, as the engine wants.
-    tokens[255] = "he"
+    # Pairs that are put together, so that the file has merges, as the engine wants: two of them,
+    # since transformers 4 takes a list of one for its element.
+    tokens[254:256] = "qz", "he"
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens[:size])
     writer.add_token_types([1] * (size - 1) + [3])
-    writer.add_token_merges(["h e"])
+    writer.add_token_merges(["h e", "q z"])
     writer.add_bos_token_id(256)
     writer.add_eos_token_id(256)
 
