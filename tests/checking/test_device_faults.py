@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_right_kernels_pass(name: str) -> None:
+    if name == "bf16x6" and version("triton").startswith("3.5."):
+        pytest.skip("Triton has this precision since 3.6")
     check_kernel(f"sparse_linear/{name}", ["edges", "bounds"], module=KERNELS, examples=10)
 
 
