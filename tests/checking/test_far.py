@@ -73,6 +73,14 @@ def test_without_address_space_it_is_skipped_and_says_why(
     )
 
 
+@pytest.mark.slow
+def test_an_emulated_kernel_passes() -> None:
+    (outcome,) = check_kernel("sparse_linear/cuda", "far").outcomes
+    if outcome.status == "skipped":
+        pytest.skip(outcome.message)
+    assert outcome.examples == 6
+
+
 def test_a_right_kernel_passes() -> None:
     (outcome,) = check_kernel("sparse_linear/right", "far", processes=False).outcomes
     assert (outcome.status, outcome.examples) == ("passed", 6)

@@ -92,6 +92,14 @@ def test_each_configuration_of_a_tuned_kernel_can_be_run(report: Any) -> None:
     assert report["configurations"] == [2, 1, 2]
 
 
+def test_programs_run_up_down_and_by_lot(report: Any) -> None:
+    up, down, lot, again = report["orders"]
+    assert up == again == [0, 1, 2, 3, 4, 5]
+    assert down == [5, 4, 3, 2, 1, 0]
+    assert sorted(lot) == up
+    assert lot not in (up, down)
+
+
 def test_moved_internals_are_named(report: Any) -> None:
     where = "expected triton.runtime.interpreter.InterpreterBuilder.create_masked_load(self, "
     assert f"{where}pointers, ...), found create_masked_load(" in report["refusal"]

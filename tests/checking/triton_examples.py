@@ -120,6 +120,13 @@ def atomic_sum(x, out, size: tl.constexpr):
 
 
 @triton.jit
+def tickets(out, counter):
+    tl.store(
+        out + tl.program_id(0) * tl.num_programs(1) + tl.program_id(1), tl.atomic_add(counter, 1)
+    )
+
+
+@triton.jit
 def beside(x, size: tl.constexpr):
     lanes = tl.arange(0, size)
     value = tl.load(x + lanes + size)

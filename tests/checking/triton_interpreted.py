@@ -175,6 +175,17 @@ def configurations() -> list[list[str]]:
     return chosen
 
 
+def orders() -> list[list[int]]:
+    """When each of six programs ran, in launches that follow each other."""
+    choices.choose(0)
+    found = []
+    for _ in range(4):
+        out, counter = torch.zeros(6, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
+        examples.tickets[(3, 2)](out, counter)
+        found.append(out.tolist())
+    return found
+
+
 def refusal() -> str:
     try:
         triton_internals.method(InterpreterBuilder, "create_masked_load", "self", "pointers")
@@ -201,6 +212,7 @@ def main() -> None:
         "work": {name: findings(name) for name in KERNELS},
         "right": [right.loaded, right.needed, right.dense, right.x_loads, right.launches],
         "configurations": configurations(),
+        "orders": orders(),
         "refusal": refusal(),
     }
     print(json.dumps(report))
