@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.methods.spon.library import VectorLibrary as VectorLibrary
     from pytest_sparsity.methods.spon.training import Recipe as Recipe
     from pytest_sparsity.plugin.accuracy_gate import AccuracyGate as AccuracyGate
+    from pytest_sparsity.plugin.chosen_kernels import kernels_of as kernels_of
     from pytest_sparsity.plugin.claim_check import ClaimCheck as ClaimCheck
     from pytest_sparsity.plugin.degradation import Degradation as Degradation
     from pytest_sparsity.plugin.kernel_check import KernelCheck as KernelCheck
@@ -93,6 +94,7 @@ _HOME = {
     "changed_at_level_zero": "sweep.sanity",
     "dropped_when_dense": "sweep.sanity",
     "dropped_when_sparse": "sweep.sanity",
+    "kernels_of": "plugin.chosen_kernels",
     "settings_of": "plugin.state",
     "sparse_configurations": "sweep.sanity",
     "verdicts_on_broken": "sweep.sanity",

@@ -19,7 +19,17 @@ from typing import Any
 #: What differs from run to run: when and how fast, and what names the code.
 _VOLATILE = {
     *("cost", "key", "id", "when", "seconds", "peak_bytes", "versions", "code", "created"),
-    *("elapsed", "time", "duration", "record", "baseline_id", "dense_id", "records"),
+    *(
+        "elapsed",
+        "time",
+        "duration",
+        "record",
+        "reused",
+        "anew",
+        "baseline_id",
+        "dense_id",
+        "records",
+    ),
 }
 
 

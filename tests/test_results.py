@@ -76,7 +76,7 @@ def test_checks_of_kernels(tmp_path: Path) -> None:
         "element": None,
         "figures": [],
     }
-    kernels.add(tmp_path, {"seed": 0}, [outcome], begin=True)
+    kernels.add(tmp_path, {"seed": 0}, [outcome])
     (found,) = results.read_checks(tmp_path)
     assert (found.kernel, found.check, found.status) == ("a/b", "fuzz", "failed")
     assert (found.case, found.examples, found.tolerance) == ("rows=1", 3, 1.5)

@@ -82,7 +82,7 @@ def check_kernel(
         KernelFailure: the kernel fails a check.
         SparsityError: there is no such kernel or check, or the case is not one.
     """
-    names = _names(checks)
+    names = checks_named(checks)
     if module is not None:
         _import(module)
     found = find(kernel)
@@ -90,19 +90,33 @@ def check_kernel(
     before = tuple(map(_case, after))
     if before and drawn is None:
         raise SparsityError("after= goes with case=: give the case that is to run after those")
-    outcomes: list[CheckResult] = []
-    for name in names:
-        if processes:
-            modules = () if module is None else (module,)
-            outcome = _pool().run_check(
-                found, name, examples, seed, case=drawn, modules=modules, after=before
-            )
-        else:
-            outcome = run(found, name, examples, seed, case=drawn, after=before)
+
+    def one(name: str) -> CheckResult:
+        if not processes:
+            return run(found, name, examples, seed, case=drawn, after=before)
+        modules = () if module is None else (module,)
+        return run_apart(found, name, examples, seed, case=drawn, modules=modules, after=before)
+
+    return report(found, map(one, names))
+
+
+def report(kernel: Kernel, outcomes: Iterable[CheckResult]) -> Report:
+    """What came of checks, one after another.
+
+    Raises:
+        KernelFailure: one failed; no outcome after that is asked for.
+    """
+    found = []
+    for outcome in outcomes:
         if outcome.status == "failed":
-            raise KernelFailure(told(found, outcome), outcome)
-        outcomes.append(outcome)
-    return Report(found.id, tuple(outcomes))
+            raise KernelFailure(told(kernel, outcome), outcome)
+        found.append(outcome)
+    return Report(kernel.id, tuple(found))
+
+
+def run_apart(kernel: Kernel, check: str, examples: int, seed: int, **more: Any) -> CheckResult:
+    """One check in a process of its own; see :meth:`Pool.run_check`."""
+    return _pool().run_check(kernel, check, examples, seed, **more)
 
 
 def told(kernel: Kernel, outcome: CheckResult) -> str:
@@ -133,7 +147,12 @@ def _case(given: Case | str) -> Case:
     return Case.parse(given) if isinstance(given, str) else given
 
 
-def _names(checks: str | Iterable[str] | None) -> Sequence[str]:
+def checks_named(checks: str | Iterable[str] | None) -> Sequence[str]:
+    """The checks that were asked for; None asks for all.
+
+    Raises:
+        SparsityError: there is no such check, or none is asked for.
+    """
     names = [checks] if isinstance(checks, str) else list(CHECKS if checks is None else checks)
     for name in names:
         named(name)

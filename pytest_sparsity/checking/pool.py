@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import time
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -72,14 +73,19 @@ class Pool:
         Raises:
             SparsityError: the kernel's module cannot be imported there.
         """
-        mode = mode_of(kernel, check)
-        missing = _missing(kernel, mode)
-        if missing:
-            return CheckResult(kernel.id, check, "skipped", missing)
+        began = time.perf_counter()
         request = Request(
             *(kernel.id, kernel.module, kernel.file, tuple(modules), check, examples, seed, case),
             after=tuple(after),
         )
+        outcome = self._checked(kernel, request)
+        return dataclasses.replace(outcome, seconds=time.perf_counter() - began)
+
+    def _checked(self, kernel: Kernel, request: Request) -> CheckResult:
+        mode = mode_of(kernel, request.check)
+        missing = _missing(kernel, mode)
+        if missing:
+            return CheckResult(kernel.id, request.check, "skipped", missing)
         if (op := kernel.definition).file:
             request = dataclasses.replace(request, op=(op.module, op.file))
         reply = self._ask(mode, request)
@@ -88,13 +94,13 @@ class Pool:
                 raise SparsityError(reply.message)
             raise RuntimeError(f"in the process that checks {kernel.id}:\n{reply.message}")
         if isinstance(reply, Death):
-            search = case is None and reply.case is not None and not reply.hung
+            search = request.case is None and reply.case is not None and not reply.hung
             found = self._shrunk(mode, kernel, request, reply) if search else reply
             return _failure(request, reply, found)
         if reply.status != "failed":
             return reply
         self._end(mode)  # what a wrong kernel left there, as an error of a device, may stay
-        return reply if case is not None else self._explained(mode, request, reply)
+        return reply if request.case is not None else self._explained(mode, request, reply)
 
     def close(self) -> None:
         """End all workers; a later check starts new ones."""

@@ -52,6 +52,7 @@ class CheckResult:
         figures: what was measured, case by case, by checks that measure.
         begun: the cases up to the first that failed.
         after: cases that must run in the same process before ``case`` fails.
+        seconds: that it took, with what it had to start and compile; 0 where nothing was timed.
     """
 
     kernel: str
@@ -65,6 +66,7 @@ class CheckResult:
     figures: tuple[str, ...] = ()
     begun: tuple[Case, ...] = ()
     after: tuple[Case, ...] = ()
+    seconds: float = 0.0
 
 
 def run(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.plugin.claim_check import ClaimCheck
     from pytest_sparsity.plugin.degradation import Degradation
     from pytest_sparsity.plugin.kernel_check import KernelCheck
+    from pytest_sparsity.plugin.known_outcomes import KnownOutcomes
     from pytest_sparsity.plugin.paired_benchmark import PairedBenchmark
     from pytest_sparsity.plugin.speed_gate import SpeedGate, Timing
     from pytest_sparsity.settings.settings import Settings
@@ -204,9 +205,21 @@ def sparsity_claim(
     return ClaimCheck(number, model, sparsity_session, paired_benchmark, request.node)
 
 
+@pytest.fixture(scope="session")
+def _sparsity_known_outcomes(sparsity_settings: Settings) -> KnownOutcomes:
+    """What an earlier run found of kernels."""
+    from pytest_sparsity.plugin.known_outcomes import KnownOutcomes
+
+    return KnownOutcomes(sparsity_settings)
+
+
 @pytest.fixture
-def kernel_check(request: pytest.FixtureRequest, sparsity_settings: Settings) -> KernelCheck:
+def kernel_check(
+    request: pytest.FixtureRequest,
+    sparsity_settings: Settings,
+    _sparsity_known_outcomes: KnownOutcomes,
+) -> KernelCheck:
     """Holds a registered kernel to the definition of its op: ``kernel_check("op/name")``."""
     from pytest_sparsity.plugin.kernel_check import KernelCheck
 
-    return KernelCheck(sparsity_settings, request.node)
+    return KernelCheck(sparsity_settings, _sparsity_known_outcomes, request.node)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-from pytest_sparsity.checking.api import KernelFailure, Report, check_kernel
+from pytest_sparsity.checking.api import KernelFailure, Report, checks_named, report, run_apart
 from pytest_sparsity.checking.runner import CheckResult
-from pytest_sparsity.kernels.registry import Kernel
+from pytest_sparsity.kernels.registry import Kernel, find
+from pytest_sparsity.plugin.known_outcomes import KnownOutcomes
 from pytest_sparsity.plugin.sent import CHECKED
 from pytest_sparsity.settings.settings import Settings
 
@@ -18,8 +18,9 @@ from pytest_sparsity.settings.settings import Settings
 class KernelCheck:
     """Runs checks in processes of their own: a crash or a hang is a failure of one test."""
 
-    def __init__(self, settings: Settings, item: pytest.Item) -> None:
+    def __init__(self, settings: Settings, known: KnownOutcomes, item: pytest.Item) -> None:
         self._settings = settings
+        self._known = known
         self._sent = item.stash[CHECKED] = []
 
     def __call__(
@@ -31,7 +32,9 @@ class KernelCheck:
     ) -> Report:
         """Run ``checks`` on ``kernel``; the test fails at the first that fails.
 
-        The test is skipped if no check can run here, for want of a device or a compiler.
+        The test is skipped if no check can run here, for want of a device or a compiler.  In a
+        sweep, what passed in an earlier run of the report folder is not run again while nothing
+        has changed that it depends on.
 
         Args:
             kernel: ``"op/name"``, or the function that was registered.
@@ -41,29 +44,22 @@ class KernelCheck:
         Raises:
             SparsityError: there is no such kernel or check.
         """
-        settings = self._settings
-        failed: KernelFailure | None = None
+        names, found = checks_named(checks), find(kernel)
+        drawn = examples or self._settings.examples
+        failure = ""
         try:
-            report = check_kernel(
-                kernel, checks, examples=examples or settings.examples, seed=settings.seed
-            )
-        except KernelFailure as failure:
-            failed = failure
-        if failed is not None:  # out here, or pytest would show it twice
-            self._sent.append(_plain(failed.outcome))
-            pytest.fail(str(failed), pytrace=False)
-        self._sent.extend(_plain(outcome) for outcome in report.outcomes)
-        if all(outcome.status == "skipped" for outcome in report.outcomes):
-            pytest.skip(report.outcomes[0].message)
-        return report
+            outcomes = report(found, (self._outcome(found, name, drawn) for name in names))
+        except KernelFailure as failed:
+            failure = str(failed)
+        if failure:  # out here, or pytest would show it twice
+            pytest.fail(failure, pytrace=False)
+        if all(outcome.status == "skipped" for outcome in outcomes.outcomes):
+            pytest.skip(outcomes.outcomes[0].message)
+        return outcomes
 
-
-def _plain(outcome: CheckResult) -> dict[str, Any]:
-    element, case = outcome.element, outcome.case
-    return asdict(outcome) | {
-        "case": None if case is None else str(case),
-        "element": None if element is None else str(element),
-        "figures": list(outcome.figures),
-        "begun": len(outcome.begun),
-        "after": list(map(str, outcome.after)),
-    }
+    def _outcome(self, kernel: Kernel, check: str, examples: int) -> CheckResult:
+        key = self._known.key(kernel, examples)
+        known = self._known.find(kernel, check, key)
+        outcome = known or run_apart(kernel, check, examples, self._settings.seed)
+        self._sent.append(self._known.sent(kernel, outcome, key, reused=known is not None))
+        return outcome

@@ -14,6 +14,7 @@ from pytest_sparsity.plugin import unmet
 from pytest_sparsity.plugin.run import Run
 from pytest_sparsity.plugin.sent import Sent
 from pytest_sparsity.plugin.sinks import all_sinks
+from pytest_sparsity.plugin.sinks.kernel_progress import bundled_checks
 from pytest_sparsity.plugin.state import State
 from pytest_sparsity.plugin.terminal import say, showing_warnings
 
@@ -46,6 +47,7 @@ class Reporter:
                 for sink in self._sinks:
                     sink.check()
                 self._check_revision()
+                self._check_kernels()
                 if self._run.needs_models:
                     self._prepare_models()
                 for sink in self._sinks:
@@ -64,6 +66,13 @@ class Reporter:
             folders = [str(self._config.rootpath), str(Path(__file__).resolve().parents[1])]
             for warning in check(against, folders):
                 say(self._config, f"WARNING: {warning}", yellow=True)
+
+    def _check_kernels(self) -> None:
+        """Refuse a pattern that matches no kernel, before pytest-xdist starts processes."""
+        if self._settings.kernels:
+            from pytest_sparsity.plugin.chosen_kernels import kernels_of
+
+            kernels_of(self._config)
 
     def _prepare_models(self) -> None:
         """Load models, tasks and texts, and read the budgets."""
@@ -113,12 +122,14 @@ class Reporter:
                     for spec in specs
                     if "sparsity_claim" in spec.params
                 ],
+                [item.nodeid for item in session.items],
             )
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """See what a worker will run; all have collected the same."""
         if not self._run.needs_models:
+            self._expect(0, [], ids)
             return
         from pytest_sparsity.plugin.parametrize import claim_points
 
@@ -127,22 +138,24 @@ class Reporter:
         self._expect(
             sum(_count(ids, cell) for cell in cells),
             [point for id, point in points.items() if _count(ids, id)],
+            ids,
         )
 
-    def _expect(self, cells: int, claims: Sequence[tuple[str, str]]) -> None:
+    def _expect(self, cells: int, claims: Sequence[tuple[str, str]], ids: Sequence[str]) -> None:
         if not self._only_collects:
             for sink in self._sinks:
-                sink.expect(cells, claims)
+                sink.expect(cells, claims, bundled_checks(ids))
 
     # -- while it runs -------------------------------------------------------------------
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
-        """In a sweep a measured cell prints a line of its own instead of a dot."""
+        """In a sweep cells and checks of kernels have lines of their own instead of dots."""
         if not self._settings.sweep or self._config.get_verbosity() != 0:
             return None
         sent = Sent.of(report)
-        if sent.cell is None and sent.finding is None:
+        checked = sent.checks and bundled_checks([report.nodeid])
+        if sent.cell is None and sent.finding is None and not checked:
             return None
         return report.outcome, "", ""
 

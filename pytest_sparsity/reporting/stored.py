@@ -120,6 +120,7 @@ class StoredCheck:
         case: the smallest case known to fail, as it prints.
         examples: cases that were run.
         tolerance: the largest share of the error bound that a result took.
+        seconds: that it took; 0 where an earlier version wrote none.
     """
 
     kernel: str
@@ -129,6 +130,7 @@ class StoredCheck:
     case: str | None
     examples: int
     tolerance: float
+    seconds: float = 0.0
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> StoredCheck:
@@ -137,4 +139,5 @@ class StoredCheck:
         Raises:
             KeyError: it is none.
         """
-        return cls(**{name: content[name] for name in cls.__dataclass_fields__})
+        names = [name for name in cls.__dataclass_fields__ if name != "seconds" or name in content]
+        return cls(**{name: content[name] for name in names})

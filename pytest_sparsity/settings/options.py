@@ -167,6 +167,11 @@ OPTIONS = (
     Option("resume", "go on with the run in the report folder, and measure what it was started "
             "to measure; name budgets, strict, cache, gate and update again", flag=True,
             measured=False, ini=False),
+    Option("kernels", "kernels that are checked and timed, as patterns of op/name (default: those "
+            "that the repository registers itself, or all if it registers none)", None,
+            "GLOB[,GLOB]", to.names),
+    Option("rerun", "check kernels again, also where an earlier run in the report folder checked "
+            "the same with the same code", flag=True, measured=False, ini=False),
     Option("seed", "seed of item order, choice order, bootstrap and kernel cases", "0", "N",
             to.whole(0)),
     Option("examples", "cases that hypothesis draws per kernel and check", None, "N", to.whole(1),

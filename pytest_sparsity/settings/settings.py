@@ -118,6 +118,8 @@ class Settings:
     report: Path
     cache: Path | None
     resume: bool
+    kernels: tuple[str, ...] | None
+    rerun: bool
     seed: int
     examples: int
 

@@ -1,4 +1,4 @@
-"""Every registered kernel's speed, held against a stored run, a git revision or another kernel.
+"""The speed of kernels, held against a stored run, a git revision or another kernel.
 
     pytest --sparsity-sweep --sparsity-suite=performance -k test_speed --sparsity-gate=fail
         --sparsity-against=main
@@ -11,15 +11,18 @@ from __future__ import annotations
 import pytest
 
 from pytest_sparsity import SparsityError
-from pytest_sparsity.fixtures import SpeedGate, settings_of
-from pytest_sparsity.testing import OPS, find, registered
+from pytest_sparsity.fixtures import SpeedGate, kernels_of, settings_of
+from pytest_sparsity.testing import OPS, find
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test of each kernel; against another kernel, of those of its op."""
     against = settings_of(metafunc.config).against or ""
     op, slash, _ = against.partition("/")
-    ids = list(registered())
+    try:
+        ids = list(kernels_of(metafunc.config))
+    except SparsityError as error:
+        raise pytest.Collector.CollectError(str(error)) from None
     if slash and op in OPS:
         try:
             other = find(against)

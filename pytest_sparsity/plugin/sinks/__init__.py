@@ -18,11 +18,13 @@ def all_sinks(run: Run) -> list[Sink]:
     from pytest_sparsity.plugin.sinks.gate import GateFile
     from pytest_sparsity.plugin.sinks.github import GitHub
     from pytest_sparsity.plugin.sinks.history import History
+    from pytest_sparsity.plugin.sinks.kernel_progress import KernelLines
     from pytest_sparsity.plugin.sinks.left_over import LeftOver
     from pytest_sparsity.plugin.sinks.progress import ProgressLines
     from pytest_sparsity.plugin.sinks.tables import Tables
     from pytest_sparsity.plugin.sinks.times import Times
 
-    of_sweep = (ProgressLines, ProposedBudgets, SweepFiles, Tables) if run.settings.sweep else ()
+    shown = (KernelLines, ProgressLines)
+    of_sweep = (*shown, ProposedBudgets, SweepFiles, Tables) if run.settings.sweep else ()
     of_any = (Times, LeftOver, Benchmark, GateFile, Baseline, History, GitHub)
     return [sink(run) for sink in (*of_sweep, *of_any)]

@@ -22,6 +22,10 @@ class SweepFiles(Sink):
 
         with blaming("--sparsity-report"):
             check_writable(self.settings.report)
+        if (self.settings.report / "kernels.jsonl").exists():
+            from pytest_sparsity.reporting import kernels
+
+            kernels.tidy(self.settings.report)
 
     def begin(self) -> None:
         """Write what --sparsity-resume reads."""
@@ -34,9 +38,8 @@ class SweepFiles(Sink):
         if sent.checks:
             from pytest_sparsity.reporting import kernels
 
-            # A run begins a file of its own: results of different sources do not mix.
-            first = len(self.run.checks) == len(sent.checks)
-            kernels.add(self.settings.report, self._origin, sent.checks, begin=first)
+            fresh = [check for check in sent.checks if not check["reused"]]
+            kernels.add(self.settings.report, self._origin, fresh)
 
     @cached_property
     def _origin(self) -> Mapping[str, Any]:
@@ -53,6 +56,7 @@ class SweepFiles(Sink):
 
     def write(self, finished: bool) -> None:
         """Write summary.json, summary.md and the pictures."""
+        self._forget_kernels(finished)
         if not self.run.verdicts:
             return
         from pytest_sparsity.core.provenance import versions
@@ -73,3 +77,16 @@ class SweepFiles(Sink):
         write_summary(
             self.settings.report, run.verdicts, run.skipped, options, origin, notes, added
         )
+
+    def _forget_kernels(self, finished: bool) -> None:
+        """Drop lines of kernels that are not registered any more, after a run of all."""
+        checked = {check["kernel"] for check in self.run.checks}
+        chosen = self.settings.kernels or self.run.config.option.keyword
+        if not finished or not checked or chosen or "kernels" not in self.run.suites:
+            return
+        from pytest_sparsity.reporting import kernels
+
+        if {kernel for kernel, _ in kernels.stored(self.settings.report)} > checked:
+            from pytest_sparsity.kernels.registry import registered
+
+            kernels.tidy(self.settings.report, {*checked, *registered()}.__contains__)

@@ -32,7 +32,12 @@ class ProgressLines(Sink):
         if terminal is not None and self._verbosity == 0:
             terminal.showfspath = False
 
-    def expect(self, cells: int, claims: Sequence[tuple[str, str]]) -> None:
+    def expect(
+        self,
+        cells: int,
+        claims: Sequence[tuple[str, str]],
+        checks: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """Remember how many cells there are; of claims, count cells as they are measured."""
         self._cells = cells
         if not claims or self._progress is not None:

@@ -30,12 +30,18 @@ class Sink:
     def begin(self) -> None:
         """Models and texts are ready; the first test comes next."""
 
-    def expect(self, cells: int, claims: Sequence[tuple[str, str]]) -> None:
+    def expect(
+        self,
+        cells: int,
+        claims: Sequence[tuple[str, str]],
+        checks: Sequence[tuple[str, str]],
+    ) -> None:
         """Learn what will run.
 
         Args:
             cells: how many cells.
             claims: number of the claim and name of the model.
+            checks: of the bundled suite of kernels: id of the kernel and name of the check.
         """
 
     def receive(self, sent: Sent) -> None:

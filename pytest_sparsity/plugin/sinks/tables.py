@@ -14,10 +14,11 @@ class Tables(Sink):
     def show(self, terminal: Any) -> None:
         """Print the sections of what was measured."""
         if self.run.checks:
-            from pytest_sparsity.reporting import kernels
+            from pytest_sparsity.reporting import kernel_table
 
+            lines = [kernel_table.table(self.run.checks), *kernel_table.remarks(self.run.checks)]
             terminal.section("sparsity kernels")
-            terminal.write(f"{kernels.table(self.run.checks)}\n\n")
+            terminal.write("\n".join(lines) + "\n\n")
         if self.run.findings:
             from pytest_sparsity.claims.log import findings_table
 
