@@ -21,6 +21,7 @@ from triton.runtime.interpreter import InterpreterBuilder, ReduceOps, ScanOps, T
 from pytest_sparsity.checking.triton_internals import method
 
 Array = npt.NDArray[Any]
+_NAME = tl.bfloat16.name
 
 
 def widened(bits: Array) -> Array:
@@ -61,7 +62,7 @@ def repair() -> None:
 
 
 def _is_bfloat16(handle: Any) -> bool:
-    return isinstance(handle, TensorHandle) and handle.dtype.scalar == tl.bfloat16
+    return isinstance(handle, TensorHandle) and handle.dtype.scalar.name == _NAME
 
 
 def _wide(handle: Any) -> Any:

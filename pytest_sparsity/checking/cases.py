@@ -29,6 +29,8 @@ NOTABLE = (1, 2, 3, 7, 31, 63, 64, 65, 127, 128, 129, 192, 255, 256, 257, 384, 5
 _LARGE_SIZES = (1536, 2048)
 #: Ascending, so that a place that shrinks is a size that shrinks.
 SIZES = tuple(sorted((*range(1, 161), *NOTABLE * 4, *_LARGE_SIZES)))
+#: The largest that is drawn for kernels that are interpreted; larger ones are among the edge cases.
+INTERPRETED = NOTABLE[-1]
 LEVELS = (0.5, 0.0, 0.25, 0.75, 0.9, 0.99, 1.0)
 
 #: Patterns of ops that are told their channels or neurons.

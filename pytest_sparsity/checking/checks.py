@@ -92,7 +92,7 @@ CHECKS: Mapping[str, Check] = {
         ),
         Check(
             "repeat",
-            f"{RUNS} runs and 1 or 2 threads give the same bits, or stay within the bound",
+            f"up to {RUNS} runs and 1 or 2 threads give the same bits, or stay within the bound",
             behaviour.repeat,
             behaviour.repeat_cases,
             cost=RUNS,

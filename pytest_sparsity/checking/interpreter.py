@@ -6,7 +6,6 @@ environment, before Triton is imported, and then it serves every kernel of the p
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from pytest_sparsity.checking import (
     triton_older,
 )
 from pytest_sparsity.checking.elements import known
+from pytest_sparsity.checking.haste import hasten
 from pytest_sparsity.checking.programs import Programs
 from pytest_sparsity.checking.traffic import Launch, Traffic
 from pytest_sparsity.checking.triton_internals import method
@@ -48,8 +48,6 @@ class _State:
 
     installed = False
     traffic: Traffic | None = None
-    #: Modules of Triton's language that the launch has redirected to the interpreter.
-    redirected: frozenset[int] = frozenset()
 
 
 def install() -> None:
@@ -73,6 +71,7 @@ def install() -> None:
             "it was not, so the interpreter cannot be used in this process"
         )
     triton_older.repair()
+    hasten()  # before others replace the same
     bfloat16.repair()
     dots.repair(accesses.place)
     triton_internals.use_device(_ARCH)
@@ -81,7 +80,6 @@ def install() -> None:
     block_pointers.install()
     accesses.guard()
     _guard_launches()
-    _hasten()
     _State.installed = True
 
 
@@ -126,7 +124,7 @@ def _guard_launches() -> None:
             with np.errstate(all="ignore"), torch._C.DisableTorchFunction():
                 result = call(self, *args, **kwargs)
         finally:
-            accesses.current, _State.redirected = accesses.Current(), frozenset()
+            accesses.current = accesses.Current()
         launch.finish()
         return result
 
@@ -142,23 +140,3 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(f"{name}[{index}]", item)
     elif isinstance(getattr(value, "base", None), Tensor):
         yield name, value.base
-
-
-def _hasten() -> None:
-    """Leave out work that changes no result: nearly half of the interpreter's time."""
-    # Asserted only in Triton's debug mode, but always computed: is each integer sum in range?
-    builder = interpreter.interpreter_builder
-    builder.options = dataclasses.replace(builder.options, sanitize_overflow=False)
-    # Every call of a @triton.jit function inside a kernel, tl.sum included, redirects the whole
-    # language again.
-    redirect = method(interpreter, "_patch_lang", "fn")
-
-    @functools.wraps(redirect)
-    def redirect_once(fn: Any) -> Any:
-        languages = frozenset(id(v) for v in fn.__globals__.values() if v is tl or v is tl.core)
-        if languages <= _State.redirected:
-            return None
-        _State.redirected |= languages
-        return redirect(fn)
-
-    interpreter._patch_lang = redirect_once

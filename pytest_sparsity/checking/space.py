@@ -13,6 +13,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pytest_sparsity.checking.case import Case
+from pytest_sparsity.checking.cases import INTERPRETED
 from pytest_sparsity.checking.record import OpRecord
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.core.errors import SparsityError
@@ -68,6 +69,9 @@ def space(op: str, kernel: Kernel | None = None, **fixed: Sequence[Any]) -> Spac
                     f"{kernel.id} takes {name} {taken}, and cases of {op} have none of these: "
                     f"{', '.join(map(str, own.space[name]))}"
                 )
+        if kernel.backend == "triton" and not own.foreign:
+            for name in {"k", "n", "hidden"} & choices.keys():
+                choices[name] = [size for size in choices[name] if size <= INTERPRETED]
     for name, among in fixed.items():
         if name not in choices:
             raise TypeError(f"cases of {op} have no {name!r}, only {', '.join(choices)}")

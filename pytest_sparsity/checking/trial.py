@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Trial:
         device: where they are.
         disposable: a crash of this process does no harm: memory may be made inaccessible.
         figures: what the check measured, in words; for the check to append to.
+        known: the definition's results and bounds for the operands that were verified last.
     """
 
     kernel: Kernel
@@ -50,6 +52,9 @@ class Trial:
     device: str = "cpu"
     disposable: bool = False
     figures: list[str] = field(default_factory=list)
+    known: dict[Any, tuple[Any, Tensors, Sequence[Tensor | None]]] = field(
+        default_factory=dict, compare=False
+    )
 
     @property
     def emulated(self) -> bool:
@@ -143,6 +148,10 @@ class Trial:
         Raises:
             CheckFailure: it is more somewhere, or a shape is wrong.
         """
+        if known := self.known.get(_state_of(inputs)):
+            _, references, bounds = known
+            with contextlib.suppress(CheckFailure):
+                return self._compared(output, references, bounds, what)
         op = self.kernel.definition
         own = op.lead(inputs).dtype
         precision = self.kernel.precision(own if own.is_floating_point else torch.float32)
@@ -160,8 +169,11 @@ class Trial:
             pairs = zip(found, op.outputs, strict=True)
             return [bound if of.kind == "numbers" else None for bound, of in pairs]
 
+        bounds = bounds_if(())
+        self.known.clear()  # they may be large
+        self.known[_state_of(inputs)] = inputs, references, bounds
         try:
-            return self._compared(output, references, bounds_if(()), what)
+            return self._compared(output, references, bounds, what)
         except CheckFailure:
             if op.outcomes is None:
                 raise
@@ -201,6 +213,12 @@ class Trial:
         """Call guarded and verify."""
         inputs = self.inputs()
         return self.verify(inputs, self.guarded(inputs))
+
+
+def _state_of(inputs: Any) -> tuple[int, ...]:
+    """Tells operands from others, and from themselves before torch changed one of them."""
+    tensors = operands.tensors(inputs).values()
+    return (id(inputs), *(tensor._version for tensor in tensors))
 
 
 def exactly(output: Tensors, expected: Tensors, what: str) -> float:

@@ -157,7 +157,7 @@ class Reporter:
         checked = sent.checks and bundled_checks([report.nodeid])
         if sent.cell is None and sent.finding is None and not checked:
             return None
-        return report.outcome, "", ""
+        return report.outcome, "", report.outcome.upper()  # the word stands in the summary
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Collect what a test sent, from whichever process it comes."""

@@ -31,7 +31,7 @@ def right(x, weight, threshold, bias=None):
     return (y if bias is None else y + bias.float()).to(x.dtype)
 """
 HELPER = "def product(x, weight):\n    return x.float() @ weight.float().T\n"
-WRONG = HELPER.replace(".T", ".T * 1.01")
+WRONG = HELPER.replace(".T", ".T + 1")
 KERNELS = ("--sparsity-sweep", "--sparsity-suite=kernels", "--sparsity-examples=2")
 TWO = ("-k", "mine-ends or mine-fuzz")
 REUSED = "*2 of 2 checks passed in an earlier run, and nothing that they depend on has changed; *"

@@ -1,0 +1,325 @@
+"""Makes Triton's interpreter several times as fast, by leaving out work that changes no result.
+
+Most of its time goes into types: every operation of a kernel makes new ones, of shapes that were
+made before.  They are remembered here.  What a version of Triton has elsewhere is left as it is:
+slower, and right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import triton.language as tl
+from triton.language.semantic import TritonSemantic
+from triton.runtime import interpreter
+from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle
+
+_core: Any = tl.core
+#: Lanes that are loaded as fast one after another.
+_FEW = 256
+
+
+def hasten() -> None:
+    """Replace what takes long; once per process."""
+    # Asserted only in Triton's debug mode, but always computed: is each integer sum in range?
+    builder = interpreter.interpreter_builder
+    if hasattr(builder.options, "sanitize_overflow"):
+        builder.options = dataclasses.replace(builder.options, sanitize_overflow=False)
+    _replace(interpreter, "_patch_lang", ("fn",), _redirected_once)
+    _replace(interpreter, "_get_np_dtype", ("tt_dtype",), _remembered_dtypes)
+    _replace(_core.block_type, "__init__", ("self", "element_ty", "shape"), _remembered_blocks)
+    _replace(_core.tensor, "__init__", ("self", "handle", "type"), _remembered_shapes)
+    _replace(
+        TritonSemantic,
+        "computation_type_impl",
+        ("self", "a_ty", "a_is_scalar", "b_ty", "b_is_scalar", "div_or_mod"),
+        _remembered_promotions,
+    )
+    _replace(TritonSemantic, "broadcast_impl_value", ("self", "lhs", "rhs"), _remembered_broadcasts)
+    _replace(_core.dtype, "__eq__", ("self", "other"), _identical_first)
+    _replace(_core, "_unwrap_if_constexpr", ("o",), _plain_first)
+    _replace(InterpreterBuilder, "create_splat", ("self", "ret_ty", "arg"), _splat_by_strides)
+    _replace(
+        InterpreterBuilder,
+        "create_masked_load",
+        ("self", "ptrs", "mask", "other", "cache_policy", "is_volatile"),
+        _gathered,
+    )
+    _replace(TensorHandle, "__init__", ("self", "data", "dtype", "attr"), _quick_handles)
+    _replace(
+        GridExecutor,
+        "_restore_args_dev",
+        ("self", "args_dev", "args_hst", "kwargs", "kwargs_hst"),
+        _restored_from_elsewhere,
+    )
+
+
+def _replace(
+    owner: Any, name: str, parameters: Sequence[str], faster: Callable[[Any], Callable[..., Any]]
+) -> None:
+    """Put ``faster(original)`` in place of what has this name, if it is what is known."""
+    found = getattr(owner, name, None)
+    if found is not None and tuple(inspect.signature(found).parameters) == tuple(parameters):
+        setattr(owner, name, functools.wraps(found)(faster(found)))
+
+
+# The language
+
+
+class _Nothing:
+    """In place of what was redirected: it stays so."""
+
+    def restore(self) -> None:
+        """Nothing."""
+
+
+def _redirected_once(redirect: Any) -> Callable[..., Any]:
+    """The language leads to the interpreter from its first use on.
+
+    The original does so for every call of a @triton.jit function, tl.sum included, and back again
+    after each launch.
+    """
+    redirected: set[int] = set()
+
+    def faster(fn: Any) -> _Nothing:
+        languages = {id(v) for v in fn.__globals__.values() if v is tl or v is _core}
+        if not languages or not languages <= redirected:
+            scope = redirect(fn)
+            redirected.update(languages)
+            for owner, name, before in getattr(scope, "_changes", ()):
+                if hasattr(before, "__wrapped__") and _core.is_builtin(before):
+                    setattr(owner, name, _called(before.__wrapped__))
+        return _Nothing()
+
+    return faster
+
+
+def _called(function: Any) -> Callable[..., Any]:
+    """A builtin of the language, given the interpreter's semantics."""
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        kwargs["_semantic"] = interpreter.interpreter_semantic
+        return function(*args, **kwargs)
+
+    return called
+
+
+# Types
+
+
+def _remembered_dtypes(original: Any) -> Callable[..., Any]:
+    known: dict[str, np.dtype[Any]] = {}
+    pointers = np.dtype(np.uint64)
+
+    def faster(tt_dtype: Any) -> np.dtype[Any]:
+        if isinstance(tt_dtype, tl.block_type):
+            tt_dtype = tt_dtype.element_ty
+        if isinstance(tt_dtype, tl.pointer_type):
+            return pointers
+        found = known.get(tt_dtype.name)
+        if found is None:
+            found = known[tt_dtype.name] = original(tt_dtype)
+        return found
+
+    return faster
+
+
+def _remembered_blocks(original: Any) -> Callable[..., Any]:
+    known: dict[Any, tuple[Any, int, str]] = {}
+    constexpr = _core.constexpr
+
+    def faster(self: Any, element_ty: Any, shape: Any) -> None:
+        sizes = tuple([s.value if isinstance(s, constexpr) else s for s in shape])
+        key = (element_ty.name, sizes)
+        found = known.get(key)
+        if found is None:
+            original(self, element_ty, shape)
+            known[key] = self.shape, self.numel, self.name
+            return
+        self.element_ty = element_ty
+        self.shape, self.numel, self.name = found
+
+    return faster
+
+
+def _remembered_shapes(original: Any) -> Callable[..., Any]:
+    known: dict[tuple[int, ...], tuple[Any, Any]] = {}
+    block_type = tl.block_type
+
+    def faster(self: Any, handle: Any, type: Any) -> None:
+        sizes = tuple(type.shape.values) if isinstance(type, block_type) else ()
+        found = known.get(sizes)
+        if found is None:
+            original(self, handle, type)
+            known[sizes] = self.shape, self.numel
+            return
+        self.handle, self.type, self.dtype = handle, type, type.scalar
+        self.shape, self.numel = found
+
+    return faster
+
+
+def _remembered_promotions(original: Any) -> Callable[..., Any]:
+    known: dict[Any, Any] = {}
+
+    def faster(self: Any, a_ty: Any, a_is_scalar: bool, b_ty: Any, *more: Any) -> Any:
+        key = (a_ty.name, a_is_scalar, b_ty.name, *more)
+        found = known.get(key)
+        if found is None:
+            found = known[key] = original(self, a_ty, a_is_scalar, b_ty, *more)
+        return found
+
+    return faster
+
+
+def _remembered_broadcasts(original: Any) -> Callable[..., Any]:
+    known: dict[Any, list[int] | None] = {}
+    block_type = tl.block_type
+
+    def common(one: Sequence[int], two: Sequence[int]) -> list[int] | None:
+        pairs = list(zip(one, two, strict=False))
+        fits = len(one) == len(two) and all(a == b or 1 in (a, b) for a, b in pairs)
+        return [b if a == 1 else a for a, b in pairs] if fits else None
+
+    def spread(self: Any, value: Any, shape: list[int]) -> Any:
+        if value.type.shape.values == shape:
+            return value
+        handle = self.builder.create_broadcast(value.handle, shape)
+        return self.make_tensor(handle, block_type(value.type.scalar, shape))
+
+    def faster(self: Any, lhs: Any, rhs: Any) -> Any:
+        blocks = isinstance(lhs.type, block_type), isinstance(rhs.type, block_type)
+        if not any(blocks):
+            return lhs, rhs
+        if not all(blocks):
+            return original(self, lhs, rhs)
+        one, two = lhs.type.shape.values, rhs.type.shape.values
+        if one == two:
+            return lhs, rhs
+        key = (*one, None, *two)
+        if key not in known:
+            known[key] = common(one, two)
+        shape = known[key]
+        if shape is None:  # of another rank, or wrong
+            return original(self, lhs, rhs)
+        return spread(self, lhs, shape), spread(self, rhs, shape)
+
+    return faster
+
+
+def _identical_first(original: Any) -> Callable[..., Any]:
+    return lambda self, other: self is other or original(self, other)
+
+
+def _plain_first(original: Any) -> Callable[..., Any]:
+    plain = {int, float, bool, str, type(None), tl.tensor, tl.dtype, tl.block_type, tl.pointer_type}
+    constexpr = _core.constexpr
+
+    def faster(o: Any) -> Any:
+        kind = type(o)
+        if kind is constexpr:
+            return o.value
+        return o if kind in plain else original(o)
+
+    return faster
+
+
+def _splat_by_strides(original: Any) -> Callable[..., Any]:
+    """A scalar in every place of a block takes the memory of one."""
+
+    def faster(self: Any, ret_ty: Any, arg: Any) -> Any:
+        if arg.data.size != 1 or isinstance(arg.dtype, tl.block_type):
+            return original(self, ret_ty, arg)
+        value = arg.data.astype(interpreter._get_np_dtype(arg.dtype), copy=False).reshape(())
+        return TensorHandle(np.broadcast_to(value, ret_ty.shape.values), arg.dtype.scalar)
+
+    return faster
+
+
+def _quick_handles(original: Any) -> Callable[..., Any]:
+    pointer_type = tl.pointer_type
+
+    def faster(self: Any, data: Any, dtype: Any, attr: Any = None) -> None:
+        fits = isinstance(dtype, pointer_type) or data.itemsize * 8 <= max(
+            8, dtype.primitive_bitwidth
+        )
+        if not fits:
+            original(self, data, dtype)  # raises what tells so
+        self.data, self.dtype, self.attr = data, dtype, {} if attr is None else attr
+
+    return faster
+
+
+# Memory
+
+
+class _Memory:
+    """``count`` elements from an address on, as numpy sees them; nothing is read."""
+
+    def __init__(self, address: int, count: int, dtype: np.dtype[Any]) -> None:
+        self.__array_interface__ = {
+            "data": (address, True),
+            "shape": (count,),
+            "typestr": dtype.str,
+            "version": 3,
+        }
+
+
+def _gathered(original: Any) -> Callable[..., Any]:
+    """Lanes are loaded by numpy, all at once; those that are masked off touch no memory."""
+
+    def faster(self: Any, ptrs: Any, mask: Any, other: Any, *policy: Any) -> Any:
+        if ptrs.data.size < _FEW:
+            return original(self, ptrs, mask, other, *policy)
+        dtype = ptrs.get_element_ty()
+        kept_as = interpreter._get_np_dtype(dtype)
+        size = kept_as.itemsize
+        active = np.broadcast_to(mask.data, ptrs.data.shape)
+        every = bool(active.all())
+        addresses = ptrs.data.ravel() if every else ptrs.data[active]
+        loaded = np.empty(0, kept_as)
+        if len(addresses):
+            first = addresses.min()
+            offsets = addresses - first
+            if size > 1:
+                if (offsets & np.uint64(size - 1)).any():
+                    return original(self, ptrs, mask, other, *policy)
+                offsets >>= np.uint64(size.bit_length() - 1)
+            memory = np.asarray(_Memory(int(first), int(offsets.max()) + 1, kept_as))
+            loaded = memory.take(offsets.view(np.int64))
+        if every:
+            return TensorHandle(loaded.reshape(ptrs.data.shape), dtype)
+        data = np.zeros(ptrs.data.shape, kept_as)
+        if other is not None:
+            data[...] = other.data
+        data[active] = loaded
+        return TensorHandle(data, dtype)
+
+    return faster
+
+
+# Launches
+
+
+def _restored_from_elsewhere(original: Any) -> Callable[..., Any]:
+    """Operands on the CPU are the kernel's own: nothing is to be copied back to them."""
+
+    def faster(self: Any, args_dev: Any, args_hst: Any, kwargs: Any, kwargs_hst: Any) -> None:
+        arguments = [*args_dev, *kwargs.values()]
+        if not all(_on_cpu(each) for each in arguments):
+            original(self, args_dev, args_hst, kwargs, kwargs_hst)
+
+    return faster
+
+
+def _on_cpu(argument: Any) -> bool:
+    if isinstance(argument, torch.Tensor):
+        return argument.device.type == "cpu"
+    return isinstance(argument, int | float | str | torch.dtype | None) or callable(argument)
