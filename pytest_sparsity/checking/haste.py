@@ -169,11 +169,13 @@ def _remembered_shapes(original: Any) -> Callable[..., Any]:
 def _remembered_promotions(original: Any) -> Callable[..., Any]:
     known: dict[Any, Any] = {}
 
-    def faster(self: Any, a_ty: Any, a_is_scalar: bool, b_ty: Any, *more: Any) -> Any:
-        key = (a_ty.name, a_is_scalar, b_ty.name, *more)
+    def faster(
+        self: Any, a_ty: Any, a_is_scalar: bool, b_ty: Any, b_is_scalar: bool, div_or_mod: bool
+    ) -> Any:
+        key = (a_ty.name, a_is_scalar, b_ty.name, b_is_scalar, div_or_mod)
         found = known.get(key)
         if found is None:
-            found = known[key] = original(self, a_ty, a_is_scalar, b_ty, *more)
+            found = known[key] = original(self, a_ty, a_is_scalar, b_ty, b_is_scalar, div_or_mod)
         return found
 
     return faster
@@ -275,9 +277,11 @@ class _Memory:
 def _gathered(original: Any) -> Callable[..., Any]:
     """Lanes are loaded by numpy, all at once; those that are masked off touch no memory."""
 
-    def faster(self: Any, ptrs: Any, mask: Any, other: Any, *policy: Any) -> Any:
+    def faster(
+        self: Any, ptrs: Any, mask: Any, other: Any, cache_policy: Any, is_volatile: Any
+    ) -> Any:
         if ptrs.data.size < _FEW:
-            return original(self, ptrs, mask, other, *policy)
+            return original(self, ptrs, mask, other, cache_policy, is_volatile)
         dtype = ptrs.get_element_ty()
         kept_as = interpreter._get_np_dtype(dtype)
         size = kept_as.itemsize
@@ -290,7 +294,7 @@ def _gathered(original: Any) -> Callable[..., Any]:
             offsets = addresses - first
             if size > 1:
                 if (offsets & np.uint64(size - 1)).any():
-                    return original(self, ptrs, mask, other, *policy)
+                    return original(self, ptrs, mask, other, cache_policy, is_volatile)
                 offsets >>= np.uint64(size.bit_length() - 1)
             memory = np.asarray(_Memory(int(first), int(offsets.max()) + 1, kept_as))
             loaded = memory.take(offsets.view(np.int64))

@@ -22,6 +22,7 @@ from pytest_sparsity.checking.failure import (
     obstacle,
     same_numbers,
 )
+from pytest_sparsity.checking.left_behind import leaving_nothing
 from pytest_sparsity.checking.pretended_tensors import place_of
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.settling import KernelResult, in_order, settle
@@ -76,10 +77,11 @@ class Trial:
         """The kernel's result: as many tensors as it must have, of the right dtypes and device.
 
         Raises:
-            CheckFailure: it is another, or the kernel raised an exception.
+            CheckFailure: it is another, or the kernel raised an exception, left a thread running
+                or closed a standard stream.
             CannotCheck: something that it uses is not there without a GPU.
         """
-        with pretended_cuda.scope():
+        with pretended_cuda.scope(), leaving_nothing():
             return self._call(inputs)
 
     def _call(self, inputs: Any) -> Tensors:

@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,44 @@ def reads_skipped(**given: Any) -> Tensor:
         if channel.numel():
             ctypes.string_at(channel.data_ptr(), 1)
     return right(**given)
+
+
+@registered("thread")
+def thread(**given: Any) -> Tensor:
+    if given["x"].shape[1] >= 3:
+        threading.Thread(target=time.sleep, args=(1000,), name="endless", daemon=True).start()
+    return right(**given)
+
+
+@registered("joined-thread")
+def joined_thread(**given: Any) -> Tensor:
+    worker = threading.Thread(target=time.sleep, args=(0,))
+    worker.start()
+    worker.join()
+    return right(**given)
+
+
+@registered("closes-output")
+def closes_output(**given: Any) -> Tensor:
+    sys.stdout.close()
+    return right(**given)
+
+
+@registered("closes-descriptor")
+def closes_descriptor(**given: Any) -> Tensor:
+    os.close(1)
+    return right(**given)
+
+
+@registered("replaces-error")
+def replaces_error(**given: Any) -> Tensor:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    return right(**given)
+
+
+@registered("leaves")
+def leaves(**given: Any) -> Tensor:
+    sys.exit("enough")
 
 
 @registered("absent", unavailable=lambda: "no such hardware here")

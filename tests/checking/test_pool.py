@@ -124,6 +124,29 @@ def test_one_that_closes_all_files(pool: Pool) -> None:
     assert pool.run_check(kernel("deaf"), "fuzz", 3, 0, case=case).status == "failed"
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("thread", "started a thread that still runs when it returns: endless"),
+        ("closes-output", "closed standard output"),
+        ("closes-descriptor", "closed standard output"),
+        ("replaces-error", "replaced standard error"),
+        ("leaves", "raised SystemExit: enough"),
+    ],
+)
+def test_what_a_kernel_leaves_behind_is_its_own_failure(
+    pool: Pool, name: str, message: str
+) -> None:
+    case = Case(rows=1, k=7, n=3)
+    outcome = pool.run_check(kernel(name), "fuzz", 3, 0, case=case)
+    assert (outcome.status, outcome.message) == ("failed", message)
+    assert outcome.case == case
+
+
+def test_a_thread_that_is_joined_is_no_mistake(pool: Pool) -> None:
+    assert pool.run_check(kernel("joined-thread"), "fuzz", 3, 0).status == "passed"
+
+
 def test_one_element_past_the_weights(pool: Pool) -> None:
     outcome = pool.run_check(kernel("reads-past"), "bounds", 20, 0)
     assert outcome.status == "failed"

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from pytest_sparsity.checking import protect
 from pytest_sparsity.checking.haste import hasten
@@ -74,7 +73,6 @@ def inaccessible() -> list[Any]:
     """What a kernel gives whose weights lie before a page that must not be touched."""
     x = torch.tensor([1.0, 0.1, 1.0] + [0.0] * 29)
     w = torch.arange(1024.0).reshape(32, 32)
-
 
     page = protect._beside(w, "end")
     out, kept = torch.zeros(4), torch.zeros(3, dtype=torch.bool)
