@@ -31,6 +31,8 @@ def hasten() -> None:
     builder = interpreter.interpreter_builder
     if hasattr(builder.options, "sanitize_overflow"):
         builder.options = dataclasses.replace(builder.options, sanitize_overflow=False)
+    if not hasattr(tl.block_type(tl.int32, [1]).shape, "values"):
+        return  # an older Triton, whose types are made in another way
     _replace(interpreter, "_patch_lang", ("fn",), _redirected_once)
     _replace(interpreter, "_get_np_dtype", ("tt_dtype",), _remembered_dtypes)
     _replace(_core.block_type, "__init__", ("self", "element_ty", "shape"), _remembered_blocks)
