@@ -114,6 +114,8 @@ def _guard_launches() -> None:
         named = [*zip(self.arg_names, args, strict=False), *kwargs.items()]
         tensors = [found for name, value in named for found in _tensors(name, value)]
         pretended_tensors.check_reachable(tensors)
+        grid = self.grid  # a list is as good for a GPU
+        self.grid = (lambda given: tuple(grid(given))) if callable(grid) else tuple(grid)
         operands = known() if _State.traffic is None else []
         launch = Launch(_State.traffic, self.fn.__name__, tensors, operands)
         self.fn = Programs(self.fn, interpreter.interpreter_builder, choices.order)

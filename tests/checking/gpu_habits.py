@@ -32,7 +32,7 @@ INPUT_MAJOR = Contract(multiples={"k": 16, "n": 16}, only={"bias": (False,), "la
 
 def launch(x: Tensor, weight: Tensor, threshold: float, y: Tensor, kernel: Any = gemv) -> Tensor:
     n, k = weight.shape
-    grid = (triton.cdiv(n, 64),)
+    grid = [triton.cdiv(n, 64)]
     kernel[grid](x.contiguous(), weight, y, threshold, n, k, *weight.stride(), BN=64, BK=32)
     return y
 
