@@ -62,24 +62,20 @@ def guard() -> None:
 
 
 def _guard_loads() -> None:
-    load = method(
-        InterpreterBuilder,
-        "create_masked_load",
-        *("self", "ptrs", "mask", "other", "cache_policy", "is_volatile"),
-    )
+    load = method(InterpreterBuilder, "create_masked_load", "self", "ptrs", "mask", "other")
 
-    def guarded(
-        self: Any, ptrs: Any, mask: Any, other: Any, cache_policy: Any, is_volatile: Any
-    ) -> Any:
+    def guarded(self: Any, ptrs: Any, mask: Any, other: Any, *rest: Any, **named: Any) -> Any:
         sharing = current.sharing
-        if is_volatile and not sharing.atomic:
+        # The last argument of all versions; before it they differ.
+        volatile = named["is_volatile"] if "is_volatile" in named else rest[-1]
+        if volatile and not sharing.atomic:
             sharing = RELAXED
         wanted, legal = _checked(self, ptrs, mask.data, "load", sharing=sharing)
         if other is None and not wanted.all():
             other = _undefined(ptrs)
         if legal is wanted:
-            return load(self, ptrs, mask, other, cache_policy, is_volatile)
-        result = load(self, ptrs, TensorHandle(legal, tl.int1), other, cache_policy, is_volatile)
+            return load(self, ptrs, mask, other, *rest, **named)
+        result = load(self, ptrs, TensorHandle(legal, tl.int1), other, *rest, **named)
         result.data = np.where(wanted & ~legal, _all_bits(result.data.dtype), result.data)
         return result
 
