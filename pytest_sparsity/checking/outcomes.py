@@ -26,7 +26,10 @@ from pytest_sparsity.targets import host_target
 #: When no process had imported a kernel to check it.
 _BEGAN = time.time()
 #: From these everything follows that checks do.
-_CHECKING = tuple(str(Path(__file__).with_name(name)) for name in ("worker.py", "pool.py"))
+_CHECKING = (
+    *(str(Path(__file__).with_name(name)) for name in ("worker.py", "pool.py")),
+    *map(str, sorted(Path(__file__).parent.glob("ops/*.py"))),  # imported by computed names
+)
 #: Environment variables that compilers read themselves, and how names of others look.
 _READ_BY_COMPILERS = re.compile(r"(TRITON|NUMBA|CUDA)_(?!.*(CACHE|DIR))\w+")
 _VARIABLE = re.compile(r"(?!PYTEST)[A-Z][A-Z0-9_]{2,}")
