@@ -44,6 +44,10 @@ class ExitCode(IntEnum):
         "stored",
     )
     WARNINGS = (6, "more warnings than pytest's `--max-warnings` allows")
-    UNDECIDED = (10, "the data do not decide (`pytest-sparsity gate --strict`)")
+    UNDECIDED = (
+        10,
+        "the data do not decide (`pytest-sparsity gate --strict`), or parts are left "
+        "(`pytest-sparsity device`)",
+    )
     NOT_WRITTEN = (11, "a result, summary, baseline or history could not be written")
     BROKEN_PIPE = (141, "the reader of the output left, as `head` does")

@@ -22,6 +22,7 @@ from pytest_sparsity.reference.ops import OPS, as_tuple, op_of
 from pytest_sparsity.reference.precision import Precision, tolerance_used
 from pytest_sparsity.reference.quantization import QuantizedWeight
 from pytest_sparsity.reference.sparse_linear import SparseLinearInputs
+from pytest_sparsity.reference.sparse_qkv import SparseQkvInputs
 from pytest_sparsity.reference.sparse_quantized_linear import SparseQuantizedLinearInputs
 from pytest_sparsity.reference.sparse_swiglu import SparseSwigluInputs
 
@@ -185,6 +186,32 @@ def swiglu_problem(
         _by_threshold(SparseSwigluInputs(x, gate, up, down, 0.0), a, levels),
         ways,
         {level: 3 / (3 - 2 * level) for level in levels},
+    )
+
+
+def qkv_problem(
+    k: int,
+    sizes: tuple[int, int, int],
+    levels: tuple[float, ...],
+    dense: Mapping[str, Dense],
+    device: str,
+    seed: int,
+) -> Problem:
+    """``sparse_qkv`` in bfloat16, weight input-major; one threshold for q, k and v."""
+    normal = _normal(device, seed)
+    x = normal(1, k)
+    channels = normal(k, sum(sizes)) / k**0.5
+    weight = channels.t().contiguous()
+    ordered = x.float().abs().flatten().sort().values
+    thresholds = {level: float(ordered[round(level * k) - 1]) for level in levels}
+    return Problem(
+        op_of(SparseQkvInputs).name,
+        {
+            level: SparseQkvInputs(x, channels.t(), sizes, (threshold,) * 3)
+            for level, threshold in {0.0: 0.0, **thresholds}.items()
+        },
+        {name: partial(compute, x, weight) for name, compute in dense.items()},
+        {level: 1 / (1 - level) for level in levels},
     )
 
 

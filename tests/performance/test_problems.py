@@ -16,6 +16,7 @@ from pytest_sparsity.speed.problems import (
     int4_problem,
     linear_problem,
     predicted_problem,
+    qkv_problem,
     swiglu_problem,
 )
 
@@ -25,6 +26,7 @@ MAKERS = {
     "int4": int4_problem,
     "swiglu": swiglu_problem,
     "predicted": predicted_problem,
+    "qkv": lambda k, n, *rest: qkv_problem(k, (n - 64, 32, 32), *rest),
 }
 PLAIN = Precision(torch.bfloat16, torch.float32, torch.bfloat16)
 
