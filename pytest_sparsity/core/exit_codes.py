@@ -46,8 +46,8 @@ class ExitCode(IntEnum):
     WARNINGS = (6, "more warnings than pytest's `--max-warnings` allows")
     UNDECIDED = (
         10,
-        "the data do not decide (`pytest-sparsity gate --strict`), or parts are left "
-        "(`pytest-sparsity device`)",
+        "the data do not decide (`pytest-sparsity gate --strict`), or parts of what `device` does "
+        "are left",
     )
     NOT_WRITTEN = (11, "a result, summary, baseline or history could not be written")
     BROKEN_PIPE = (141, "the reader of the output left, as `head` does")
