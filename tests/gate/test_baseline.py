@@ -28,7 +28,12 @@ ENTRY = Measured(
     case="rows=1",
     source="abc",
     when="2025-01-01T00:00:00+00:00",
-    static_metrics={"allocations": 3, "registers sm_90": 40, "load_bits sm_90 weight": 128},
+    static_metrics={
+        "allocations": 3,
+        "registers sm_90": 40,
+        "load_bits sm_90 weight": 128,
+        "instructions c++": 1000,
+    },
 )
 
 
@@ -135,6 +140,11 @@ def test_what_is_comparable(changes: dict[str, Any], reason: str | None) -> None
         ({"registers sm_90": 41}, False, [], False),
         ({"load_bits sm_90 weight": 64}, True, ["load_bits sm_90 weight 128 -> 64"], True),
         ({"load_bits sm_90 weight": 256}, True, ["load_bits sm_90 weight 128 -> 256"], False),
+        ({"instructions c++": 1001}, True, [], False),  # within the tolerance
+        ({"instructions c++": 999}, False, [], False),
+        ({"instructions c++": 1002}, False, ["instructions c++ 1000 -> 1002"], True),
+        ({"instructions c++": 900}, True, ["instructions c++ 1000 -> 900"], False),
+        ({"instructions c++-99": 2000}, True, [], False),  # of another compiler
         ({"launches": 5}, True, [], False),  # there is nothing to compare it with
     ],
 )

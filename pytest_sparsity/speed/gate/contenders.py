@@ -201,6 +201,21 @@ def compiled(contender: Contender, processes: Processes) -> None:
     contender.static_metrics.update(found or {})
 
 
+def counted(contender: Contender, processes: Processes) -> None:
+    """Add the instructions of a call to the static metrics of a contender that was timed.
+
+    Raises:
+        ContenderFault: they cannot be counted.
+    """
+    if not contender.stages:
+        return
+    key = contender.stages[-1][1][0]
+    process = processes.get(contender.place, int(key.rpartition("#")[2]))
+    with _blaming(contender):
+        found: Mapping[str, int] = process.ask("instructions", key)
+    contender.static_metrics.update(found)
+
+
 def _prepare(
     loads: Mapping[Process, Mapping[str, Contender]], workload: Workload, device: str, copies: int
 ) -> None:

@@ -12,7 +12,7 @@ from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.dispatch import obstacle
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.speed.gate import baseline, rules
+from pytest_sparsity.speed.gate import baseline, instructions, rules
 from pytest_sparsity.speed.gate.against import NothingToCompare, Revision, names_kernel
 from pytest_sparsity.speed.gate.contenders import (
     CONFIRM,
@@ -22,6 +22,7 @@ from pytest_sparsity.speed.gate.contenders import (
     SamplingPlan,
     UnreliableTiming,
     compiled,
+    counted,
     stage,
 )
 from pytest_sparsity.speed.gate.processes import Place, Processes
@@ -122,6 +123,9 @@ class KernelTimer:
             if self._compiles(kernel):
                 compiled(candidate, self._processes)
             found.comparison = self._compared(found, hindered)
+            if self._counts(kernel):
+                for contender in found.contenders:
+                    counted(contender, self._processes)
         except ContenderFault as fault:
             found.store, found.partial = False, True
             if fault.contender is candidate:
@@ -139,6 +143,12 @@ class KernelTimer:
         wanted = self._settings.gate != "off" or self._settings.updating
         same = self._settings.against is None or not names_kernel(self._settings.against)
         return wanted and same and kernel.backend == "triton" and "triton" in self._known()
+
+    def _counts(self, kernel: Kernel) -> bool:
+        """Whether instructions are wanted and can be counted; it takes a compiler and seconds."""
+        wanted = self._settings.gate != "off" or self._settings.updating
+        large = self._settings.profile != "smoke"
+        return wanted and large and kernel.backend == "native" and instructions.obstacle() is None
 
     def _known(self) -> set[str]:
         return {name for name, version in self._versions.items() if version is not None}

@@ -213,6 +213,14 @@ class Kernels:
             found["launches"] = launched
         return found
 
+    def instructions(self, name: str) -> dict[str, int]:
+        """Instructions of a call of a native kernel; nothing if they cannot be counted."""
+        try:
+            from pytest_sparsity.speed.gate import instructions
+        except ImportError:  # a revision from before
+            return {}
+        return instructions.metrics(_bound(self._contenders[name][0], self._operands[0]))
+
     def compiled(self, kernel: str, module: str, file: str) -> dict[str, int] | None:
         """Figures of what a compiler makes of the kernel; None if this package cannot tell."""
         try:
