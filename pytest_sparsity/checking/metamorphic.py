@@ -6,6 +6,7 @@ memory laid out like the first's: another layout may be summed in another order.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from pytest_sparsity.checking.failure import CheckFailure, compare
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.relations import Relations
 from pytest_sparsity.checking.trial import Trial, exactly
+from pytest_sparsity.kernels.contract import REFUSALS
 from pytest_sparsity.reference import operands
 
 #: Powers of two by which operands are scaled, up or down.
@@ -81,15 +83,22 @@ def splitting(trial: Trial) -> float:
     """The results of two parts add up to that of all."""
     parts = _relations(trial).parts
     assert parts is not None
-    inputs = trial.inputs()
-    width, group = parts.width(inputs), parts.group(inputs)
+    inputs, contract = trial.inputs(), trial.kernel.contract
+    width = parts.width(inputs)
+    group = math.lcm(parts.group(inputs), contract.multiples.get(parts.size, 1))
     if width < 2 * group:
         return 0.0
     cut = group * (1 + trial.case.seed % (width // group - 1))
-    results = [
-        trial.guarded(each)
-        for each in (inputs, parts.part(inputs, 0, cut), parts.part(inputs, cut, width))
-    ]
+    results = [trial.guarded(inputs)]
+    try:
+        results += [
+            trial.guarded(part)
+            for part in (parts.part(inputs, 0, cut), parts.part(inputs, cut, width))
+        ]
+    except CheckFailure as finding:
+        if parts.size in contract.only and isinstance(finding.__cause__, REFUSALS):
+            return 0.0  # the sizes that it takes do not add up
+        raise
     of = ("all", f"those before {cut}", f"those from {cut}")
     for which, result in zip(of, results, strict=True):
         undefined = sum(int(each.isnan().sum()) for each in result)

@@ -39,12 +39,14 @@ class Parts:
         width: how many there are.
         part: operands of those from start to stop.
         group: that many stay together.
+        size: what a case calls how many there are, in which contracts may have them in multiples.
     """
 
     what: str
     width: Callable[[Any], int]
     part: Callable[[Any, int, int], Any]
     group: Callable[[Any], int] = lambda inputs: 1
+    size: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class LinearRelations:
                 lambda inputs: int(inputs.x.shape[1]),
                 self._part,
                 lambda inputs: max(axis.channels for axis in self.channels(inputs).values()),
+                "k",
             ),
             scaled=self._scaled,
         )
@@ -150,7 +153,7 @@ def gated_mlp(ends: Mapping[str, Sequence[Any]], part: Callable[[Any, int, int],
         integers={"activation": ("relu", "relu2")},
         ends=ends,
         channels=channels,
-        parts=Parts("neurons", lambda inputs: int(inputs.up.shape[0]), part),
+        parts=Parts("neurons", lambda inputs: int(inputs.up.shape[0]), part, size="hidden"),
         scaled=scaled,
         only_up=True,  # down's small weights lose digits if they get smaller
     )

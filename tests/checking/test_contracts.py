@@ -54,10 +54,22 @@ def test_a_kernel_is_held_to_what_it_says_it_takes() -> None:
         strict_linear
     )
     strict = registry.kernel("sparse_linear/strict")
-    for check in ("edges", "fuzz", "layouts", "batch", "contract"):
+    for check in ("edges", "fuzz", "splitting", "layouts", "batch", "contract"):
         outcome = run(strict, check, 30)
         assert outcome.status == "passed", outcome.message
     assert run(registry.kernel("sparse_linear/torch"), "contract", 5).status == "skipped"
+
+
+def test_parts_of_sizes_beyond_a_contract_may_be_refused() -> None:
+    def of_64(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
+        if x.shape[1] != 64:
+            raise ValueError("K must be 64")
+        return strict_linear(x, weight, threshold, bias)
+
+    only = Contract(only={"k": (64,), "bias": (False,)})
+    assert of("sparse_linear", "splitting", of_64, contract=only).startswith("passed")
+    refused = of("sparse_linear", "splitting", of_64, contract=Contract(only={"bias": (False,)}))
+    assert refused.startswith("failed raised ValueError: K must be 64")
 
 
 def test_rubbish_beyond_a_contract_fails() -> None:
