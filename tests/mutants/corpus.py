@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import mutants_alone
 import mutants_compiled
 import mutants_cpu
 import mutants_cuda
+import mutants_formats
+import mutants_numbers
+import mutants_sizes
+import mutants_state
 import mutants_torch
 import mutants_triton
 
@@ -14,4 +19,9 @@ MUTANTS = (
     *mutants_compiled.MUTANTS,
     *mutants_torch.MUTANTS,
     *mutants_cuda.MUTANTS,
+    *mutants_alone.MUTANTS,
+    *mutants_state.MUTANTS,
+    *mutants_numbers.MUTANTS,
+    *mutants_sizes.MUTANTS,
+    *mutants_formats.MUTANTS,
 )

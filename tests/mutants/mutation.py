@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ _REGISTERING = '''\
 """Registers the mutated kernel of this package, and leaves the others alone."""
 
 from pytest_sparsity.kernels import registry
+from pytest_sparsity.kernels.contract import Contract  # declared of some
 
 
 def sparse_kernel(*, op, backend, name=None, **declared):
@@ -65,9 +66,10 @@ class Mutant:
         old: what is replaced; must be there exactly once.
         new: what by.
         what: the change, in words.
-        killer: the check that found it when ``table.py`` was last run.
+        killer: a check that finds it: the one to run first.
         declared: instead of what the right kernel declares: fewer dtypes or rows, where every one
             takes a compiler seconds.
+        decisive: the group of ``switched_off.GROUPS`` without whose cases it survives.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Mutant:
     what: str
     killer: str
     declared: Mapping[str, Any] = field(default_factory=dict)
+    decisive: str = ""
 
     @property
     def op(self) -> str:
@@ -97,9 +100,35 @@ class Mutant:
         """The file to import so that the mutant is registered; written if it is missing.
 
         Raises:
+            ValueError: as :attr:`source`.
+        """
+        copied, package = self._copied, f"mutant_{self.source}"
+        folder = build.folder() / "mutants" / package
+        modules = {_dotted(name) for name in copied}
+        for name, text in copied.items():
+            _write(folder / name, _redirected(text, package, modules))
+        start = folder / "mutant.py"
+        _write(start, _ENTRY.format(package=package, module=f"{package}.{_dotted(self._entry)}"))
+        return str(start)
+
+    @cached_property
+    def source(self) -> str:
+        """A hash of all that the replacement can reach.
+
+        Raises:
             ValueError: ``old`` is not in the file exactly once: the kernel was rewritten, and the
                 mutant is to be rewritten or dropped.
         """
+        copied = self._copied
+        return sha256_text(*copied, *copied.values())[:12]
+
+    @property
+    def _entry(self) -> str:
+        return f"{self.backend}/{self.op}.py"
+
+    @cached_property
+    def _copied(self) -> dict[str, str]:
+        """The sources of its package."""
         sources = dict(_sources(self.backend))
         found = sources[self.file].count(self.old)
         if found != 1:
@@ -107,8 +136,7 @@ class Mutant:
         sources[self.file] = sources[self.file].replace(self.old, self.new)
         if self.file == _CPP:  # a mutant need not be fast
             sources[_FLAGS] = sources[_FLAGS].replace('"-O3"', '"-O1"')
-        entry = f"{self.backend}/{self.op}.py"
-        reached = _reached(sources, self.file) | {entry}
+        reached = _reached(sources, self.file) | {self._entry}
         reached |= {
             name
             for name in sources
@@ -120,15 +148,7 @@ class Mutant:
         copied["registering.py"] = _REGISTERING.format(
             kernel=self.kernel, name=self.id.partition("/")[2], declared=dict(self.declared)
         )
-        package = f"mutant_{sha256_text(*copied, *copied.values())[:12]}"
-        folder = build.folder() / "mutants" / package
-        modules = {_dotted(name) for name in copied}
-        for name, text in copied.items():
-            _write(folder / name, _redirected(text, package, modules))
-        start = folder / "mutant.py"
-        module = f"{package}.{_dotted(entry)}"
-        _write(start, _ENTRY.format(package=package, module=module))
-        return str(start)
+        return copied
 
 
 @cache
