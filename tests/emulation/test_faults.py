@@ -268,3 +268,17 @@ def test_asynchronous_copies_are_there_after_the_wait(copy: str) -> None:
 def test_a_wait_is_no_barrier() -> None:
     text = (ASYNC % (COPY + "__pipeline_wait_prior(0);")).replace("__syncthreads();", "")
     assert "has a race" in fault(text, torch.zeros(128), torch.zeros(128))
+
+
+def test_rows_far_apart_cost_no_memory() -> None:
+    memory = torch.empty(3 << 30, dtype=torch.uint8)  # pages that nobody touches
+    x = memory.as_strided((2, 16), ((3 << 30) - 16, 1))
+    x.fill_(1)
+    text = """
+    extern "C" __global__ void kernel(const unsigned char* x, long long pitch, float* out) {
+        out[threadIdx.x] = x[threadIdx.x / 16 * pitch + threadIdx.x % 16];
+    }
+    """
+    out = torch.zeros(32)
+    emulate(text, x, x.stride(0), out, orders=1)
+    assert torch.equal(out, torch.ones(32))

@@ -28,6 +28,8 @@ _FAULT, _REFUSED = 1, 2
 _FAR = 2**24
 
 
+#: Elements from the first to the last of a tensor up to which gaps between its rows are told apart.
+_MARKED = 1 << 24
 #: There is one emulated machine in a process, and threads of Python may launch at once.
 _one_at_a_time = threading.Lock()
 
@@ -181,7 +183,7 @@ def _span(tensor: Tensor, name: str, kept: list[Any]) -> _Span:
     size = tensor.element_size()
     start, stop = tensor.data_ptr(), tensor.data_ptr() + extent(tensor) * size
     elements = counts = None
-    if not tensor.is_contiguous() and _has_gaps(tensor):
+    if extent(tensor) <= _MARKED and not tensor.is_contiguous() and _has_gaps(tensor):
         each = np.zeros(extent(tensor), np.uint8)
         steps = tensor.stride()
         np.lib.stride_tricks.as_strided(each, tuple(tensor.shape), steps)[...] = 1
