@@ -139,18 +139,18 @@ CHECKS: Mapping[str, Check] = {
             cost=3,
         ),
         Check(
-            "state",
-            "right whatever was called before, with changed operands, and by two threads at once",
-            state.run,
-            state.cases,
-            cost=12,
-        ),
-        Check(
             "bounds",
             "no memory outside of operands and results is used",
             memory.bounds,
             memory.bounds_cases,
             cost=3,
+        ),
+        Check(
+            "state",
+            "right whatever was called before, with changed operands, and by two threads at once",
+            state.run,
+            state.cases,
+            cost=12,
         ),
         Check(
             "unread",
