@@ -12,9 +12,11 @@ import mutants_sizes
 import mutants_state
 import mutants_torch
 import mutants_triton
+import mutants_triton_formats
 
 MUTANTS = (
     *mutants_triton.MUTANTS,
+    *mutants_triton_formats.MUTANTS,
     *mutants_cpu.MUTANTS,
     *mutants_compiled.MUTANTS,
     *mutants_torch.MUTANTS,
