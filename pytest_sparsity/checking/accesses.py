@@ -104,7 +104,8 @@ def _guard_updates() -> None:
         wanted, legal = _checked(self, ptr, mask.data, "atomic", sharing=sharing)
         if legal is not wanted:
             mask = TensorHandle(legal, tl.int1)
-        result = update(self, op, ptr, val, mask, sem, *rest)
+        given = map(_in_one_piece, (ptr, val, mask))
+        result = update(self, op, *given, sem, *rest)
         if not wanted.all():
             result.data = np.where(wanted, result.data, _undefined(ptr).data)
         return result
@@ -119,10 +120,15 @@ def _guard_exchanges() -> None:
         everything = np.ones(ptr.data.shape, bool)
         wanted, legal = _checked(self, ptr, everything, "atomic", sharing=_sharing(sem, *rest))
         if legal is wanted:
-            return exchange(self, ptr, cmp, val, sem, *rest)
+            return exchange(self, *map(_in_one_piece, (ptr, cmp, val)), sem, *rest)
         return TensorHandle(np.full(ptr.data.shape, _all_bits(cmp.data.dtype)[0]), cmp.dtype)
 
     InterpreterBuilder.create_atomic_cas = guarded
+
+
+def _in_one_piece(handle: Any) -> TensorHandle:
+    """The same lanes beside each other: Triton 3.5's atomics ask no array for its strides."""
+    return TensorHandle(np.ascontiguousarray(handle.data), handle.dtype)
 
 
 def _as_atomic(access: Callable[..., Any]) -> Callable[..., Any]:

@@ -196,7 +196,7 @@ def _remembered_broadcasts(original: Any) -> Callable[..., Any]:
         if value.type.shape.values == shape:
             return value
         handle = self.builder.create_broadcast(value.handle, shape)
-        return self.make_tensor(handle, block_type(value.type.scalar, shape))
+        return self.tensor(handle, block_type(value.type.scalar, shape))
 
     def faster(self: Any, lhs: Any, rhs: Any) -> Any:
         blocks = isinstance(lhs.type, block_type), isinstance(rhs.type, block_type)

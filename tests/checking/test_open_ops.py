@@ -35,7 +35,7 @@ def test_a_definition_and_a_draw_are_enough() -> None:
     )
     assert found == {
         **dict.fromkeys(CHECKS, "skipped"),
-        **dict.fromkeys(("edges", "fuzz", "repeat", "inputs", "bounds"), "passed"),
+        **dict.fromkeys(("edges", "fuzz", "repeat", "inputs", "bounds", "state", "far"), "passed"),
     }
 
 
