@@ -208,3 +208,13 @@ def test_a_moved_name_tells_the_new_one_once(module: str, old: str, new: str) ->
 
 def test_the_root_is_small() -> None:
     assert len(import_module("pytest_sparsity").__all__) < 18
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_no_public_name_is_that_of_a_module_inside(module: str) -> None:
+    """Once it is imported, the module would stand there in place of what is public."""
+    found = import_module(module)
+    assert found.__file__ is not None
+    if Path(found.__file__).name == "__init__.py":
+        inside = {path.stem for path in Path(found.__file__).parent.iterdir()}
+        assert not inside & set(found.__all__)

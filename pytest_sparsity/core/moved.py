@@ -16,6 +16,7 @@ MOVED = {
     "benchmarking.gate.sides": "speed.gate.contenders",
     "benchmarking.gate.speed": "speed.gate.kernel_timer",
     "benchmarking.gate.subject": "speed.gate.workload",
+    "benchmarking.interleave": "speed.interleaved",
     "benchmarking.memory": "speed.footprint",
     "checking.finding": "checking.failure",
     "checking.operands": "checking.draw",
@@ -60,6 +61,7 @@ MOVED = {
     "terminal": "plugin.terminal",
     "termination": "core.signals",
     "timing": "speed",
+    "timing.interleave": "speed.interleaved",
     "worktree": "core.worktree",
 }
 #: Module that ``python -m`` ran, below this package, to the subcommand that took its place.

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from pytest_sparsity.speed.footprint import Footprint as Footprint
     from pytest_sparsity.speed.footprint import scoring_footprint as scoring_footprint
     from pytest_sparsity.speed.footprint import weight_bytes as weight_bytes
-    from pytest_sparsity.speed.interleave import interleave as interleave
-    from pytest_sparsity.speed.interleave import ratio as ratio
+    from pytest_sparsity.speed.interleaved import interleave as interleave
+    from pytest_sparsity.speed.interleaved import ratio as ratio
     from pytest_sparsity.speed.log import PerformanceLog as PerformanceLog
     from pytest_sparsity.speed.problems import Oracle as Oracle
     from pytest_sparsity.speed.problems import Problem as Problem
@@ -73,12 +73,12 @@ _HOME = {
     "forks": "speed.decoding",
     "greedy_path": "speed.decoding",
     "int4_problem": "speed.problems",
-    "interleave": "speed.interleave",
+    "interleave": "speed.interleaved",
     "linear_problem": "speed.problems",
     "logit_error": "speed.decoding",
     "p10_ratio": "speed.cold",
     "predicted_problem": "speed.problems",
-    "ratio": "speed.interleave",
+    "ratio": "speed.interleaved",
     "runnable": "speed.problems",
     "score_documents": "evaluation.perplexity",
     "scoring_footprint": "speed.footprint",

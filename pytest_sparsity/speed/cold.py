@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pytest_sparsity.core.stats import Interval
-from pytest_sparsity.speed.interleave import interleave
+from pytest_sparsity.speed.interleaved import interleave
 
 #: Read before each timed run: twice the last-level cache of most processors.
 FLUSHED_BYTES = 64 << 20

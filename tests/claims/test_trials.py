@@ -13,7 +13,7 @@ import torch
 
 from pytest_sparsity.claims.finding import Effect
 from pytest_sparsity.claims.page.trial_tables import trials_section
-from pytest_sparsity.claims.page.trials import Trial, keep_trial, read_trials
+from pytest_sparsity.claims.page.trials import TriedRecipe, keep_trial, read_trials
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.methods.spon.training import Recipe
@@ -26,8 +26,8 @@ def share(value: float, half: float = 0.1) -> Interval:
     return Interval(value, value - half, value + half, 12, detectable=half)
 
 
-def trial(name: str, after: float, austen: Interval, factbook: Interval) -> Trial:
-    return Trial(
+def trial(name: str, after: float, austen: Interval, factbook: Interval) -> TriedRecipe:
+    return TriedRecipe(
         model="some_model",
         level=0.5,
         name=name,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pytest_sparsity.speed.interleave import interleave, ratio
+from pytest_sparsity.speed.interleaved import interleave, ratio
 
 
 class Machine:
@@ -35,9 +35,9 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
-    monkeypatch.setattr("pytest_sparsity.speed.interleave.perf_counter", lambda: machine.now)
+    monkeypatch.setattr("pytest_sparsity.speed.interleaved.perf_counter", lambda: machine.now)
     # A full collection takes a quarter of a second once torch is imported.
-    monkeypatch.setattr("pytest_sparsity.speed.interleave.gc.collect", lambda: 0)
+    monkeypatch.setattr("pytest_sparsity.speed.interleaved.gc.collect", lambda: 0)
     return machine
 
 

@@ -13,7 +13,7 @@ KERNELS = {
 }
 #: Those that work for any op, and those of the relations that ours declares.
 CHECKS = ("edges", "fuzz", "exact", "scaling", "splitting", "ends", "repeat", "layouts", "batch",
-          "inputs", "bounds")  # fmt: skip
+          "inputs", "bounds", "state", "far")  # fmt: skip
 #: For Triton kernels, which are interpreted, and compiled for GPUs that need not be there.
 TRITON = ("work", "compile")
 PAIRS = [*((kernel, check) for kernel in KERNELS for check in CHECKS)]
