@@ -30,6 +30,6 @@ def bsr_linear(x: Tensor, blocks: Tensor, columns: Tensor, starts: Tensor) -> Te
     """Sums in float32, block by block."""
     size = blocks.shape[1]
     y = torch.zeros(len(x), (len(starts) - 1) * size)
-    wide = x.float().contiguous().numpy(), blocks.float().contiguous().numpy()
+    wide = [each.detach().float().contiguous().numpy() for each in (x, blocks)]
     _multiply(*wide, columns.numpy(), starts.numpy(), y.numpy())
     return y.to(x.dtype)
