@@ -320,6 +320,23 @@ def in_threads() -> Callable[..., list[list[Any]]]:
 
 
 @pytest.fixture
+def own_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is known to that test only: others look at all kernels there are.
+
+    The modules that registered it are forgotten as well, so that importing them registers again.
+    """
+    from pytest_sparsity.kernels import registry
+
+    # All bundled ones are imported by now: what is imported later would be forgotten for good.
+    monkeypatch.setattr(registry, "_KERNELS", known := dict(registry.registered()))
+    before, modules = set(known), set(sys.modules)
+    yield
+    for id in known.keys() - before:
+        if known[id].module not in modules:
+            sys.modules.pop(known[id].module, None)
+
+
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """Runs the test's own forward passes on one thread, as the package runs its own."""
     import torch

@@ -94,7 +94,9 @@ def check_kernel(
     def one(name: str) -> CheckResult:
         if not processes:
             return run(found, name, examples, seed, case=drawn, after=before)
-        modules = () if module is None else (module,)
+        # The processes may have been started in another folder than this one is in now.
+        file = module is not None and module.endswith(".py")
+        modules = () if module is None else (os.path.abspath(module) if file else module,)
         return run_apart(found, name, examples, seed, case=drawn, modules=modules, after=before)
 
     return report(found, map(one, names))

@@ -46,7 +46,7 @@ def drawn() -> Callable[..., list[Case]]:
 
 
 @pytest.fixture
-def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def forgotten(own_kernels: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is known to that test only."""
     from pytest_sparsity.checking import consistency, records
     from pytest_sparsity.kernels import registry
@@ -57,7 +57,6 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in (ops, registry):
         monkeypatch.setattr(module, "OPS", known)
     monkeypatch.setattr(records, "_RECORDS", dict(records._RECORDS))
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry.registered()))
     consistency.check_record.cache_clear()
     yield
     consistency.check_record.cache_clear()

@@ -22,9 +22,7 @@ HERE = [name for name in CHECKS if name not in ("contract", "work", "compile")]
 
 
 @pytest.fixture(autouse=True)
-def _wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registered for one test only: other tests look at all kernels there are."""
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
+def _wrong_kernels(own_kernels: None) -> None:
     api._import(str(WRONG))
 
 
@@ -135,6 +133,16 @@ def test_the_line_works_in_a_process_of_its_own() -> None:
     line = str(failure("last-channel", "fuzz")).partition("  reproduce  ")[2]
     with pytest.raises(KernelFailure, match=r"is off at 1 of [12] elements"):
         exec(line, {})
+
+
+def test_a_module_of_the_folder_one_is_in_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the processes that check were started."""
+    monkeypatch.chdir(tmp_path)
+    check_kernel("compact/torch", "bounds", examples=2)
+    monkeypatch.chdir(WRONG.parent)
+    check_kernel("sparse_linear/right", "bounds", examples=2, module=WRONG.name)
 
 
 def test_too_many_rows_may_be_refused() -> None:

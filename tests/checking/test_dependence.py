@@ -22,8 +22,7 @@ CASES = tuple(Case(1, k, 1) for k in range(1, 21))
 
 
 @pytest.fixture(autouse=True)
-def _stateful_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
+def _stateful_kernels(own_kernels: None) -> None:
     api._import(str(FILE))
 
 

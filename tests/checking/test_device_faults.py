@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from pytest_sparsity.checking import api
-from pytest_sparsity.kernels import registry
 from pytest_sparsity.testing import KernelFailure, check_kernel
 
 pytestmark = pytest.mark.skipif(
@@ -19,9 +18,7 @@ KERNELS = str(Path(__file__).with_name("device_kernels.py"))
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For one test only: other tests look at all kernels there are."""
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
+def _registered(own_kernels: None) -> None:
     api._import(KERNELS)
 
 

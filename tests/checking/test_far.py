@@ -19,9 +19,7 @@ WRONG = str(Path(__file__).with_name("wrong.py"))
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For one test only: other tests look at all kernels there are."""
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry.registered()))
+def _registered(own_kernels: None) -> None:
     api._import(WRONG)
 
 

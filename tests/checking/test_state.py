@@ -10,15 +10,13 @@ import pytest
 import torch
 
 from pytest_sparsity.checking import api, turns
-from pytest_sparsity.kernels import registry
 from pytest_sparsity.testing import KernelFailure, check_kernel
 
 FILE = Path(__file__).with_name("stateful.py")
 
 
 @pytest.fixture(autouse=True)
-def _stateful_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
+def _stateful_kernels(own_kernels: None) -> Iterator[None]:
     api._import(str(FILE))
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     yield

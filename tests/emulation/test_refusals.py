@@ -11,7 +11,6 @@ from emulate import emulate
 from pytest_sparsity.checking.emulation import compiling
 from pytest_sparsity.checking.emulation.launching import emulating
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.cuda.source import CudaSource, Size
 from pytest_sparsity.testing import check_kernel, sparse_kernel
 
@@ -109,10 +108,9 @@ NOT_EMULATED = {
 
 
 @pytest.mark.parametrize("text", NOT_EMULATED)
-def test_what_is_not_emulated_is_skipped(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_emulated_is_skipped(text: str, own_kernels: None) -> None:
     source = CudaSource(f"{text}\n{GOOD}")
     assert NOT_EMULATED[text] in str(compiling.obstacle(source))
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
 
     def kernel(x, weight, threshold, bias=None):  # type: ignore[no-untyped-def]
         raise AssertionError("it is skipped")
@@ -128,10 +126,7 @@ def test_what_a_condition_hides_is_no_obstacle() -> None:
     assert compiling.obstacle(CudaSource(text + GOOD)) is None
 
 
-def test_another_source_than_was_declared_is_skipped_as_well(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
+def test_another_source_than_was_declared_is_skipped_as_well(own_kernels: None) -> None:
 
     @sparse_kernel(op="sparse_linear", backend="cuda", name="two", source=CudaSource(GOOD))
     def kernel(x, weight, threshold, bias=None):  # type: ignore[no-untyped-def]

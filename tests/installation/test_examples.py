@@ -80,7 +80,7 @@ WHERE = "import pytest_sparsity as p, {package} as e; print(p.__file__); print(e
 @pytest.mark.parametrize(
     ("name", "runs"),
     [
-        ("block_sparse", {(): 42}),
+        ("block_sparse", {(): 46}),
         ("own_model", {(): 11, ("--sparsity-sweep", "tests"): 26}),
     ],
 )

@@ -23,7 +23,7 @@ def tiny() -> Any:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+def calls(own_kernels: None, monkeypatch: pytest.MonkeyPatch) -> Calls:
     """A kernel of MLPs called ``watched`` is registered while the test runs."""
     from neuron_plans import Calls
 
@@ -32,7 +32,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     from pytest_sparsity.methods import neuron_kernels
 
     seen = Calls()
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry.registered()))
     monkeypatch.setattr(neuron_kernels, "_TRIED", {})
 
     @registry.sparse_kernel(op="hot_cold_mlp", backend="watched", intermediate="operand")

@@ -12,7 +12,7 @@ from steps import STEPS, TEXT, assert_same, assert_unchanged, decode, given_back
 from torch import Tensor
 
 from pytest_sparsity import SparsityError
-from pytest_sparsity.kernels import dispatch, registry
+from pytest_sparsity.kernels import dispatch
 from pytest_sparsity.kernels.dispatch import CostModel
 from pytest_sparsity.kernels.registry import sparse_kernel
 from pytest_sparsity.kernels.torch.sparse_linear import sparse_linear
@@ -30,10 +30,9 @@ class Calls(list[tuple[int, int, int]]):
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+def calls(own_kernels: None) -> Calls:
     """A kernel called ``watched`` is registered while the test runs."""
     seen = Calls()
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry.registered()))
 
     @sparse_kernel(op="sparse_linear", backend="watched", max_rows=4)
     def watched(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:

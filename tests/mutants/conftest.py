@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mutant], CheckResult]:
+def killed(own_kernels: None) -> Callable[[Mutant], CheckResult]:
     """Returns how the suite finds a mutant wrong; skips where its kernel cannot run.
 
     All checks are run until one fails, that one first which did so before: it takes a tenth of
@@ -28,9 +28,6 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mutant], CheckResult]:
     from pytest_sparsity.checking.checks import CHECKS
     from pytest_sparsity.kernels import registry
     from pytest_sparsity.testing import KernelFailure, check_kernel
-
-    # Registered for one test only: other tests look at all kernels there are.
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
 
     def kill(mutant: Mutant) -> CheckResult:
         module = mutant.module()

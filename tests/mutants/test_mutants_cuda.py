@@ -10,7 +10,6 @@ from mutants_cuda import MUTANTS
 from mutation import Mutant
 
 from pytest_sparsity.checking.runner import CheckResult
-from pytest_sparsity.kernels import registry
 from pytest_sparsity.testing import CHECKS, check_kernel
 
 RIGHT = Path(__file__).parent / "cuda_right" / "sparse_linear.py"
@@ -29,8 +28,7 @@ def test_every_mutant_has_a_class_of_its_own() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["warp", "tiled", "split", "pairs"])
-def test_right_kernels_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
+def test_right_kernels_pass(name: str, own_kernels: None) -> None:
     report = check_kernel(f"sparse_linear/{name}", module=str(RIGHT))
     skipped = {outcome.check for outcome in report.outcomes if outcome.status == "skipped"}
     assert skipped <= {"contract", "scaling", "compile"}

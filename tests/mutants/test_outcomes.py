@@ -8,14 +8,11 @@ from mutation import Mutant
 from outcomes import Cell, Outcomes, Row, run
 
 from pytest_sparsity.checking.checks import CHECKS
-from pytest_sparsity.kernels import registry
 
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
 
 
-@pytest.fixture(autouse=True)
-def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
+pytestmark = pytest.mark.usefixtures("own_kernels")
 
 
 def outcomes_of(mutant: Mutant, row: Row) -> Outcomes:
