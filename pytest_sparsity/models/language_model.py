@@ -60,6 +60,7 @@ class LanguageModel:
             tokenizer; empty for a model that is built in code.
         predictors: file with the predictors of neurons that came with the model, as
             :mod:`pytest_sparsity.models.powerinfer_gguf` writes it; None if none did.
+        notice: what every record of it says, such as that its weights are random; may be empty.
     """
 
     name: str
@@ -72,6 +73,7 @@ class LanguageModel:
     bos: int | None = None
     network_hash: str = ""
     predictors: Path | None = None
+    notice: str = ""
 
     def __repr__(self) -> str:
         return f"<{self.name}, {str(self.dtype).removeprefix('torch.')} on {self.device}>"

@@ -15,6 +15,7 @@ from pytest_sparsity.models.folder import PREDICTORS, network_hash, weight_files
 from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.prepare import prepare_model
 from pytest_sparsity.models.tokens import check_tokens, leading_bos
+from pytest_sparsity.models.twin_loading import is_twin, make_twin
 from pytest_sparsity.models.upstream import failures_as, quiet
 from pytest_sparsity.settings.options import DTYPES
 from pytest_sparsity.targets import HardwareTarget, resolve_target
@@ -35,7 +36,8 @@ def load_model(
     """Load a model by known name, local folder, GGUF file or hub id (``"org/name"``).
 
     Args:
-        name: what to load; see :data:`pytest_sparsity.models.KNOWN`.
+        name: what to load, or ``tiny:`` and what to load a shrunk twin of; see
+            :data:`pytest_sparsity.models.KNOWN`.
         dtype: ``"auto"`` (bfloat16 where the device is fast at it, else float32),
             ``"bfloat16"``, ``"float32"`` or ``"float16"``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
@@ -52,12 +54,19 @@ def load_model(
     target, torch_dtype = chosen_dtype(dtype, device)
     prepared = prepare_model(name, cache=cache, progress=progress)
     known = KNOWN.get(name)
-    if isinstance(known, RandomModel):
+    notice = ""
+    if isinstance(known, RandomModel) or is_twin(name):
         from pytest_sparsity.models import tiny
 
-        model: Any = tiny.tiny_model(known.seed)
-        tokenizer: PreTrainedTokenizerBase = tiny.tiny_tokenizer()
-        weights_hash, described = tiny.tensors_hash(model), ""
+        model: Any
+        tokenizer: PreTrainedTokenizerBase
+        if isinstance(known, RandomModel):
+            model, tokenizer, described = tiny.tiny_model(known.seed), tiny.tiny_tokenizer(), ""
+        else:
+            twin = make_twin(name, progress)
+            model, tokenizer = twin.model, twin.tokenizer
+            described, notice = twin.network_hash, twin.notice
+        weights_hash = tiny.tensors_hash(model)
         for parameter in model.parameters():  # not the buffers: rotary angles stay float32
             parameter.data = parameter.data.to(torch_dtype)
     else:
@@ -78,6 +87,7 @@ def load_model(
         dtype=torch_dtype,
         network_hash=described,
         predictors=companion if companion is not None and companion.is_file() else None,
+        notice=notice,
     )
 
 

@@ -15,6 +15,7 @@ from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel, Sh
 from pytest_sparsity.models.convert import GgufSource, converted
 from pytest_sparsity.models.folder import check_folder, weight_files, weights_hash
 from pytest_sparsity.models.powerinfer_keys import MAGIC
+from pytest_sparsity.models.twin_loading import is_twin, read_twin, twin_name
 from pytest_sparsity.models.upstream import failures_as, quiet
 
 _OFF_LINE = "pass a local folder or a GGUF file with --sparsity-model"
@@ -51,6 +52,9 @@ def prepare_model(
     cache = cache if cache is not None else default_cache()
     known = KNOWN.get(name)
     path = Path(name).expanduser()
+    if is_twin(name):
+        read_twin(name, progress)
+        return PreparedModel(short_name(name), name, None, None)
     if isinstance(known, RandomModel):
         return PreparedModel(known.name, name, None, None)
     if isinstance(known, ShippedModel):
@@ -156,6 +160,8 @@ def short_name(name: str) -> str:
     """The short name, safe in test ids, that ``prepare_model(name)`` will give."""
     if name in KNOWN:
         return name
+    if is_twin(name):
+        return _safe(twin_name(name))
     path = Path(name).expanduser()
     if path.is_dir():
         return _safe(path.resolve().name)

@@ -68,6 +68,8 @@ def _evaluation(stores: Stores, cell: Cell) -> TextInputs | GenerationInputs | T
 
 def _facts(stores: Stores, configuration: Configuration) -> dict[str, Any]:
     facts: dict[str, Any] = {}
+    if notice := stores.models.load(configuration.model).notice:
+        facts["model_notice"] = notice
     if configuration.method != "dense":
         facts["preparation"] = stores.plans.preparation(configuration)
     if configuration.weights != LOADED:
