@@ -70,15 +70,15 @@ class Kernel:
         call: the function; takes the op's operands by keyword, returns a new tensor.
         dtypes: of x that it takes.
         max_rows: most rows of x that it takes.
+        module: name of the module that registered it.
+        file: where it was registered.
+        line: of that file.
         accumulate: dtype of its partial sums; ``operand`` for x's.
         intermediate: dtype of what it stores between two stages; ``operand`` for x's.
         products: what it rounds float32 operands of products to: ``tf32``, or ``operand`` for none.
         deterministic: the same operands give the same bits, run after run.
         skips: weights of skipped channels are not read.
         unavailable: says why it cannot run here, or None if it can.
-        module: name of the module that registered it.
-        file: where it was registered.
-        line: of that file.
         contract: what it takes, where that is less than the op has, and what it does otherwise.
         source: of what it launches, if that is CUDA C++: it is emulated where there is no device.
     """
@@ -89,16 +89,16 @@ class Kernel:
     call: Callable[..., torch.Tensor]
     dtypes: tuple[str, ...]
     max_rows: int
-    accumulate: str
-    intermediate: str
-    deterministic: bool
-    skips: bool
-    unavailable: Callable[[], str | None]
     module: str
     file: str
     line: int = 0
-    contract: Contract = field(default_factory=Contract)
+    accumulate: str = "float32"
+    intermediate: str = "float32"
     products: str = "operand"
+    deterministic: bool = True
+    skips: bool = True
+    unavailable: Callable[[], str | None] = lambda: None
+    contract: Contract = field(default_factory=Contract)
     source: CudaSource | None = None
 
     @property

@@ -223,11 +223,6 @@ def _as_kernel(own: OpRecord, compute: Callable[[Op, Any], tuple[Tensor, ...]]) 
         call=call,
         dtypes=tuple(dict.fromkeys(own.space["dtype"])),
         max_rows=max(own.space.get("rows", (1,))),
-        accumulate="float32",
-        intermediate="float32",
-        deterministic=True,
-        skips=True,
-        unavailable=lambda: None,
         module=op.module,
         file="",
     )

@@ -18,7 +18,7 @@ from typing import Any
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.messages import DEVICE_LOST, Board, Refusal, Request
 from pytest_sparsity.checking.runner import CheckResult
-from pytest_sparsity.core.signals import ending
+from pytest_sparsity.core.signals import end_session, ending
 from pytest_sparsity.core.threads import limited_to
 
 _HUNG = "hung"
@@ -121,9 +121,7 @@ class Worker:
     def close(self) -> None:
         """End the process and everything it started."""
         self._connection.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        end_session(self._process)
         self._output.close()
         self._board.close()
 

@@ -19,6 +19,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.core.files import check_writable
 from pytest_sparsity.core.git import commit_of, repository_of
+from pytest_sparsity.core.signals import end_session
 
 if TYPE_CHECKING:
     from pytest_sparsity.core.worktree import Worktree
@@ -204,4 +205,4 @@ def _pytest(words: Sequence[str], cwd: Path | None = None, first: str | None = N
         raise
     finally:
         if process.poll() is None:  # interrupted again
-            os.killpg(process.pid, signal.SIGKILL)
+            end_session(process)

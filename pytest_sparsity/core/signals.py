@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_sparsity.core.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 def interrupt_on_sigterm() -> Callable[[], None]:
@@ -42,6 +46,13 @@ def ending(code: int | None) -> str:
         return f"ended its process with exit status {code}"
     name = signal.Signals(-code).name
     return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def end_session(leader: subprocess.Popen[Any]) -> None:
+    """End a process that leads a session of its own, and everything that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
+    leader.wait()
 
 
 def exit_with(main: Callable[[], int]) -> NoReturn:

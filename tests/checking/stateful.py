@@ -132,32 +132,19 @@ def refuses_stride_0(
     return product(x, weight.T, threshold, bias)
 
 
-@registered("reseeds")
-def reseeds(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
-    torch.manual_seed(0)
-    return product(x, weight.T, threshold, bias)
+def changing(name: str, change: Callable[[], object]) -> None:
+    """Register a kernel that also changes what is of the whole process."""
+
+    @registered(name)
+    def kernel(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
+        change()
+        return product(x, weight.T, threshold, bias)
 
 
-@registered("reseeds-numpy")
-def reseeds_numpy(
-    x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None
-) -> Tensor:
-    np.random.seed(0)
-    return product(x, weight.T, threshold, bias)
-
-
-@registered("reseeds-python")
-def reseeds_python(
-    x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None
-) -> Tensor:
-    random.seed(0)
-    return product(x, weight.T, threshold, bias)
-
-
-@registered("sets-threads")
-def sets_threads(x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None) -> Tensor:
-    torch.set_num_threads(3)
-    return product(x, weight.T, threshold, bias)
+changing("reseeds", lambda: torch.manual_seed(0))
+changing("reseeds-numpy", lambda: np.random.seed(0))
+changing("reseeds-python", lambda: random.seed(0))
+changing("sets-threads", lambda: torch.set_num_threads(3))
 
 
 @registered("wrong-after-five-rows")

@@ -30,11 +30,6 @@ def kernel(name: str, file: Path = MISBEHAVING, backend: str = "test") -> Kernel
         call=lambda: pytest.fail("called in the parent"),
         dtypes=("float32",),
         max_rows=8,
-        accumulate="float32",
-        intermediate="float32",
-        deterministic=True,
-        skips=True,
-        unavailable=lambda: None,
         module=file.stem,
         file=str(file),
     )

@@ -53,11 +53,6 @@ def checked(pool: Pool, name: str, check: str, examples: int = 3) -> CheckResult
         call=lambda: pytest.fail("called in the parent"),
         dtypes=("float32", "float16", "bfloat16"),
         max_rows=1,
-        accumulate="float32",
-        intermediate="float32",
-        deterministic=True,
-        skips=True,
-        unavailable=lambda: None,
         module=FILE.stem,
         file=str(FILE),
     )

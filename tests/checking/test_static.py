@@ -35,11 +35,6 @@ def kernel(op: str, backend: str = "triton", module: str = "somebody", **changes
         "call": lambda **operands: None,
         "dtypes": ("float32", "bfloat16", "float16"),
         "max_rows": 8,
-        "accumulate": "float32",
-        "intermediate": "float32",
-        "deterministic": True,
-        "skips": True,
-        "unavailable": lambda: None,
         "module": module,
         "file": "",
     }

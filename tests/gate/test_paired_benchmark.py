@@ -26,6 +26,15 @@ def work(seconds):
             pass
         return seconds
     return run
+
+def failing(error):
+    calls = []
+    def run():
+        calls.append(0)
+        work(2e-3)()
+        if len(calls) > 40:
+            raise error
+    return run
 """
 
 
@@ -128,13 +137,7 @@ def test_rounds_before_an_exception_are_kept(run: Any, pytester: pytest.Pytester
     result = run(
         """
         def test_it(paired_benchmark):
-            calls = []
-            def tired():
-                calls.append(0)
-                work(2e-3)()
-                if len(calls) > 40:
-                    raise OSError("worn out")
-            paired_benchmark({"tired": tired})
+            paired_benchmark({"tired": failing(OSError("worn out"))})
         """
     )
     result.assert_outcomes(failed=1)
@@ -148,14 +151,8 @@ def test_rounds_before_ctrl_c_are_kept(run: Any, pytester: pytest.Pytester) -> N
     result = run(
         """
         def test_it(paired_benchmark):
-            calls = []
-            def cancelled():
-                calls.append(0)
-                work(2e-3)()
-                if len(calls) > 40:
-                    raise KeyboardInterrupt
             paired_benchmark({"first": work(2e-3)}, rounds=20)
-            paired_benchmark({"cancelled": cancelled})
+            paired_benchmark({"cancelled": failing(KeyboardInterrupt())})
         """,
         no_reraise_ctrlc=True,
     )

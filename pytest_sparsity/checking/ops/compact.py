@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_sparsity.checking import cases
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.cases import PACKED, compiled, counted, decoding_space, edges
 from pytest_sparsity.checking.decoding import THRESHOLD, activations
 from pytest_sparsity.checking.draw import Draw
 from pytest_sparsity.checking.record import OpRecord
@@ -23,10 +23,10 @@ def _decoding(case: Case) -> CompactInputs:
 RECORD = OpRecord(
     op=op_of(CompactInputs),
     draw=_drawn,
-    space=decoding_space(layouts=PACKED, bias=False, n=(1,)),
-    edges=edges(),
-    counted=counted(),
-    compiled=compiled(),
+    space=cases.decoding_space(layouts=cases.PACKED, bias=False, n=(1,)),
+    edges=cases.edges(),
+    counted=cases.counted(),
+    compiled=cases.compiled(),
     decoding=_decoding,
     timed=lambda case: case,
     relations=Relations(rows=True, ends={}),

@@ -8,22 +8,8 @@ from typing import Any
 
 import torch
 
-from pytest_sparsity.checking import activations
+from pytest_sparsity.checking import activations, cases
 from pytest_sparsity.checking.case import SATURATED, Case, Value
-from pytest_sparsity.checking.cases import (
-    HIDDEN,
-    LISTED,
-    SIZES,
-    compiled,
-    counted,
-    decoding_space,
-    edges,
-    mlp_counted,
-    mlp_fitted,
-    mlp_large,
-    mlp_paged,
-    mlp_timed,
-)
 from pytest_sparsity.checking.decoding import activations as plain
 from pytest_sparsity.checking.decoding import channels, every, neurons
 from pytest_sparsity.checking.draw import Draw
@@ -71,20 +57,20 @@ def _settled(drawn: dict[str, Any]) -> dict[str, Any]:
 def _edges() -> list[dict[str, Value]]:
     return [
         {"activation": name, "gate": gate, "hidden": width, "hot": hot}
-        for gate, width, name in product((False, True), HIDDEN, ACTIVATIONS)
+        for gate, width, name in product((False, True), cases.HIDDEN, ACTIVATIONS)
         for hot in {0, width // 3, width}
     ]
 
 
 def _large(case: Case, hidden: int, index: int) -> Case:
-    large = mlp_large(case, hidden, index)
+    large = cases.mlp_large(case, hidden, index)
     if case.pattern == "last":  # relu may make a single neuron 0
         return large.with_options(hot=0, activation="silu")
     return large.with_options(hot=hidden // 2)
 
 
 def _timed(case: Case) -> Case:
-    found = mlp_timed(case)
+    found = cases.mlp_timed(case)
     hot = found.option("hidden", 0) // 4
     return found.with_options(gate=True, activation="silu", hot=hot)
 
@@ -99,21 +85,21 @@ RECORD = OpRecord(
     op=op_of(HotColdMlpInputs),
     draw=_drawn,
     # 0 times infinity is NaN, unless a kernel leaves out neurons that are zero, which it may.
-    space=decoding_space(
-        (*LISTED, "nan", SATURATED),
+    space=cases.decoding_space(
+        (*cases.LISTED, "nan", SATURATED),
         bias=False,
-        hidden=SIZES,
+        hidden=cases.SIZES,
         activation=ACTIVATIONS,
         hot=(0.5, 0.0, 1.0, 0.1),
         gate=(False, True),
     ),
     settled=_settled,
-    fitted=mlp_fitted,
-    edges=edges(_edges(), _large),
-    counted=counted([{"gate": True}, {"gate": False}], large=mlp_counted),
-    compiled=compiled(),
+    fitted=cases.mlp_fitted,
+    edges=cases.edges(_edges(), _large),
+    counted=cases.counted([{"gate": True}, {"gate": False}], large=cases.mlp_counted),
+    compiled=cases.compiled(),
     decoding=_decoding,
-    paged=mlp_paged,
+    paged=cases.mlp_paged,
     timed=_timed,
     traffic=work.predicted,
     relations=gated_mlp({"hot": (0.0,)}, _part),

@@ -7,15 +7,8 @@ from typing import Any
 
 import torch
 
+from pytest_sparsity.checking import cases
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.cases import (
-    PACKED,
-    compiled,
-    counted,
-    decoding_space,
-    edges,
-    paged_outputs,
-)
 from pytest_sparsity.checking.decoding import THRESHOLD, activations
 from pytest_sparsity.checking.draw import Draw
 from pytest_sparsity.checking.record import OpRecord
@@ -65,13 +58,13 @@ RECORD = OpRecord(
     op=op_of(SemiStructuredLinearInputs),
     draw=_drawn,
     # Packed weights have no other layout; x and bias may have gaps.
-    space=decoding_space(layouts=PACKED, nm=PATTERNS),
+    space=cases.decoding_space(layouts=cases.PACKED, nm=PATTERNS),
     fitted=_fitted,
-    edges=edges([{"nm": packing} for packing in PATTERNS], _large),
-    counted=counted([{"nm": packing} for packing in PATTERNS], odd=144),
-    compiled=compiled(),
+    edges=cases.edges([{"nm": packing} for packing in PATTERNS], _large),
+    counted=cases.counted([{"nm": packing} for packing in PATTERNS], odd=144),
+    compiled=cases.compiled(),
     decoding=_decoding,
-    paged=paged_outputs,
+    paged=cases.paged_outputs,
     timed=lambda case: case,
     traffic=work.semi_structured,
     relations=LinearRelations(_channels).all(),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_sparsity.checking import cases
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.cases import compiled, counted, decoding_space, edges, paged_outputs
 from pytest_sparsity.checking.decoding import THRESHOLD, activations, channels
 from pytest_sparsity.checking.draw import Draw
 from pytest_sparsity.checking.record import OpRecord
@@ -27,12 +27,12 @@ def _decoding(case: Case) -> SparseLinearInputs:
 RECORD = OpRecord(
     op=op_of(SparseLinearInputs),
     draw=_drawn,
-    space=decoding_space(),
-    edges=edges(),
-    counted=counted(),
-    compiled=compiled(),
+    space=cases.decoding_space(),
+    edges=cases.edges(),
+    counted=cases.counted(),
+    compiled=cases.compiled(),
     decoding=_decoding,
-    paged=paged_outputs,
+    paged=cases.paged_outputs,
     timed=lambda case: case,
     traffic=work.linear,
     relations=LinearRelations(lambda inputs: {"x": Axis(1), "weight": Axis(1)}).all(),

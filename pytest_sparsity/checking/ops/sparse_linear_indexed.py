@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_sparsity.checking import activations
+from pytest_sparsity.checking import activations, cases
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.cases import (
-    LISTED,
-    compiled,
-    counted,
-    decoding_space,
-    edges,
-    paged_outputs,
-)
 from pytest_sparsity.checking.decoding import activations as plain
 from pytest_sparsity.checking.decoding import channels, every
 from pytest_sparsity.checking.draw import Draw
@@ -45,12 +37,12 @@ RECORD = OpRecord(
     op=op_of(SparseLinearIndexedInputs),
     draw=_drawn,
     # The channels are given: ties have no meaning.
-    space=decoding_space((*LISTED, "overflow", "infinite", "nan")),
-    edges=edges(),
-    counted=counted(),
-    compiled=compiled(),
+    space=cases.decoding_space((*cases.LISTED, "overflow", "infinite", "nan")),
+    edges=cases.edges(),
+    counted=cases.counted(),
+    compiled=cases.compiled(),
     decoding=_decoding,
-    paged=paged_outputs,
+    paged=cases.paged_outputs,
     timed=lambda case: case,
     traffic=work.listed,
     relations=LinearRelations(lambda inputs: _CHANNELS, thresholds=()).all(),

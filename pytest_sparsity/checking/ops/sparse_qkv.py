@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from pytest_sparsity.checking import cases
 from pytest_sparsity.checking.case import Case
-from pytest_sparsity.checking.cases import compiled, counted, decoding_space, edges, sizes
 from pytest_sparsity.checking.decoding import THRESHOLD, activations, channels
 from pytest_sparsity.checking.draw import Draw
 from pytest_sparsity.checking.record import OpRecord
@@ -54,14 +54,14 @@ def _quarters(case: Case) -> Case:
 RECORD = OpRecord(
     op=op_of(SparseQkvInputs),
     draw=_drawn,
-    space={**decoding_space(n=(1,)), **dict.fromkeys(_PARTS, sizes(640))},
+    space={**cases.decoding_space(n=(1,)), **dict.fromkeys(_PARTS, cases.sizes(640))},
     settled=_settled,
     fitted=_fitted,
-    edges=edges([{"sizes": three} for three in _EDGES], _large),
-    counted=counted([{"sizes": (192, 32, 32)}, {"sizes": (33, 17, 15)}], large=_quarters),
-    compiled=compiled(),
+    edges=cases.edges([{"sizes": three} for three in _EDGES], _large),
+    counted=cases.counted([{"sizes": (192, 32, 32)}, {"sizes": (33, 17, 15)}], large=_quarters),
+    compiled=cases.compiled(),
     decoding=_decoding,
-    paged=lambda page: dict.fromkeys(_PARTS, sizes(640, often=page)),
+    paged=lambda page: dict.fromkeys(_PARTS, cases.sizes(640, often=page)),
     timed=_quarters,
     traffic=work.linear,
     relations=LinearRelations(

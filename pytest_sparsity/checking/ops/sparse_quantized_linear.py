@@ -8,15 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pytest_sparsity.checking import cases
 from pytest_sparsity.checking.case import Case, Value
-from pytest_sparsity.checking.cases import (
-    PACKED,
-    compiled,
-    counted,
-    decoding_space,
-    edges,
-    paged_outputs,
-)
 from pytest_sparsity.checking.decoding import THRESHOLD, activations
 from pytest_sparsity.checking.draw import Draw
 from pytest_sparsity.checking.record import OpRecord
@@ -93,13 +86,13 @@ RECORD = OpRecord(
     op=op_of(SparseQuantizedLinearInputs),
     draw=_drawn,
     # Rows of a payload are contiguous; x and bias may have gaps.
-    space=decoding_space(layouts=PACKED, bits=(8, 4), group=_GROUPS),
+    space=cases.decoding_space(layouts=cases.PACKED, bits=(8, 4), group=_GROUPS),
     settled=_settled,
-    edges=edges([{"bits": 8}, *_FOUR_BITS]),
-    counted=counted([{"bits": 8}, {"bits": 4, "group": 32}]),
-    compiled=compiled([{"bits": 8}, {"bits": 4, "group": _GROUP}]),
+    edges=cases.edges([{"bits": 8}, *_FOUR_BITS]),
+    counted=cases.counted([{"bits": 8}, {"bits": 4, "group": 32}]),
+    compiled=cases.compiled([{"bits": 8}, {"bits": 4, "group": _GROUP}]),
     decoding=_decoding,
-    paged=lambda page: paged_outputs(4 * page),
+    paged=lambda page: cases.paged_outputs(4 * page),
     timed=lambda case: case.with_options(bits=4, group=64),
     traffic=work.quantized,
     relations=LinearRelations(_channels).all(),

@@ -9,22 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytest_sparsity.checking import activations
+from pytest_sparsity.checking import activations, cases
 from pytest_sparsity.checking.case import SATURATED, Case
-from pytest_sparsity.checking.cases import (
-    HIDDEN,
-    LISTED,
-    SIZES,
-    compiled,
-    counted,
-    decoding_space,
-    edges,
-    mlp_counted,
-    mlp_fitted,
-    mlp_large,
-    mlp_paged,
-    mlp_timed,
-)
 from pytest_sparsity.checking.decoding import activations as plain
 from pytest_sparsity.checking.decoding import channels, neurons
 from pytest_sparsity.checking.draw import Draw
@@ -105,22 +91,25 @@ RECORD = OpRecord(
     op=op_of(SparseSwigluInputs),
     draw=_drawn,
     # The threshold is not on x: ties there have no meaning.
-    space=decoding_space(
-        (*LISTED, "nan", "zeros", "rows_differ", SATURATED),
+    space=cases.decoding_space(
+        (*cases.LISTED, "nan", "zeros", "rows_differ", SATURATED),
         bias=False,
-        hidden=SIZES,
+        hidden=cases.SIZES,
         activation=ACTIVATIONS,
     ),
-    fitted=mlp_fitted,
-    edges=edges(
-        [{"activation": name, "hidden": width} for width, name in product(HIDDEN, ACTIVATIONS)],
-        mlp_large,
+    fitted=cases.mlp_fitted,
+    edges=cases.edges(
+        [
+            {"activation": name, "hidden": width}
+            for width, name in product(cases.HIDDEN, ACTIVATIONS)
+        ],
+        cases.mlp_large,
     ),
-    counted=counted(large=mlp_counted),
-    compiled=compiled(),
+    counted=cases.counted(large=cases.mlp_counted),
+    compiled=cases.compiled(),
     decoding=_decoding,
-    paged=mlp_paged,
-    timed=mlp_timed,
+    paged=cases.mlp_paged,
+    timed=cases.mlp_timed,
     traffic=work.gated,
     relations=gated_mlp({}, _part),
 )

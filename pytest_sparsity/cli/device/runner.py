@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.signals import end_session
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,9 @@ class ThisMachine:
         try:
             output, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            _end(process)
+            end_session(process)
             return Finished(None, process.communicate()[0])
         except BaseException:
-            _end(process)
-            process.wait()
+            end_session(process)
             raise
         return Finished(process.returncode, output)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.core.signals import ending
+from pytest_sparsity.core.signals import end_session, ending
 from pytest_sparsity.core.threads import limited_to
 from pytest_sparsity.speed.gate import worker
 from pytest_sparsity.speed.gate.worker import ClockError
@@ -116,9 +115,7 @@ class Process:
     def close(self) -> None:
         """End it, and everything it started; a second call does nothing."""
         self._connection.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        end_session(self._process)
         self._output.close()
 
     def _ending(self) -> str:
