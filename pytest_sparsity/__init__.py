@@ -47,8 +47,6 @@ _HOME = {
     "sparsify": "methods.attach",
 }
 
-__all__ = sorted(_HOME)
-
 
 def _version() -> str:
     from importlib.metadata import version
@@ -57,4 +55,4 @@ def _version() -> str:
 
 
 moved.install()
-__getattr__ = names(__name__, _HOME, {"__version__": _version})
+__all__, __getattr__ = names(__name__, _HOME, {"__version__": _version})

@@ -100,5 +100,4 @@ _HOME = {
     "verdicts_on_broken": "sweep.sanity",
 }
 
-__all__ = sorted(_HOME)
-__getattr__ = names(__name__, _HOME)
+__all__, __getattr__ = names(__name__, _HOME)

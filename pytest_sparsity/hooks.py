@@ -65,5 +65,4 @@ _HOME = {
     "make_task": "evaluation.tasks",
 }
 
-__all__ = sorted(_HOME)
-__getattr__ = names(__name__, _HOME)
+__all__, __getattr__ = names(__name__, _HOME)

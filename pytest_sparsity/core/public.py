@@ -17,8 +17,8 @@ def names(
     module: str,
     home: Mapping[str, str],
     made: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
-) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a public module.
+) -> tuple[list[str], Callable[[str], Any]]:
+    """The ``__all__`` and the ``__getattr__`` of a public module.
 
     Args:
         module: its name.
@@ -38,4 +38,4 @@ def names(
             return getattr(import_module(owner), own)
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
-    return find
+    return sorted(home), find

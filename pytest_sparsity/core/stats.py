@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,11 @@ import numpy.typing as npt
 from scipy import stats
 
 Vector = npt.NDArray[np.float64]
-#: Numbers by draw or unit (rows) and column.
-Table = npt.NDArray[np.float64]
 
 _POWER = 0.80
 _SIGNIFICANCE = 0.05
-_SMALLEST_BOOTSTRAP = 5
+#: Of fewer units a bootstrap says nothing.
+SMALLEST_BOOTSTRAP = 5
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,8 @@ def paired_mean(
         ValueError: an argument is empty, not finite, of the wrong length, or a weight is not
             positive.
     """
-    totals = _vector("differences", differences)
-    units = np.ones_like(totals) if weights is None else _vector("weights", weights, totals.size)
+    totals = as_vector("differences", differences)
+    units = np.ones_like(totals) if weights is None else as_vector("weights", weights, totals.size)
     if not (units > 0).all():
         where = int(np.flatnonzero(units <= 0)[0])
         raise ValueError(f"weights must be positive, weights[{where}] is {units[where]}")
@@ -106,8 +105,8 @@ def paired_ratio(
     Raises:
         ValueError: as for :func:`paired_mean`.
     """
-    above = _vector("numerator", numerator)
-    below = _vector("denominator", denominator, above.size)
+    above = as_vector("numerator", numerator)
+    below = as_vector("denominator", denominator, above.size)
     size = paired_mean(below, seed=seed, resamples=resamples, confidence=confidence)
     if size.low <= 0 <= size.high:
         total = float(below.sum())
@@ -133,7 +132,7 @@ def proportion(k: int, n: int, *, confidence: float = 0.95) -> Interval:
         raise ValueError(f"n must be at least 1, not {n}")
     if not 0 <= k <= n:
         raise ValueError(f"k must be within 0..{n}, not {k}")
-    low, high = _wilson(k, n, _checked(confidence))
+    low, high = _wilson(k, n, checked_confidence(confidence))
     return Interval(k / n, low, high, n, confidence, _detectable(low, high, confidence))
 
 
@@ -153,7 +152,7 @@ def paired_proportion(
     n = both + dense_only + sparse_only + neither
     right_dense, right_sparse = both + dense_only, both + sparse_only
     p, q = right_dense / n, right_sparse / n
-    low_p, high_p = _wilson(right_dense, n, _checked(confidence))
+    low_p, high_p = _wilson(right_dense, n, checked_confidence(confidence))
     low_q, high_q = _wilson(right_sparse, n, confidence)
 
     # The correlation of the pairs, with method 10's continuity correction: a positive covariance
@@ -189,116 +188,11 @@ def mcnemar(dense: Sequence[bool], sparse: Sequence[bool]) -> float:
     return float(stats.binomtest(dense_only, discordant, 0.5).pvalue)
 
 
-def bootstrap(
-    groups: Sequence[npt.ArrayLike],
-    statistic: Callable[[Sequence[Table]], Vector],
-    *,
-    seed: int,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-) -> Interval:
-    """Any figure of several measurements of the same units, with a bootstrap over the units.
-
-    Made for figures that are no ratio of two sums: a ratio of slopes, a crossing, a rank
-    correlation over cells.
-
-    Args:
-        groups: per group of units (the documents of a corpus, the items of a task) an array
-            [units, columns]: what was measured on every unit.  Units are drawn within their
-            group, with all their columns, so that what is paired stays paired.
-        statistic: from the sums over units, one array [draws, columns] per group, to the figure
-            of every draw, [draws]; NaN where a draw does not define it.
-        seed: the same seed and data give the same interval.
-        resamples: bootstrap samples.
-        confidence: in (0, 1).
-
-    The interval is the percentile one, expanded for small samples as in :func:`paired_mean`:
-    unlike BCa it needs no smooth statistic.  A draw that leaves the figure undefined could have
-    been anything, and counts as below the lower end and above the upper one.
-
-    Raises:
-        ValueError: there is no group, or one is empty, not finite or of another shape.
-    """
-    _checked(confidence)
-    if not len(groups):
-        raise ValueError("groups must not be empty")
-    tables = [_table(f"groups[{place}]", group) for place, group in enumerate(groups)]
-    n, fewest = sum(map(len, tables)), min(map(len, tables))
-    with np.errstate(all="ignore"):
-        estimate = float(statistic([table.sum(axis=0, keepdims=True) for table in tables])[0])
-        if fewest < _SMALLEST_BOOTSTRAP:
-            note = f"no limits: {fewest} are too few for a bootstrap"
-            return Interval(estimate, -math.inf, math.inf, n, confidence, math.inf, note)
-        rng = np.random.default_rng(seed)
-        drawn = statistic([_drawn_sums(table, resamples, rng) for table in tables])
-    tail = (1 - _expanded(confidence, fewest)) / 2
-    undefined = np.isnan(drawn)
-    low = np.quantile(np.where(undefined, -math.inf, drawn), tail, method="lower")
-    high = np.quantile(np.where(undefined, math.inf, drawn), 1 - tail, method="higher")
-    certain = bool(np.isfinite(drawn).all())
-    detectable = _effect_per_error() * float(drawn.std()) if certain else math.inf
-    note = (
-        f"{int(undefined.sum())} of {resamples} draws do not define it" if undefined.any() else ""
-    )
-    return Interval(estimate, float(low), float(high), n, confidence, detectable, note)
-
-
-def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> Vector:
-    """Spearman's rank correlation over the last axis; ties have the mean of their ranks.
-
-    NaN where one of the two is constant: it then has no order to agree with.
-    """
-    ranks = (stats.rankdata(values, axis=-1) for values in np.broadcast_arrays(x, y))
-    a, b = (rank - rank.mean(axis=-1, keepdims=True) for rank in ranks)
-    with np.errstate(invalid="ignore"):
-        found = (a * b).sum(axis=-1) / np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
-    return np.asarray(found)
-
-
-def rank_correlation(
-    x: Sequence[float] | Vector,
-    groups: Sequence[npt.ArrayLike],
-    y: Callable[[Sequence[Table]], Table],
-    *,
-    seed: int,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-) -> Interval:
-    """Spearman's correlation of ``x`` with a figure of the same cells that is itself uncertain.
-
-    Args:
-        x: one value per cell, taken as known.
-        groups: as for :func:`bootstrap`.
-        y: from the sums over units to the figure of every draw and cell, [draws, cells].
-        seed: as for :func:`bootstrap`.
-        resamples: as for :func:`bootstrap`.
-        confidence: as for :func:`bootstrap`.
-
-    Noise in ``y`` pulls a rank correlation towards 0, and drawing adds noise: the interval is too
-    cautious rather than too sure that there is a correlation.  It always holds the estimate.
-
-    Raises:
-        ValueError: as for :func:`bootstrap`.
-    """
-    cells = _vector("x", x)
-    found = bootstrap(
-        groups,
-        lambda sums: spearman(cells, y(sums)),
-        seed=seed,
-        resamples=resamples,
-        confidence=confidence,
-    )
-    low, high = max(found.low, -1.0), min(found.high, 1.0)
-    if not math.isnan(found.estimate):
-        low, high = min(low, found.estimate), max(high, found.estimate)
-    return replace(found, low=low, high=high)
-
-
 def _bootstrap_ratio(
     above: Vector, below: Vector, seed: int, resamples: int, confidence: float
 ) -> Interval:
     """Interval of sum(above) / sum(below), documents drawn with replacement."""
-    _checked(confidence)
+    checked_confidence(confidence)
     if resamples < 100:
         raise ValueError(f"resamples must be at least 100, not {resamples}")
     n = above.size
@@ -311,12 +205,12 @@ def _bootstrap_ratio(
     rounding = 1e-12 * float(np.abs(above).max())
     if np.abs(residuals).max() <= rounding:
         return Interval(estimate, estimate, estimate, n, confidence, detectable=0.0)
-    if n < _SMALLEST_BOOTSTRAP:
+    if n < SMALLEST_BOOTSTRAP:
         # The delta method: a ratio's error is that of the sum of its residuals.
         error = math.sqrt(n / (n - 1) * float(residuals @ residuals)) / abs(float(below.sum()))
         reach = float(stats.t.isf((1 - confidence) / 2, n - 1)) * error
         note = f"Student's t: {n} documents are too few for a bootstrap"
-        detectable = _effect_per_error() * error
+        detectable = effect_per_error() * error
         return Interval(
             estimate, estimate - reach, estimate + reach, n, confidence, detectable, note
         )
@@ -330,7 +224,7 @@ def _bootstrap_ratio(
             statistic,
             paired=True,
             vectorized=True,
-            confidence_level=_expanded(confidence, n),
+            confidence_level=expanded(confidence, n),
             **options,
         )
 
@@ -349,28 +243,11 @@ def _bootstrap_ratio(
         percentile = draws(method="percentile", n_resamples=0, bootstrap_result=result)
         low, high = map(float, percentile.confidence_interval)
         note = "percentile bootstrap: BCa is undefined, the documents are too few or too alike"
-    detectable = _effect_per_error() * float(result.standard_error)
+    detectable = effect_per_error() * float(result.standard_error)
     return Interval(estimate, low, high, n, confidence, detectable, note)
 
 
-def _drawn_sums(table: Table, resamples: int, rng: np.random.Generator) -> Table:
-    """Sums over units drawn with replacement, [resamples, columns]."""
-    n = len(table)
-    batches = [min(256, resamples - start) for start in range(0, resamples, 256)]
-    return np.concatenate([table[rng.integers(0, n, (size, n))].sum(axis=1) for size in batches])
-
-
-def _table(name: str, values: npt.ArrayLike) -> Table:
-    table = np.asarray(values, dtype=np.float64)
-    if table.ndim != 2 or not table.size:
-        raise ValueError(f"{name} must be a non-empty [units, columns], its shape is {table.shape}")
-    if not np.isfinite(table).all():
-        row, column = np.argwhere(~np.isfinite(table))[0]
-        raise ValueError(f"{name} must be finite, at [{row}, {column}] it is {table[row, column]}")
-    return table
-
-
-def _expanded(confidence: float, n: int) -> float:
+def expanded(confidence: float, n: int) -> float:
     """The nominal level at which a bootstrap interval over n documents keeps its promise.
 
     A bootstrap sample spreads sqrt((n - 1) / n) times too little and knows nothing of the heavier
@@ -393,10 +270,11 @@ def _detectable(low: float, high: float, confidence: float) -> float:
     The plug-in standard error is no use here: it is 0 when every item is right.
     """
     error = (high - low) / (2 * float(stats.norm.isf((1 - confidence) / 2)))
-    return _effect_per_error() * error
+    return effect_per_error() * error
 
 
-def _effect_per_error() -> float:
+def effect_per_error() -> float:
+    """How many standard errors an effect has that shows four times in five."""
     return float(stats.norm.isf(_SIGNIFICANCE / 2) + stats.norm.ppf(_POWER))
 
 
@@ -412,7 +290,8 @@ def _pairs(dense: Sequence[bool], sparse: Sequence[bool]) -> tuple[int, int, int
     return int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~a & ~b).sum())
 
 
-def _vector(name: str, values: Sequence[float] | Vector, size: int | None = None) -> Vector:
+def as_vector(name: str, values: Sequence[float] | Vector, size: int | None = None) -> Vector:
+    """Values as float64 [size], or ValueError where they are no list of finite numbers."""
     vector = np.asarray(values, dtype=np.float64)
     if vector.ndim != 1 or not vector.size:
         raise ValueError(f"{name} must be a non-empty list of numbers, its shape is {vector.shape}")
@@ -424,7 +303,8 @@ def _vector(name: str, values: Sequence[float] | Vector, size: int | None = None
     return vector
 
 
-def _checked(confidence: float) -> float:
+def checked_confidence(confidence: float) -> float:
+    """The same, or ValueError unless it is in (0, 1)."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
     return confidence

@@ -92,5 +92,4 @@ _HOME = {
     "write_receipt": "speed.receipts",
 }
 
-__all__ = sorted(_HOME)
-__getattr__ = names(__name__, _HOME)
+__all__, __getattr__ = names(__name__, _HOME)

@@ -105,10 +105,8 @@ def shared_workspace(
 def locked_workspace(
     x: Tensor, weight: Tensor, threshold: float, bias: Tensor | None = None
 ) -> Tensor:
-    global _workspace
     with _lock:
-        _workspace = product(x, weight.T, threshold, bias)
-        return _workspace.clone()
+        return shared_workspace(x, weight, threshold, bias)
 
 
 @registered("checked-cache")

@@ -67,22 +67,14 @@ def test_mistakes(text: str, message: str) -> None:
     [
         ("sparse_linear", "", "case: rows=0: give at least 1"),
         ("sparse_linear", "rows=1 k=1", "case: n=0: give at least 1"),
-        (
-            "sparse_linear",
-            "rows=1 k=1 n=1 colour=red",
-            "case: sparse_linear has no colour=; it has rows, k, n, dtype, pattern",
-        ),
+        ("sparse_linear", "rows=1 k=1 n=1 colour=red", "case: sparse_linear has no colour=; it h"),
         ("compact", "rows=1 k=1 n=1 bits=4", "case: compact has no bits=; it has rows"),
         ("semi_structured_linear", "rows=1 k=4 n=1 nm=2/4", "case: nm=2/4: give integers as in"),
         ("sparse_quantized_linear", "rows=1 k=4 n=1 bits=x", "case: bits=x: give an integer"),
         ("hot_cold_mlp", "rows=1 k=4 n=1 gate=1", "case: gate=1: give yes or no"),
         ("sparse_linear", "rows=1 k=1 n=1 dtype=int8", "case: dtype=int8: sparse_linear has float"),
         ("sparse_linear", "rows=1 k=1 n=1 pattern=odd", "case: pattern=odd: sparse_linear has ran"),
-        (
-            "hot_cold_mlp",
-            "rows=1 k=1 n=1 pattern=ties",
-            "case: pattern=ties: hot_cold_mlp has random, all",
-        ),
+        ("hot_cold_mlp", "rows=1 k=1 n=1 pattern=ties", "case: pattern=ties: hot_cold_mlp has r"),
     ],
 )
 def test_what_an_op_cannot_have(op: str, text: str, message: str) -> None:

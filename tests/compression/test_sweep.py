@@ -236,17 +236,3 @@ def test_the_marker_takes_weights(sweep):
         """
     )
     sweep.here().assert_outcomes(passed=1)
-
-
-def test_a_marker_with_bad_weights(sweep):
-    sweep.pytester.makepyfile(
-        """
-        import pytest
-
-        @pytest.mark.sparsity(weights=["int5"])
-        def test_it(sparsity_configuration):
-            pass
-        """
-    )
-    result = sweep.here()
-    result.stdout.fnmatch_lines(["*@pytest.mark.sparsity: weights 'int5' are not known*"])

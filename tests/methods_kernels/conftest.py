@@ -29,10 +29,10 @@ def calls(own_kernels: None, monkeypatch: pytest.MonkeyPatch) -> Calls:
 
     from pytest_sparsity.kernels import registry
     from pytest_sparsity.kernels.torch.hot_cold_mlp import hot_cold_mlp
-    from pytest_sparsity.methods import neuron_kernels
+    from pytest_sparsity.methods import neuron_trial
 
     seen = Calls()
-    monkeypatch.setattr(neuron_kernels, "_TRIED", {})
+    monkeypatch.setattr(neuron_trial, "_TRIED", {})
 
     @registry.sparse_kernel(op="hot_cold_mlp", backend="watched", intermediate="operand")
     def watched(x: Any, down: Any, hot: int, cold: Any, **others: Any) -> Any:

@@ -10,9 +10,10 @@ import torch
 from neuron_plans import LAYERS, Calls, block_of, fixed, plan_of, predicted
 from steps import assert_unchanged, decode
 
-from pytest_sparsity.methods import neuron_kernels
+from pytest_sparsity.methods import neuron_trial
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.decoding import Exchanged
+from pytest_sparsity.methods.neuron_kernels import kernel_mlps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,7 +31,7 @@ def trials(monkeypatch: pytest.MonkeyPatch, calls: Calls) -> tuple[Trials, dict[
         held.append([kernel.name for kernel in kernels])
         return [1.0, *(seconds.get(kernel.name, 9.0) for kernel in kernels)]
 
-    monkeypatch.setattr(neuron_kernels, "_seconds", measured)
+    monkeypatch.setattr(neuron_trial, "_seconds", measured)
     return held, seconds
 
 
@@ -66,9 +67,9 @@ def test_what_a_trial_calls_masked_is_what_masks_compute(selector: Any, tiny: An
     with sparsify(tiny, plan):
         masked = block(x)
     assert not torch.equal(masked, dense)
-    mlps = [each.mlp for each in neuron_kernels.kernel_mlps(tiny, plan, "cpu", {})]
+    mlps = [each.mlp for each in kernel_mlps(tiny, plan, "cpu", {})]
     exchanged = Exchanged()
-    for module, forward in neuron_kernels._masked(mlps[1]):
+    for module, forward in neuron_trial._masked(mlps[1]):
         exchanged.put(module, forward)
     try:
         assert torch.equal(block(x), masked)
@@ -83,7 +84,7 @@ def test_a_trial_takes_tokens_by_turns_and_leaves_nothing(
 ) -> None:
     dense = decode(tiny)
     passes: list[int] = []
-    monkeypatch.setattr(neuron_kernels, "_SECONDS", 0.0)
+    monkeypatch.setattr(neuron_trial, "_SECONDS", 0.0)
 
     def taken(*_: Any) -> None:
         passes.append(len(calls))
@@ -101,7 +102,7 @@ def test_a_trial_takes_tokens_by_turns_and_leaves_nothing(
         handle.remove()
     turns = [after - before for before, after in zip([0, *passes], passes, strict=False)]
     assert turns[:6] == [0, 0, LAYERS] * 2  # masked, cpu, watched
-    assert len(passes) == (6 if stopped else 3 * (1 + neuron_kernels._TOKENS))
+    assert len(passes) == (6 if stopped else 3 * (1 + neuron_trial._TOKENS))
     assert {kept for _, kept in calls[: LAYERS * 2]} == {80}
     assert not any("forward" in vars(module) for module in tiny.model.modules())
     assert_unchanged(decode(tiny), dense)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -145,14 +146,8 @@ def test_more_than_ten_layers_are_in_natural_order(model: LanguageModel) -> None
 
     from pytest_sparsity.models.backbone import find_sites
 
-    config = type(model.model.config)(
-        vocab_size=257,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=12,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-    )
+    config = copy.deepcopy(model.model.config)
+    config.num_hidden_layers = 12
     network = LlamaForCausalLM(config).eval()
     deep = replace(model, model=network, sites=find_sites(network))
     counted = count_neurons(deep, [torch.arange(6)], PrefillPolicy("none"))

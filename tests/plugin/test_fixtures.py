@@ -141,6 +141,7 @@ def test_marker(sweep, marker, expected):
         ("spon=[['off']]", "spon cannot hold ['off']"),
         ("target='nope'", "target 'nope' is none of auto, cpu, cuda"),
         ("target=3", "target 3 is none of auto, cpu, cuda"),
+        ("weights=['int5']", "weights 'int5' are not known"),
     ],
 )
 def test_malformed_marker(sweep, marker, complaint):
