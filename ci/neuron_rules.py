@@ -25,8 +25,8 @@ from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.methods.levels import has_level
 from pytest_sparsity.reporting import numbers
 from pytest_sparsity.reporting.arrange import label
+from pytest_sparsity.reporting.columns import escape
 from pytest_sparsity.reporting.picture import STYLE
-from pytest_sparsity.reporting.table import escape
 from pytest_sparsity.sweep.cell import PERPLEXITY, Configuration
 from pytest_sparsity.sweep.comparison import compare, perplexity_change
 from pytest_sparsity.sweep.metric import paired

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,18 +13,20 @@ from collections.abc import Iterator
 from dataclasses import is_dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from pytest_sparsity.core.moved import NAMES
+from pytest_sparsity.core.moved import COMMANDS, NAMES
 from pytest_sparsity.plugin import fixtures, hookspec
 
 #: The public modules; what is in no ``__all__`` of these is private.
 FACES = ("", ".fixtures", ".hooks", ".results", ".speed", ".testing")
 PUBLIC = tuple(f"pytest_sparsity{face}" for face in FACES)
+ROOT = Path(__file__).parents[1]
 
 
 @cache
@@ -218,3 +221,16 @@ def test_no_public_name_is_that_of_a_module_inside(module: str) -> None:
     if Path(found.__file__).name == "__init__.py":
         inside = {path.stem for path in Path(found.__file__).parent.iterdir()}
         assert not inside & set(found.__all__)
+
+
+#: Groups of entry points, and commands of before, which pages name as well.
+NO_MODULES = {"pytest_sparsity.ops", *(f"pytest_sparsity.{old}" for old in COMMANDS)}
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_pages_name_what_is_there(page: Path) -> None:
+    named = set(re.findall(r"pytest_sparsity(?:\.[a-zA-Z_]\w*)+", page.read_text("utf-8")))
+    for dotted in named - NO_MODULES:
+        module, _, name = dotted.rpartition(".")
+        assert name in getattr(import_module(module), "__all__", ()) or find_spec(dotted), dotted

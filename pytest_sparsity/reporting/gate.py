@@ -67,7 +67,7 @@ def gate_lines(decided: Sequence[Decided], unmatched: Sequence[str]) -> list[str
 
 def gate_markdown(decided: Sequence[Decided], unmatched: Sequence[str]) -> str:
     """For GitHub: a headline and a table, worst first; rows that are ok are in a folded section."""
-    from pytest_sparsity.reporting.table import escape
+    from pytest_sparsity.reporting.columns import escape
 
     def table(rows: Sequence[Decided]) -> list[str]:
         return [

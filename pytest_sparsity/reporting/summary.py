@@ -13,8 +13,9 @@ from urllib.parse import quote
 
 from pytest_sparsity.core.files import atomic_write
 from pytest_sparsity.reporting.arrange import Results
+from pytest_sparsity.reporting.columns import escape
 from pytest_sparsity.reporting.picture import draw
-from pytest_sparsity.reporting.table import LEGEND, escape, problems, remarks, tables
+from pytest_sparsity.reporting.table import LEGEND, problems, remarks, tables
 
 if TYPE_CHECKING:
     from pytest_sparsity.sweep.budgets import Budget

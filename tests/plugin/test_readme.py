@@ -14,6 +14,12 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 TINY = ("--sparsity-model=tiny-random", "--sparsity-profile=smoke", "-p", "no:cacheprovider")
 
 
+def test_the_number_of_checks() -> None:
+    from pytest_sparsity.checking.checks import CHECKS
+
+    assert set(re.findall(r"[Uu]p to (\d+) checks", README)) == {str(len(CHECKS))}
+
+
 def example(heading: str) -> str:
     """The first Python block of a section."""
     section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]

@@ -22,7 +22,7 @@ def ints(*values: int) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int32)
 
 
-INT8, INT4 = quantize_int8(W), quantize_int4(W, 2)
+INT8 = quantize_int8(W)
 PACKED = pack(torch.zeros(4, 8), 2, 4)
 GOOD: dict[str, dict[str, Any]] = {
     "sparse_linear": {"x": X, "weight": W, "threshold": 0.5, "bias": B},

@@ -7,7 +7,8 @@ import pytest
 
 from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.reporting.arrange import Results
-from pytest_sparsity.reporting.table import Column, Table, escape, problems, tables, terminal_tables
+from pytest_sparsity.reporting.columns import Column, Table, escape
+from pytest_sparsity.reporting.table import problems, tables, terminal_tables
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison
 from pytest_sparsity.sweep.skipped import Skipped

@@ -15,7 +15,7 @@ from pytest_sparsity.claims.page.runs import ClaimsRun
 from pytest_sparsity.claims.page.trial_tables import trials_section
 from pytest_sparsity.claims.page.trials import TriedRecipe
 from pytest_sparsity.claims.question import QUESTION
-from pytest_sparsity.reporting.table import escape
+from pytest_sparsity.reporting.columns import escape
 
 _CLAIMS = """\
 # Twelve claims about spontaneous neurons and activation sparsity

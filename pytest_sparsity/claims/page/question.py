@@ -20,7 +20,7 @@ from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.claims.question_answers import FAMILIES, Answers
 from pytest_sparsity.claims.question_cells import LEVEL, METHODS
 from pytest_sparsity.reporting import numbers
-from pytest_sparsity.reporting.table import escape
+from pytest_sparsity.reporting.columns import escape
 
 _REASONING, _NEURONS, _FIRST = QUESTION
 _SKEW = "neurons.svg"

@@ -9,7 +9,7 @@ from pytest_sparsity.claims.finding import in_unit
 from pytest_sparsity.claims.page.parts import table
 from pytest_sparsity.claims.page.trials import TriedRecipe
 from pytest_sparsity.reporting import numbers
-from pytest_sparsity.reporting.table import escape
+from pytest_sparsity.reporting.columns import escape
 
 _TITLE = "## What was tried to train spontaneous neurons"
 _TEXT = """\

@@ -37,13 +37,6 @@ _BYTES = 3 << 28
 #: Scores are told apart by their leading 16 bits.
 _BUCKETS = 1 << 16
 
-#: Why fitting stopped.
-STOPPED = {
-    "recall": "a round raised the held-out recall by less than least_gain",
-    "budget": "the next document would have been beyond the budget of tokens",
-    "text": "there was no more text",
-}
-
 
 def fit_predictor(
     model: LanguageModel,
@@ -67,8 +60,10 @@ def fit_predictor(
         progress: advances by one per document of training text within the budget.
 
     Returns:
-        Predictors whose provenance holds ``curve``, a pair of tokens and recall per round, and
-        ``stopped``, a key of :data:`STOPPED`, besides what ``train_predictor`` tells.
+        Predictors whose provenance holds, besides what ``train_predictor`` tells, ``curve``, a pair
+        of tokens and recall per round, and ``stopped``: ``recall`` (a round raised the held-out
+        recall by less than ``least_gain``), ``budget`` (the next document would have been beyond
+        the budget of tokens) or ``text`` (there was no more).
 
     Raises:
         SparsityError: no text to learn from, or none held out, or the policy keeps every token
