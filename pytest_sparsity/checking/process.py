@@ -19,6 +19,7 @@ from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.messages import DEVICE_LOST, Board, Refusal, Request
 from pytest_sparsity.checking.runner import CheckResult
 from pytest_sparsity.core.signals import end_session, ending
+from pytest_sparsity.core.starvation import Starvation
 from pytest_sparsity.core.threads import limited_to
 
 _HUNG = "hung"
@@ -90,7 +91,8 @@ class Worker:
 
         Args:
             request: what to check.
-            limits: seconds until the first case, and between cases.
+            limits: seconds until the first case, and between cases, not counting those in which
+                it could have run and other processes had the processors.
         """
         first, later = limits
         self._tail = b""
@@ -100,6 +102,7 @@ class Worker:
         except OSError:
             return self._death()
         sources: list[Any] = [self._connection, self._output]
+        starvation = Starvation(self._process.pid)
         deadline = time.monotonic() + first
         while True:
             ready: list[Any] = wait(sources, timeout=_TICK)
@@ -115,7 +118,9 @@ class Worker:
                 return self._death()
             if self._board.begun != seen:
                 seen, deadline = self._board.begun, time.monotonic() + later
-            elif time.monotonic() > deadline:
+                continue
+            deadline += starvation.since()
+            if time.monotonic() > deadline:
                 return self._hang(first if seen == self._begun else later)
 
     def close(self) -> None:
