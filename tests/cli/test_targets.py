@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ def _host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bandwidth, "read_bandwidth", lambda threads, size: 2e10 * threads)
 
 
+@pytest.fixture
+def planned(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What the command prints with these options."""
+
+    def run(*options: str) -> str:
+        assert main(["targets", *options]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
 def test_a_plan_for_a_device_that_is_not_here() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest_sparsity", "targets", "--target=h200", "--levels=0.5,0.75"],
@@ -31,30 +43,19 @@ def test_a_plan_for_a_device_that_is_not_here() -> None:
     )
     lines = done.stdout.splitlines()
     assert lines[0] == "sparse_linear 4096x14336 bfloat16, 1 row(s)"
-    assert lines[3].split() == [
-        "NVIDIA",
-        "H200",
-        "0.5",
-        "58.76",
-        "12.74",
-        "24.97",
-        "1.96",
-        "2.00",
-        "0%",
-    ]
+    row = ["NVIDIA", "H200", "0.5", "58.76", "12.74", "24.97", "1.96", "2.00", "0%"]
+    assert lines[3].split() == row
     assert lines[4].split()[2:] == ["0.75", "29.40", "6.62", "24.97", "3.77", "4.00", "0%"]
     assert "4800 GB/s (NVIDIA H200, specifications, https://www.nvidia.com" in lines[5]
     assert done.stderr == ""
 
 
 @pytest.mark.usefixtures("_host")
-def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["targets", "--levels=0.5", "--threads=1"]) == 0
-    output = capsys.readouterr().out
+def test_this_machine(planned: Callable[..., str]) -> None:
+    output = planned("--levels=0.5", "--threads=1")
     assert "some CPU, 1 thread  " in output
     assert "20 GB/s (reading main memory, measured); overhead of a call not known" in output
-    assert main(["targets", "--levels=0.5", "--target=cpu", "--overhead-us=8"]) == 0
-    output = capsys.readouterr().out
+    output = planned("--levels=0.5", "--target=cpu", "--overhead-us=8")
     assert "some CPU, 4 threads: 80 GB/s (reading main memory, measured); 8 us per call" in output
 
 
@@ -64,30 +65,24 @@ def test_a_thread_has_the_cache_around_it_and_all_have_all() -> None:
     assert (one.cache, both.cache) == (32 << 20, 64 << 20)
 
 
-def test_a_layer_in_the_cache_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["targets", "--shape=576x1536", "--target=h200"]) == 0
-    output = capsys.readouterr().out
+def test_a_layer_in_the_cache_is_pointed_out(planned: Callable[..., str]) -> None:
+    output = planned("--shape=576x1536", "--target=h200")
     assert "in cache" in output
     assert "NVIDIA H200: this layer fits into its cache of 60 MiB." in output
-    assert main(["targets", "--shape=576x1536", "--target=h200", "--cold"]) == 0
-    assert "in cache" not in capsys.readouterr().out
+    assert "in cache" not in planned("--shape=576x1536", "--target=h200", "--cold")
 
 
-def test_break_even_of_a_weak_kernel(capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(["targets", "--target=mi300x", "--levels=0.5", "--relative=0.5", "--shape=8192x28672"])
-        == 0
-    )
-    assert "50%\n" in capsys.readouterr().out
-    assert main(["targets", "--target=h100", "--levels=0.5", "--extra-us=1000"]) == 0
-    output = capsys.readouterr().out
+def test_break_even_of_a_weak_kernel(planned: Callable[..., str]) -> None:
+    weak = planned("--target=mi300x", "--levels=0.5", "--relative=0.5", "--shape=8192x28672")
+    assert "50%\n" in weak
+    output = planned("--target=h100", "--levels=0.5", "--extra-us=1000")
     assert "never\n" in output
     assert "100% of the dense one's bandwidth that takes 1000 us besides" in output
 
 
-def test_a_family_is_planned_for_as_a_whole_and_once(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["targets", "--target=h100", "--target=h100", "--target=h200", "--levels=0.5"]) == 0
-    names = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[3:6]]
+def test_a_family_is_planned_for_as_a_whole_and_once(planned: Callable[..., str]) -> None:
+    output = planned("--target=h100", "--target=h100", "--target=h200", "--levels=0.5")
+    names = [line.split("  ")[0] for line in output.splitlines()[3:6]]
     assert names == ["NVIDIA H100 SXM", "NVIDIA H100 PCIe", "NVIDIA H200"]
 
 

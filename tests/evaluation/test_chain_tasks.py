@@ -192,9 +192,8 @@ def test_bad_items_are_named_with_the_line(
     tmp_path: Path, lines: list[object], message: str
 ) -> None:
     path = write(tmp_path, *lines)
-    with pytest.raises(SparsityError) as error:
+    with pytest.raises(SparsityError, match=re.escape(f"task file {path} {message}")):
         task(str(path), seed=0)
-    assert str(error.value).startswith(f"task file {path} {message}")
 
 
 @pytest.mark.parametrize(
