@@ -197,7 +197,7 @@ class Evidence:
         levels: dict[str, set[float]] = {}
         for record in self.used.values():
             for site in record.measured.get("achieved", {}).get("plateau", ()):
-                kind = site.partition(".")[2]
+                kind = site.rpartition(".")[2]
                 levels.setdefault(kind, set()).add(record.cell.configuration.level)
         where = "; ".join(
             f"{kind} at {', '.join(f'{level:g}' for level in sorted(levels[kind]))}"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.decoding import NONE, Joined, KernelLayers, Mask, join
 from pytest_sparsity.methods.neuron_kernels import KernelMlps, kernel_mlps
 from pytest_sparsity.methods.plan import NeuronSelector, Plan, Selector
@@ -35,7 +36,9 @@ class AchievedSparsity:
         self, sites: Iterable[Site], counted: Iterable[str] | None = None, deciding: int = 0
     ) -> None:
         self._deciding = deciding
-        self._weights = {site.name: site.module.weight.numel() for site in sites}
+        self._sites = {site.name: site for site in sites}
+        self._weights = {name: s.module.weight.numel() for name, s in self._sites.items()}
+        self._uneven = not all(site.even for site in self._sites.values())
         self._counted = tuple(self._weights if counted is None else counted)
         self._counts = dict.fromkeys(self._counted, (0, 0))
         self._lock = threading.Lock()
@@ -57,13 +60,13 @@ class AchievedSparsity:
 
     @property
     def weighted(self) -> float:
-        """Fraction of the model's weights skipped, see :func:`weighted_sparsity`."""
-        return weighted_sparsity(self._counts, self._weights)
+        """Fraction of the weights that a token reads that is skipped: :func:`weighted_sparsity`."""
+        return weighted_sparsity(self._counts, self.weights)
 
     @property
     def net(self) -> float:
         """The same less what deciding reads itself, as of predictors of neurons."""
-        return self.weighted - self._deciding / sum(self._weights.values())
+        return self.weighted - self._deciding / sum(self.weights.values())
 
     @property
     def deciding(self) -> int:
@@ -71,24 +74,52 @@ class AchievedSparsity:
         return self._deciding
 
     @property
-    def weights(self) -> dict[str, int]:
-        """Site to the number of its weights, of all sites of the model."""
-        return dict(self._weights)
+    def weights(self) -> dict[str, float]:
+        """Site to the number of its weights that a token reads, see :meth:`weights_of`."""
+        return self.weights_of(self._counts)
+
+    def weights_of(self, counts: Mapping[str, tuple[int, int]]) -> dict[str, float]:
+        """Site to the number of its weights that a token reads, of all sites of the model.
+
+        That is all of them, but an expert's count as often as tokens came to it, and those of a
+        layer that stands in several places as often as it was run; where that was not counted,
+        as the architecture says.
+
+        Args:
+            counts: site to (zeroed, seen) activations.
+        """
+        if not self._uneven:
+            return dict(self._weights)
+        rows = {
+            name: counts[name][1] / site.module.in_features
+            for name, site in self._sites.items()
+            if name in counts
+        }
+        # A site that every token comes to once tells how many tokens there were.
+        even = [rows[n] for n, s in self._sites.items() if n in rows and s.even]
+        tokens = max(even, default=0.0)
+        return {
+            name: self._weights[name]
+            * (rows[name] / tokens if name in rows and tokens else site.share * site.places)
+            for name, site in self._sites.items()
+        }
 
 
-def weighted_sparsity(counts: Mapping[str, tuple[int, int]], weights: Mapping[str, int]) -> float:
+def weighted_sparsity(counts: Mapping[str, tuple[int, int]], weights: Mapping[str, float]) -> float:
     """Fraction of a model's weights skipped: its sites' fractions, weighted by true shapes.
 
     Args:
         counts: site to (skipped, seen) input channels or neurons; other sites skip nothing.
-        weights: site to the number of its weights, for all sites of the model.
+        weights: site to the number of its weights that a token reads, for all sites of the model.
 
     Raises:
-        ValueError: a site has seen nothing.
+        ValueError: a site that has some has seen nothing.
     """
-    if not all(seen for _, seen in counts.values()):
+    if not all(seen for site, (_, seen) in counts.items() if weights[site]):
         raise ValueError("no activation was counted: set counting = True and run the model")
-    skipped = math.fsum(weights[site] * zeros / seen for site, (zeros, seen) in counts.items())
+    skipped = math.fsum(
+        weights[site] * zeros / seen for site, (zeros, seen) in counts.items() if seen
+    )
     return skipped / sum(weights.values())
 
 
@@ -146,7 +177,7 @@ class Attached:
         if twice := sorted(set(plan.selectors) & set(plan.neurons)):
             raise ValueError(f"the plan has two selectors for the same sites: {twice[:3]}")
         for name, constant in plan.bias.items():
-            _check_bias(by_name[name], constant)
+            _check_bias(by_name[name], constant, model.name)
         folded = {name: _folded(by_name[name].module, plan.bias[name]) for name in plan.bias}
         planned = [site for site in model.sites if site.name in plan.selectors]
         joined = join(planned, plan, kernels, folded)
@@ -216,12 +247,12 @@ class Attached:
 
         def mask(x: torch.Tensor) -> torch.Tensor:
             if shared.source is not x or shared.selector != selector:
-                result = selector(x)
-                if dense.rows is not None:
+                result, own = selector(x), dense.here()
+                if own is not None:
                     rows = result.view(-1, result.shape[-1])
-                    rows[dense.rows] = x.reshape(rows.shape)[dense.rows]
+                    rows[own] = x.reshape(rows.shape)[own]
                 shared.source, shared.selector, shared.result = x, selector, result
-                shared.counted = count_zeroed(result, dense.rows) if self.counting else None
+                shared.counted = count_zeroed(result, own) if self.counting else None
             assert shared.result is not None
             if shared.counted is not None:
                 self.achieved.add(name, *shared.counted)
@@ -238,9 +269,9 @@ class Attached:
                 rows = dense.sparse(keep)
                 dropped = rows.numel() - int(torch.count_nonzero(rows))
                 self._count_neurons(down, dropped, rows.numel())
-            if dense.rows is not None:
+            if (own := dense.here()) is not None:
                 rows = keep.reshape(-1, keep.shape[-1])
-                keep = rows.index_fill(0, dense.rows, True).view(h.shape)
+                keep = rows.index_fill(0, own, True).view(h.shape)
             return kept(h, keep)
 
         return mask
@@ -305,7 +336,12 @@ def sparsify(model: LanguageModel, plan: Plan, kernels: str = NONE) -> Attached:
     return Attached(model, plan, kernels)
 
 
-def _check_bias(site: Site, constant: torch.Tensor) -> None:
+def _check_bias(site: Site, constant: torch.Tensor, model: str) -> None:
+    if site.places > 1:
+        raise SparsityError(
+            f"the plan has a bias for {site.name} of {model}, one layer that stands in "
+            f"{site.places} places, where another constant is lost in each; leave it out"
+        )
     wanted = (site.module.out_features,)
     if constant.shape != wanted:
         raise ValueError(

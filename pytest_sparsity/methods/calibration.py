@@ -185,7 +185,7 @@ def _low_halves(
     also = [ACTIVATED] if any(place.endswith(f".{ACTIVATED}") for place in buckets) else []
     with (
         progress(f"calibrate {model.name} exactly", len(tokens), "document") as task,
-        observe(model, prefill, visit, also=also),
+        observe(model, prefill, visit, also=also, pooled=True),
     ):
         run_documents(model, tokens, on_done=task.advance)
     return table

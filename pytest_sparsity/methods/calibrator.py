@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -27,6 +27,8 @@ from pytest_sparsity.models import LanguageModel
 
 if TYPE_CHECKING:
     from pytest_sparsity.methods.given.given import Given
+
+T = TypeVar("T")
 
 #: What a method wants that does not say so.
 DEFAULT_WANTS = (MAGNITUDES.name,)
@@ -75,8 +77,12 @@ class Calibrator:
         return Store(folder, self.hash)
 
     def quantiles(self, level: float) -> dict[str, float]:
-        """Site to the exact ``level`` quantile of its |x|, see :func:`exact_quantiles`."""
-        return self._quantile(MAGNITUDES.name, level).thresholds
+        """Site to the exact ``level`` quantile of its |x|, see :func:`exact_quantiles`.
+
+        Experts of a layer share theirs, which is that of all tokens that are routed to them: an
+        expert alone sees few of a calibration text's, or none.
+        """
+        return self._of_sites(self._quantile(MAGNITUDES.name, level).thresholds)
 
     def activated_quantiles(self, level: float) -> dict[str, float]:
         """``"{layer}.act"`` to the exact ``level`` quantile of |act(W_gate x)|."""
@@ -89,7 +95,13 @@ class Calibrator:
             first: Distribution(summed.totals[first], self.model.dtype)
             for first in dict.fromkeys(summed.same_as.values())
         }
-        return {site: made[first] for site, first in summed.same_as.items()}
+        return self._of_sites({site: made[first] for site, first in summed.same_as.items()})
+
+    def _of_sites(self, places: dict[str, T]) -> dict[str, T]:
+        """What is known by place, by site: experts of a layer share a place."""
+        if not any(site.routed for site in self.model.sites):
+            return places
+        return {site.name: places[site.pool] for site in self.model.sites}
 
     def learning_text(self) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
         """Documents to train on and others, never trained on, to check and to calibrate on.

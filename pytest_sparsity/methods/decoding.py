@@ -186,7 +186,7 @@ def join(
 
 def _input(site: Site, plan: Plan) -> tuple[Any, ...]:
     """Equal for sites that read the same channels of the same input."""
-    return site.layer, _INPUT.get(site.kind, site.kind), plan.selectors[site.name]
+    return site.layer, site.group, _INPUT.get(site.kind, site.kind), plan.selectors[site.name]
 
 
 def _fastest(

@@ -122,8 +122,8 @@ class Plan:
         """The sites whose weights are skipped where the input of ``site`` loses something."""
         if site not in self.neurons:
             return (site,)
-        layer = site.partition(".")[0]
-        return tuple(f"{layer}.{kind}" for kind in self.neurons[site].skips)
+        mlp = site.rpartition(".")[0]
+        return tuple(f"{mlp}.{kind}" for kind in self.neurons[site].skips)
 
     @property
     def deciding_weights(self) -> int:

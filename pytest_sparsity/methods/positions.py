@@ -6,7 +6,7 @@ import inspect
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from pytest_sparsity.methods.gated import ACTIVATED, activated_gate, activation_
 from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.methods.residual_stream import RESIDUAL, mlp_norms, residual_of
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.experts import routed_rows
 from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.models.parallel import in_parallel
 
@@ -49,13 +50,23 @@ class DenseRows(threading.local):
         """The forward pass is over: a layer called by itself has no first tokens."""
         self.rows, self.decoding = None, False
 
+    def here(self) -> torch.Tensor | None:
+        """The rows that are kept dense of the input of the layer under way.
+
+        They are ``rows`` itself, but in an expert, which has the tokens that are routed to it.
+        """
+        routed = None if self.rows is None else routed_rows()
+        if self.rows is None or routed is None:
+            return self.rows
+        return torch.isin(routed, self.rows).nonzero().squeeze(1)
+
     def sparse(self, x: torch.Tensor) -> torch.Tensor:
-        """The rows [R, K] of x [..., K] that are not kept dense."""
-        rows = x.reshape(-1, x.shape[-1])
-        if self.rows is None:
+        """The rows [R, K] of x [..., K], the input of the layer under way, not kept dense."""
+        rows, dense = x.reshape(-1, x.shape[-1]), self.here()
+        if dense is None:
             return rows
         keep = torch.ones(len(rows), dtype=torch.bool, device=x.device)
-        keep[self.rows] = False
+        keep[dense] = False
         return rows[keep]
 
 
@@ -99,6 +110,7 @@ def observe(
     visit: Callable[[str, torch.Tensor], None],
     *,
     also: Collection[str] = (),
+    pooled: bool = False,
 ) -> Iterator[None]:
     """Call ``visit(site, x)`` with the inputs of the sites of every forward pass inside.
 
@@ -107,6 +119,8 @@ def observe(
     (q, k, v; gate, up) are given the same ``x``, the same object.  ``also`` names what is visited
     besides, before the layer's ``down``: ``ACTIVATED``, act(W_gate x), as ``"{layer}.act"``, and
     ``RESIDUAL``, the residual stream before the MLP's norm, as ``"{layer}.residual"``.
+    An expert is visited with the tokens that are routed to it, if there are any; with ``pooled``
+    under the name that all experts of its layer share, see :attr:`.Site.pool`.
     """
     dense = DenseRows(model.decoder, prefill)
     last = threading.local()
@@ -116,7 +130,8 @@ def observe(
             x = args[0]
             if getattr(last, "x", None) is not x:
                 last.x, last.rows = x, dense.sparse(x)
-            visit(name, last.rows)
+            if len(last.rows) or routed_rows() is None:
+                visit(name, last.rows)
 
         return hook
 
@@ -131,7 +146,8 @@ def observe(
         add = hooks.enter_context
         add(model.decoder.register_forward_pre_hook(dense.begin, with_kwargs=True))
         for site in model.sites:
-            add(site.module.register_forward_pre_hook(hook_of(site.name)))
+            name = site.pool if pooled else site.name
+            add(site.module.register_forward_pre_hook(hook_of(name)))
             if ACTIVATED in also and site.kind == "gate":
                 hook = activated_hook_of(activated_gate(site.layer), activation_of(model, site))
                 add(site.module.register_forward_hook(hook))
@@ -147,8 +163,12 @@ def observe_documents(
     visit: Callable[[str, torch.Tensor], T],
     *,
     also: Collection[str] = (),
+    pooled: bool = False,
 ) -> Iterator[dict[str, T]]:
     """Per document, in order: site to what ``visit(site, x)`` returned, see :func:`observe`.
+
+    What it returned for one name several times, of experts that are pooled or of a layer that
+    stands in several places, is :func:`added`.
 
     Floating-point sums over documents belong here: made in this order, they do not depend
     on how threads take turns.
@@ -162,7 +182,23 @@ def observe_documents(
         return found
 
     def keep(site: str, x: torch.Tensor) -> None:
-        here.found[site] = visit(site, x)
+        value = visit(site, x)
+        here.found[site] = added(here.found[site], value) if site in here.found else value
 
-    with observe(model, prefill, keep, also=also):
+    with observe(model, prefill, keep, also=also, pooled=pooled):
         yield from in_parallel(run, documents, device=model.device)
+
+
+def added(one: T, other: T) -> T:
+    """The sums of two values, element by element, in tuples, lists and mappings alike.
+
+    What is no number stays that of the first: names of places, and None.
+    """
+    found: Any = one
+    if isinstance(one, tuple | list):
+        found = type(one)(added(a, b) for a, b in zip(one, cast("Any", other), strict=True))
+    elif isinstance(one, dict):
+        found = {key: added(value, cast("Any", other)[key]) for key, value in one.items()}
+    elif isinstance(one, int | float | torch.Tensor):
+        found = one + cast("Any", other)
+    return cast("T", found)

@@ -21,11 +21,10 @@ from pytest_sparsity.methods.positions import observe_documents
 from pytest_sparsity.methods.prefill import PrefillPolicy, all_dense
 from pytest_sparsity.methods.residual_stream import RESIDUAL
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.models.language_model import FUSED
-from pytest_sparsity.settings.options import KINDS
+from pytest_sparsity.models.kinds import ALL_KINDS
 
 #: ``Statistic.at`` of one that looks at the inputs of all sites.
-ALL_SITES = (*KINDS, *FUSED)
+ALL_SITES = ALL_KINDS
 
 Counter = Callable[[str, torch.Tensor], torch.Tensor]
 
@@ -72,7 +71,8 @@ class Summed:
     """A statistic over the whole text.
 
     Attributes:
-        totals: ``"{layer}.{kind}"`` to the sum, on the CPU.
+        totals: ``"{layer}.{kind}"`` to the sum, on the CPU; experts of a layer are summed up
+            together, as ``"{layer}.experts.{kind}"``.
         rows: the same names to the number of activation rows that were added up.
         same_as: the same names to the first place that reads the same tensor (q for q, k and
             v), whose sum they share.
@@ -139,7 +139,7 @@ def collect(
     totals: dict[tuple[str, str], torch.Tensor] = {}
     also = {place for statistic in wanted for place in statistic.at if place not in ALL_SITES}
     with progress(f"calibrate {model.name}", len(tokens), "document") as task:
-        for found in observe_documents(model, prefill, tokens, visit, also=also):
+        for found in observe_documents(model, prefill, tokens, visit, also=also, pooled=True):
             for place, (first, count, counted) in found.items():
                 same_as[place] = first
                 rows[place] = rows.get(place, 0) + count
@@ -167,8 +167,8 @@ def collect(
 
 
 def kind_of(place: str) -> str:
-    """The kind of a place ``"{layer}.{kind}"``."""
-    return place.partition(".")[2]
+    """The kind of a place ``"{layer}.{kind}"``, or with a group between them."""
+    return place.rpartition(".")[2]
 
 
 _Seen = tuple[str, int, dict[str, torch.Tensor]]

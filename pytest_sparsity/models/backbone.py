@@ -1,4 +1,8 @@
-"""Which linear layer of a transformers model is which site."""
+"""Which linear layer of a transformers model is which site.
+
+Families that are built alike are mapped by a table of names (``LAYOUTS``), without running the
+model; all others by what they compute (:mod:`~pytest_sparsity.models.finding`).
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.models.language_model import FUSED, Site
-from pytest_sparsity.settings.options import KINDS
+from pytest_sparsity.models.kinds import ALL_KINDS
+from pytest_sparsity.models.language_model import Site
 
 if TYPE_CHECKING:
     import torch
 
-#: The end of a layer's path in its decoder block -> kind of site, one of ``KINDS`` or ``FUSED``.
+    from pytest_sparsity.models.finding import Mapped
+
+#: The end of a layer's path in its decoder block -> kind of site, one of ``ALL_KINDS``.
 SiteLayout = Mapping[str, str]
 
 #: One table per family of architectures.
@@ -61,8 +67,6 @@ LAYOUTS: tuple[SiteLayout, ...] = (
     },
 )
 
-_ORDER = (*FUSED, *KINDS)
-
 
 def use_linear_layers(model: torch.nn.Module) -> None:
     """Exchange the linear layers that are no plain ``nn.Linear``, in place, by equal ones that are.
@@ -71,10 +75,13 @@ def use_linear_layers(model: torch.nn.Module) -> None:
     contiguous and as frozen as the old one, so that everything that reads, changes or copies the
     weights of a site needs to know one layout only.  The model can be saved no more: its tensors
     have other shapes than its configuration says.  ``FalconLinear`` is an ``nn.Linear`` with a
-    forward of its own that computes the same; the new layer has its parameters.
+    forward of its own that computes the same; the new layer has its parameters.  What experts
+    have in one stack becomes a layer each, see :mod:`~pytest_sparsity.models.experts`.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
+
+    from pytest_sparsity.models.experts import stacked_parameters, use_expert_layers
 
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
@@ -91,6 +98,8 @@ def use_linear_layers(model: torch.nn.Module) -> None:
                 linear.train(own.training)
                 linear.weight, linear.bias = own.weight, own.bias
                 setattr(parent, name, linear)
+            elif any(stacked_parameters(layer)):
+                use_expert_layers(layer)
 
 
 def check_layout(layout: SiteLayout, what: str) -> None:
@@ -103,33 +112,62 @@ def check_layout(layout: SiteLayout, what: str) -> None:
     Raises:
         SparsityError: it is empty, or names a kind of site that there is none of.
     """
-    kinds = [*KINDS, *FUSED]
-    wrong = [kind for kind in layout.values() if kind not in kinds]
+    wrong = [kind for kind in layout.values() if kind not in ALL_KINDS]
     if wrong or not layout:
         found = f"{wrong[0]!r} is no kind of site" if wrong else "it names no layer"
         raise SparsityError(
             f"{what}: {found}; give the ends of layers' paths in a decoder block, each with one of "
-            f"{', '.join(kinds)}"
+            f"{', '.join(ALL_KINDS)}"
         )
 
 
 def find_sites(model: torch.nn.Module, layout: SiteLayout | None = None) -> tuple[Site, ...]:
-    """Every linear layer in the decoder blocks of ``model``, by layer and then by kind.
+    """Every linear layer in the decoder blocks of ``model`` that text goes through.
 
-    The output head is outside the blocks and not a site.
+    They stand by layer and then by kind.  The output head is outside the blocks and not a site.
 
     Args:
-        model: of transformers.
-        layout: names its layers; None for the one of ``LAYOUTS`` that names most.
+        model: of transformers, after :func:`use_linear_layers`.
+        layout: names its layers; None for a table of ``LAYOUTS``, or for what a pass shows.
 
     Raises:
-        SparsityError: the blocks cannot be found, hold a matrix that no layout names, differ
-            from each other or share a layer, or the model's positions are ALiBi's.
+        SparsityError: see :func:`map_model`.
     """
+    return map_model(model, layout).sites
+
+
+def map_model(model: torch.nn.Module, layout: SiteLayout | None = None) -> Mapped:
+    """The sites of ``model``, and what its decoder blocks hold besides.
+
+    Args:
+        model: of transformers, after :func:`use_linear_layers`.
+        layout: see :func:`find_sites`.
+
+    Raises:
+        SparsityError: the blocks cannot be found, do not run on tokens alone, are built of other
+            things than linear layers for more than a fiftieth, or the layout does not fit; or the
+            model's positions are ALiBi's.
+    """
+    from pytest_sparsity.models.finding import Mapped, map_by_products
+
     _check_positions(model)
-    path, blocks = _decoder_blocks(model)
-    if layout is None:
+    if layout is not None:
+        return Mapped(_by_layout(model, layout), ())
+    try:
+        path, blocks = _decoder_blocks(model)
         layout = max(LAYOUTS, key=lambda candidate: _named(blocks[0], candidate))
+        return Mapped(_by_layout(model, layout), ())
+    except SparsityError:
+        return map_by_products(model)
+
+
+def _by_layout(model: torch.nn.Module, layout: SiteLayout) -> tuple[Site, ...]:
+    """The sites of a model whose blocks are alike and named by ``layout`` wholly.
+
+    Raises:
+        SparsityError: they are not.
+    """
+    path, blocks = _decoder_blocks(model)
     layers = [
         _linears(block, layout, f"{type(model).__name__} cannot be sparsified: {path}.{number}")
         for number, block in enumerate(blocks)
@@ -144,7 +182,7 @@ def find_sites(model: torch.nn.Module, layout: SiteLayout | None = None) -> tupl
     sites = [
         Site(f"{number}.{kind}", number, kind, linears[kind])
         for number, linears in enumerate(layers)
-        for kind in _ORDER
+        for kind in ALL_KINDS
         if kind in linears
     ]
     first: dict[int, Site] = {}
@@ -176,7 +214,7 @@ def _decoder_blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
     import torch
 
     config: Any = model.config
-    count = config.get_text_config().num_hidden_layers
+    count = getattr(config.get_text_config(), "num_hidden_layers", None)
     for path, module in model.named_modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == count:
             return path, module

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from pytest_sparsity.models.kinds import FUSED
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-#: Kinds whose layer computes several of ``KINDS`` with one matrix, because the model fuses them.
-#: They read one input, so they are one site: one threshold, one vector, one kernel call.
-FUSED: Mapping[str, tuple[str, ...]] = MappingProxyType({"qkv": ("q", "k", "v")})
 
 
 @dataclass(frozen=True)
@@ -25,16 +22,42 @@ class Site:
     """The input of one linear layer.
 
     Attributes:
-        name: ``"{layer}.{kind}"``, for example ``"12.down"``.
-        layer: index of the decoder block, from 0.
-        kind: one of ``KINDS`` or ``FUSED``.
+        name: ``"{layer}.{kind}"``, for example ``"12.down"``, with a group between them where a
+            layer has several of a kind: ``"12.experts.3.down"``, ``"12.shared.down"``.
+        layer: index of the decoder block, from 0; the first of them where several share it.
+        kind: one of ``ALL_KINDS``.
         module: the linear layer, weight [N, K].
+        places: how often a pass runs it: more than once where layers share it.
+        share: of all tokens, the fraction that comes to it, as far as the architecture says: top k
+            of E for an expert of E.
     """
 
     name: str
     layer: int
     kind: str
     module: nn.Linear
+    places: int = 1
+    share: float = 1.0
+
+    @property
+    def group(self) -> str:
+        """The name without layer and kind: empty, or which expert's (or other part's) it is."""
+        return self.name.partition(".")[2].rpartition(".")[0]
+
+    @property
+    def routed(self) -> bool:
+        """Whether it is an expert's, to which a router sends some of the tokens."""
+        return self.group.startswith("experts.")
+
+    @property
+    def even(self) -> bool:
+        """Whether every token comes to it once."""
+        return self.places == 1 and not self.routed
+
+    @property
+    def pool(self) -> str:
+        """The name without the number of the expert: what experts of a layer have in common."""
+        return f"{self.layer}.experts.{self.kind}" if self.routed else self.name
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def _achieved(attached: Attached, before: Counts) -> dict[str, Any]:
         site: (zeros + before.get(site, (0, 0))[0], seen + before.get(site, (0, 0))[1])
         for site, (zeros, seen) in attached.achieved.counts.items()
     }
-    weights, deciding = attached.achieved.weights, attached.achieved.deciding
+    weights, deciding = attached.achieved.weights_of(counts), attached.achieved.deciding
     weighted = weighted_sparsity(counts, weights)
     return {
         "weighted": weighted,

@@ -36,7 +36,8 @@ def mean_residual(
         SparsityError: the policy keeps every token dense.
     """
     sparse = set(plan.sparse_sites)
-    sums = {s.name: torch.zeros(s.module.in_features) for s in model.sites if s.name in sparse}
+    chosen = [s for s in model.sites if s.name in sparse and s.places == 1]
+    sums = {site.name: torch.zeros(site.module.in_features) for site in chosen}
     rows = dict.fromkeys(sums, 0)
 
     def residual(site: str, found: Kept) -> tuple[torch.Tensor, int]:
@@ -45,13 +46,14 @@ def mean_residual(
     label = f"mean residual {plan.method} {plan.level:.2f}"
     with progress(label, len(tokens), "document") as task:
         for found in observe_kept(model, plan, tokens, residual):
-            for site, (lost, count) in found.items():
+            for site in found.keys() & sums.keys():
+                lost, count = found[site]
                 sums[site] += lost
                 rows[site] += count
             task.advance()
-    if not all(rows.values()):
+    if not all(rows[site.name] for site in chosen if not site.routed):
         raise all_dense(plan.prefill, "calibration text")
-    a = {site: sums[site] / rows[site] for site in sums}
+    a = {site: sums[site] / max(1, rows[site]) for site in sums}  # 0 for experts never chosen
     provenance = {
         "setting": "mean_residual",
         "weights": model.weights_hash,

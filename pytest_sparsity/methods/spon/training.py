@@ -38,7 +38,8 @@ class Recipe:
         check_every: steps between two looks at the held-out divergence.
         patience: looks without improvement after which training stops; before that, each
             sends it back to the best vectors, at half the rate.
-        sites: kinds of sites that get a vector; a fused site does if all its parts do.
+        sites: kinds of sites that get a vector; a fused site does if all its parts do, and one of
+            another kind if all kinds are named.
         layers: first and last layer that get vectors, inclusive; None for all.
         seed: of the choice of sequences.
     """
@@ -58,7 +59,10 @@ class Recipe:
     def chooses(self, site: Site) -> bool:
         """Whether ``site`` gets a vector."""
         inside = self.layers is None or self.layers[0] <= site.layer <= self.layers[1]
-        return inside and set(site.parts) <= set(self.sites)
+        # One vector cannot make up for what a layer loses in several places.
+        inside = inside and site.places == 1
+        whole = set(self.sites) >= set(KINDS)  # sites outside attention and MLP have no part there
+        return inside and (whole or set(site.parts) <= set(self.sites))
 
 
 def train(
@@ -244,7 +248,10 @@ class _Student:
             )
             if not gradient:
                 return total, []
-            found = torch.autograd.grad(sparse, self._biases, by_hidden.reshape(sparse.shape))
+            # An expert that no token came to has no gradient.
+            found = torch.autograd.grad(
+                sparse, self._biases, by_hidden.reshape(sparse.shape), materialize_grads=True
+            )
             return total, [g.float() for g in found]
 
         parts = in_parallel(work, batch[:, None].unbind(), device=self._teacher.device)
@@ -338,6 +345,21 @@ def _lost_magnitude(
     for found in observe_kept(model, plan, batch.unbind(), lost):
         for site, (total, count) in found.items():
             totals[site] = (totals[site][0] + total, totals[site][1] + count)
-    if not all(count for _, count in totals.values()):
+    return _shared_by_experts(model, totals, plan)
+
+
+def _shared_by_experts(
+    model: LanguageModel, totals: Mapping[str, tuple[float, int]], plan: Plan
+) -> dict[str, float]:
+    """Means of sums and counts; experts that no token came to have that of their layer."""
+    pools: dict[str, tuple[float, int]] = {}
+    place = {site.name: site.pool for site in model.sites}
+    for site, (total, count) in totals.items():
+        before = pools.get(place[site], (0.0, 0))
+        pools[place[site]] = before[0] + total, before[1] + count
+    if not all(count for _, count in pools.values()):
         raise all_dense(plan.prefill, "training sequences")
-    return {site: total / count for site, (total, count) in totals.items()}
+    return {
+        site: total / count if count else pools[place[site]][0] / pools[place[site]][1]
+        for site, (total, count) in totals.items()
+    }

@@ -1,0 +1,420 @@
+"""Which products with weights a model's decoder blocks compute, found by running it once."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.models.experts import Stack
+from pytest_sparsity.models.kinds import ALL_KINDS, kind_of_path
+from pytest_sparsity.models.language_model import Site
+
+#: Tokens of the pass in which the products are watched.
+_TOKENS = 4
+
+#: Operations of torch that multiply matrices or convolve, by the names under which they run.
+_PRODUCTS = frozenset(
+    "mm addmm bmm baddbmm linear matmul mv addmv einsum _grouped_mm convolution _convolution "
+    "conv1d conv2d mkldnn_convolution _weight_int8pack_mm _int_mm _scaled_mm dot".split()
+)
+
+#: Most of a block's weights that may be exempt for a model to be mapped.
+LARGEST_EXEMPT = 0.02
+#: Width from which on a model is as it was meant, and no shrunk twin.
+_NARROW = 256
+
+
+@dataclass(frozen=True)
+class Exempt:
+    """Weights of a decoder block that are no site's.
+
+    Attributes:
+        name: ``"{layer}.{path in the block}"`` of the parameter.
+        weights: how many.
+        reason: why they are none's.
+    """
+
+    name: str
+    weights: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What a model's decoder blocks are made of: every weight is a site's, or exempt.
+
+    Attributes:
+        sites: by layer, then in the order of ``ALL_KINDS``, the experts' last.
+        exempt: all else of two axes or more.
+    """
+
+    sites: tuple[Site, ...]
+    exempt: tuple[Exempt, ...]
+
+    @property
+    def exempt_share(self) -> float:
+        """Fraction of the blocks' weights of which no input can be made sparse."""
+        left = sum(each.weights for each in self.exempt if each.reason != NOT_RUN)
+        return left / (left + sum(site.module.weight.numel() for site in self.sites))
+
+
+NOT_RUN = "is not run on text"
+_OUTSIDE = "is multiplied outside of a linear layer's forward"
+_ROUTER = "decides which experts a token goes to"
+_CONVOLUTION = "is a convolution"
+_ELEMENTWISE = "scales or shifts elements"
+
+_ROUTERS = re.compile(r"(^|\.)(\w*router\w*|gate|shared_expert_gate|classifier)(\.|$)")
+
+
+def map_by_products(model: nn.Module) -> Mapped:
+    """Every product with a weight in the decoder blocks, from one pass over four tokens.
+
+    A linear layer whose forward runs in it is a site.  The pass also shows every multiplication
+    with a weight that is made outside of a linear layer; those are exempt, with the reason.
+
+    Args:
+        model: of transformers, after :func:`~.backbone.use_linear_layers`.
+
+    Raises:
+        SparsityError: it has no decoder blocks, does not run on tokens alone, or computes more
+            than 2 % of the blocks' weights outside of linear layers.
+    """
+    blocks = _called_blocks(model)
+    watched = _watch(model, [block for _, block in blocks])
+    stacks = [module for module in model.modules() if isinstance(module, Stack)]
+    stacked = {id(layer) for stack in stacks for layer in stack.children()}
+    sites: list[Site] = []
+    exempt: list[Exempt] = []
+    first: dict[int, int] = {}
+    for number, (_, block) in enumerate(blocks):
+        found, left = _of_block(number, block, watched)
+        _check_experts(model, found, stacked)
+        exempt += left
+        for site in found:
+            if (place := first.setdefault(id(site.module), len(sites))) == len(sites):
+                sites.append(site)
+            else:
+                sites[place] = replace(sites[place], places=sites[place].places + 1)
+    mapped = Mapped(tuple(sites), tuple(exempt))
+    _check(model, mapped)
+    return mapped
+
+
+def _check(model: nn.Module, mapped: Mapped) -> None:
+    if not mapped.sites:
+        raise SparsityError(
+            f"{type(model).__name__} cannot be sparsified: its decoder blocks hold no linear layer; "
+            "use a model that is built from torch.nn.Linear layers"
+        )
+    inside = [each for each in mapped.exempt if each.reason.startswith(_OUTSIDE)]
+    own = sum(each.weights for each in inside)
+    share = own / (own + sum(s.module.weight.numel() for s in mapped.sites))
+    # What does not grow with the square of the width is a larger share of a narrow model.
+    if share > (LARGEST_EXEMPT if _width(model) >= _NARROW else 10 * LARGEST_EXEMPT):
+        worst = max(inside, key=lambda each: each.weights)
+        raise SparsityError(
+            f"{type(model).__name__} cannot be sparsified: it is mapped in part only, {share:.0%} "
+            f"of the weights of its decoder blocks are no linear layer's: {worst.name} {worst.reason}; use a model that is built from torch.nn.Linear layers"
+        )
+
+
+def _called_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """(path, block) of the decoder blocks, in order: members of the outermost lists that are run.
+
+    A list as long as the configuration says is taken alone; it is what encoders of images and
+    sounds, whose lists are as long by accident, are told apart by.
+    """
+    config: Any = model.config
+    count = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    lists: list[tuple[str, nn.ModuleList]] = []
+    for path, module in model.named_modules():
+        inside = any(path.startswith(f"{outer}.") for outer, _ in lists)
+        if isinstance(module, nn.ModuleList) and not inside and _weights(module):
+            lists.append((path, module))
+    if not lists:
+        raise SparsityError(
+            f"{type(model).__name__} cannot be sparsified: it has no list of decoder blocks; use a "
+            "decoder-only model such as Llama, Qwen, Gemma, Mistral, OPT, Falcon, GPT-NeoX or GPT-2"
+        )
+    run = _run_of(model, [member for _, members in lists for member in members])
+    called = [
+        (path, members) for path, members in lists if any(id(each) in run for each in members)
+    ]
+    exact = [(path, members) for path, members in called if len(members) == count]
+    largest = max(called, key=lambda each: _weights(each[1]), default=None)
+    chosen = exact[:1] if exact and largest in exact else called
+    return [(f"{p}.{n}", block) for p, members in chosen for n, block in enumerate(members)]
+
+
+def _check_experts(model: nn.Module, sites: Sequence[Site], stacked: Set[int]) -> None:
+    """An expert's input has some of the tokens, and of those in stacks it is known which."""
+    if other := [site.name for site in sites if site.routed and id(site.module) not in stacked]:
+        raise SparsityError(
+            f"{type(model).__name__} cannot be sparsified: which tokens come to {other[0]} is not "
+            "known, because its experts are not stacked as in transformers 5; use that, or a model "
+            "without experts"
+        )
+
+
+def _width(model: nn.Module) -> int:
+    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+    return int(embedding.weight.shape[1])
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim >= 2)
+
+
+def _run_of(model: nn.Module, modules: Sequence[nn.Module]) -> set[int]:
+    """The ids of those of ``modules`` that a pass runs."""
+    run: set[int] = set()
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.enter_context(
+                module.register_forward_pre_hook(lambda own, args: run.add(id(own)))
+            )
+        _pass(model)
+    return run
+
+
+def _pass(model: nn.Module) -> None:
+    """One pass over a few tokens.
+
+    Raises:
+        SparsityError: the model does not run on tokens alone.
+    """
+    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+    size, device = len(embedding.weight), embedding.weight.device
+    tokens = (torch.arange(1, _TOKENS + 1, device=device) % max(1, size))[None]
+    try:
+        with torch.no_grad():
+            model(input_ids=tokens, use_cache=False)
+    except SparsityError:
+        raise
+    except Exception as error:
+        raise SparsityError(
+            f"{type(model).__name__} cannot be sparsified: it does not run on tokens alone "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no words'}); "
+            "use a decoder-only language model"
+        ) from error
+
+
+@dataclass
+class _Watched:
+    """What a pass showed.
+
+    Attributes:
+        rows: id of a linear layer whose forward ran to the number of rows that it read.
+        outside: data pointers of storages that were multiplied outside of the layer they are of,
+            to the name of the operation.
+    """
+
+    rows: dict[int, int]
+    outside: dict[int, str]
+
+
+class _Products(TorchDispatchMode):
+    """Tells apart products made by a linear layer's own forward, and others."""
+
+    def __init__(self, own: dict[int, set[int]]) -> None:
+        super().__init__()
+        self.own = own
+        self.under_way: list[int] = []
+        self.outside: dict[int, str] = {}
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = function.overloadpacket.__name__
+        if name in _PRODUCTS:
+            for tensor in _tensors(args):
+                here = _pointer(tensor)
+                if here in self.own and not (
+                    self.under_way and self.under_way[-1] in self.own[here]
+                ):
+                    self.outside[here] = name
+        return function(*args, **(kwargs or {}))
+
+
+def _tensors(args: Any) -> Iterator[Tensor]:
+    for each in args:
+        if isinstance(each, Tensor):
+            yield each
+        elif isinstance(each, list | tuple):
+            yield from _tensors(each)
+
+
+def _pointer(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):
+        return 0
+
+
+def _watch(model: nn.Module, blocks: Sequence[nn.Module]) -> _Watched:
+    """Run the model once, and watch what its blocks multiply."""
+    own: dict[int, set[int]] = {}
+    linears: dict[int, nn.Linear] = {}
+    for block in blocks:
+        for module in block.modules():
+            for parameter in module._parameters.values():
+                if parameter is not None and parameter.ndim >= 2:
+                    own.setdefault(_pointer(parameter), set()).add(id(module))
+            if isinstance(module, nn.Linear):
+                linears[id(module)] = module
+    own.pop(0, None)
+    products = _Products(own)
+    rows: dict[int, int] = {}
+
+    def before(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        products.under_way.append(id(layer))
+        if args and isinstance(args[0], Tensor):
+            rows[id(layer)] = args[0].numel() // max(1, args[0].shape[-1])
+
+    def after(layer: nn.Module, args: Any, output: Any) -> None:
+        products.under_way.pop()
+
+    with ExitStack() as hooks:
+        for layer in linears.values():
+            hooks.enter_context(layer.register_forward_pre_hook(before))
+            hooks.enter_context(layer.register_forward_hook(after, always_call=True))
+        with products:
+            _pass(model)
+    return _Watched(rows, products.outside)
+
+
+def _of_block(
+    number: int, block: nn.Module, watched: _Watched
+) -> tuple[list[Site], list[Exempt]]:
+    """The sites of one block, in order, and what is exempt of it."""
+    layers: dict[str, nn.Linear] = {}
+    exempt: list[Exempt] = []
+    for path, module in block.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim < 2:
+                continue
+            reason = _reason(path, module, leaf, parameter, watched)
+            if reason is None:
+                assert isinstance(module, nn.Linear)
+                layers[path] = module
+            else:
+                name = f"{number}.{path}.{leaf}" if path else f"{number}.{leaf}"
+                exempt.append(Exempt(name, parameter.numel(), reason))
+    exempt += _never_run(number, layers, watched)
+    return _named(number, layers, watched), exempt
+
+
+def _reason(
+    path: str, module: nn.Module, leaf: str, parameter: nn.Parameter, watched: _Watched
+) -> str | None:
+    """Why a parameter of a block is no site's; None if it is one's."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return _CONVOLUTION
+    if _ROUTERS.search(path) or "Router" in type(module).__name__:
+        return _ROUTER
+    outside = watched.outside.get(_pointer(parameter))
+    if isinstance(module, nn.Linear) and leaf == "weight" and outside is None:
+        return None
+    if outside is None:
+        return _ELEMENTWISE
+    return f"{_OUTSIDE} ({type(module).__name__})"
+
+
+def _never_run(
+    number: int, layers: dict[str, nn.Linear], watched: _Watched
+) -> list[Exempt]:
+    """Take out of ``layers`` those that no text comes to, and say so.
+
+    An expert that the few tokens were not routed to is run where another one of its kind was.
+    """
+    run = {_alike(path) for path, layer in layers.items() if id(layer) in watched.rows}
+    idle = [path for path in layers if _alike(path) not in run]
+    return [
+        Exempt(f"{number}.{path}.weight", layers.pop(path).weight.numel(), NOT_RUN)
+        for path in idle
+    ]
+
+
+def _alike(path: str) -> str:
+    return re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", path)
+
+
+_SHARED = re.compile(r"shared_?(expert|mlp)", re.IGNORECASE)
+
+
+def _named(number: int, layers: dict[str, nn.Linear], watched: _Watched) -> list[Site]:
+    """Sites with names: ``"{layer}.{kind}"``, with a group between them where one is needed."""
+    kinds = {path: kind_of_path(path) for path in layers}
+    kinds |= _by_widths(layers, kinds)
+    groups = {path: _group(path, kinds[path]) for path in layers}
+    for longer in (lambda path: path.rpartition(".")[0], lambda path: path):
+        taken = Counter((groups[path], kinds[path]) for path in layers)
+        twice = [path for path in layers if taken[groups[path], kinds[path]] > 1]
+        groups |= {path: longer(path) for path in twice}
+    share = _routed_share(layers, groups, watched)
+    sites = []
+    for path, layer in layers.items():
+        name = ".".join(part for part in (str(number), groups[path], kinds[path]) if part)
+        site = Site(name, number, kinds[path], layer)
+        sites.append(replace(site, share=share[path]) if site.routed else site)
+    order = list(dict.fromkeys(site.group for site in sites))
+    order.sort(key=lambda group: (bool(group), group.startswith("experts.")))
+    places = {group: place for place, group in enumerate(order)}
+    return sorted(sites, key=lambda s: (places[s.group], ALL_KINDS.index(s.kind)))
+
+
+def _group(path: str, kind: str) -> str:
+    """What stands between layer and kind: which expert, ``shared``, or a path."""
+    if kind == "proj":
+        return path
+    if (expert := re.search(r"\.(\d+)(?=\.|$)", path)) is not None and "expert" in path:
+        return f"{'shared' if _SHARED.search(path) else 'experts'}.{expert[1]}"
+    return "shared" if _SHARED.search(path) else ""
+
+
+def _by_widths(layers: Mapping[str, nn.Linear], kinds: Mapping[str, str]) -> dict[str, str]:
+    """Other kinds of layers that are named like an MLP's, by what can come to ``down``.
+
+    Where ``up`` gives twice as much as ``down`` reads it is gate and up in one; where widths do
+    not fit at all, it is no MLP.
+    """
+    owners: dict[str, dict[str, str]] = {}
+    for path, kind in kinds.items():
+        if kind in ("gate", "up", "down", "gate_up"):
+            owners.setdefault(_alike(path).rpartition(".")[0], {})[kind] = path
+    found: dict[str, str] = {}
+    for own in owners.values():
+        first = own.get("up", own.get("gate_up"))
+        if first is None or "down" not in own:
+            continue
+        times = layers[first].out_features / layers[own["down"]].in_features
+        if "gate" not in own and times == 2:
+            found[first] = "gate_up"
+        elif times != (2 if "gate_up" in own else 1):
+            found |= dict.fromkeys(own.values(), "proj")
+    return found
+
+
+def _routed_share(
+    layers: Mapping[str, nn.Linear], groups: Mapping[str, str], watched: _Watched
+) -> dict[str, float]:
+    """Of the tokens of the pass, which fraction came to the average expert."""
+    experts = [path for path in layers if groups[path].startswith("experts.")]
+    pools: dict[str, list[nn.Linear]] = {}
+    for path in experts:
+        pools.setdefault(_alike(path), []).append(layers[path])
+    shares = {
+        alike: sum(watched.rows.get(id(layer), 0) for layer in pool) / (_TOKENS * len(pool))
+        for alike, pool in pools.items()
+    }
+    return {path: shares[_alike(path)] for path in experts}
