@@ -154,7 +154,7 @@ def map_model(model: torch.nn.Module, layout: SiteLayout | None = None) -> Mappe
     if layout is not None:
         return Mapped(_by_layout(model, layout), ())
     try:
-        path, blocks = _decoder_blocks(model)
+        _, blocks = _decoder_blocks(model)
         layout = max(LAYOUTS, key=lambda candidate: _named(blocks[0], candidate))
         return Mapped(_by_layout(model, layout), ())
     except SparsityError:

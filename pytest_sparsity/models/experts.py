@@ -56,9 +56,7 @@ class Stack(nn.Module):
         routed: whether an expert sees some tokens only, and not all of them.
     """
 
-    def __init__(
-        self, stacked: nn.Parameter, experts: int, transposed: bool, routed: bool
-    ) -> None:
+    def __init__(self, stacked: nn.Parameter, experts: int, transposed: bool, routed: bool) -> None:
         super().__init__()
         self.transposed, self.routed = transposed, routed
         for expert, matrix in enumerate(stacked.detach()[:experts]):
@@ -128,14 +126,14 @@ class _Factor:
 
 
 def _multiplied(function: Any, x: Tensor, factor: _Factor) -> Tensor:
-    """x times an expert's matrix, by the expert's layer."""
+    """X times an expert's matrix, by the expert's layer."""
     stack, expert = factor.stack, factor.expert
     name = function.__name__
     if expert is None:
         if name not in ("bmm", "matmul", "__matmul__") or not factor.transposed:
             raise _unlike(function)
         return torch.stack([_all_tokens(stack, each, x[each]) for each in range(len(stack))])
-    if factor.transposed != (name in ("matmul", "mm", "__matmul__")):
+    if name not in (("matmul", "mm", "__matmul__") if factor.transposed else ("linear",)):
         raise _unlike(function)
     layer, chosen = stack.layer(expert), _ROUTING.chosen
     if chosen is None or not stack.routed:
@@ -235,5 +233,3 @@ def _remember(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 def _forget(module: nn.Module, args: Any, output: Any) -> None:
     _ROUTING.chosen = None
-
-

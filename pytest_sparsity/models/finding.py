@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import nn
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.experts import Stack
 from pytest_sparsity.models.kinds import ALL_KINDS, kind_of_path
 from pytest_sparsity.models.language_model import Site
-
-#: Tokens of the pass in which the products are watched.
-_TOKENS = 4
-
-#: Operations of torch that multiply matrices or convolve, by the names under which they run.
-_PRODUCTS = frozenset(
-    "mm addmm bmm baddbmm linear matmul mv addmv einsum _grouped_mm convolution _convolution "
-    "conv1d conv2d mkldnn_convolution _weight_int8pack_mm _int_mm _scaled_mm dot".split()
-)
+from pytest_sparsity.models.products import TOKENS, Watched, pointer_of, run_of, watch
 
 #: Most of a block's weights that may be exempt for a model to be mapped.
 LARGEST_EXEMPT = 0.02
@@ -62,8 +51,9 @@ class Mapped:
 
     @property
     def exempt_share(self) -> float:
-        """Fraction of the blocks' weights of which no input can be made sparse."""
-        left = sum(each.weights for each in self.exempt if each.reason != NOT_RUN)
+        """Of the weights that the blocks multiply with, the fraction that is no site's."""
+        no_product = (NOT_RUN, _ELEMENTWISE)
+        left = sum(each.weights for each in self.exempt if each.reason not in no_product)
         return left / (left + sum(site.module.weight.numel() for site in self.sites))
 
 
@@ -90,7 +80,7 @@ def map_by_products(model: nn.Module) -> Mapped:
             than 2 % of the blocks' weights outside of linear layers.
     """
     blocks = _called_blocks(model)
-    watched = _watch(model, [block for _, block in blocks])
+    watched = watch(model, [block for _, block in blocks])
     stacks = [module for module in model.modules() if isinstance(module, Stack)]
     stacked = {id(layer) for stack in stacks for layer in stack.children()}
     sites: list[Site] = []
@@ -113,8 +103,8 @@ def map_by_products(model: nn.Module) -> Mapped:
 def _check(model: nn.Module, mapped: Mapped) -> None:
     if not mapped.sites:
         raise SparsityError(
-            f"{type(model).__name__} cannot be sparsified: its decoder blocks hold no linear layer; "
-            "use a model that is built from torch.nn.Linear layers"
+            f"{type(model).__name__} cannot be sparsified: its decoder blocks hold no linear "
+            "layer; use a model that is built from torch.nn.Linear layers"
         )
     inside = [each for each in mapped.exempt if each.reason.startswith(_OUTSIDE)]
     own = sum(each.weights for each in inside)
@@ -124,7 +114,8 @@ def _check(model: nn.Module, mapped: Mapped) -> None:
         worst = max(inside, key=lambda each: each.weights)
         raise SparsityError(
             f"{type(model).__name__} cannot be sparsified: it is mapped in part only, {share:.0%} "
-            f"of the weights of its decoder blocks are no linear layer's: {worst.name} {worst.reason}; use a model that is built from torch.nn.Linear layers"
+            f"of the weights of its decoder blocks are no linear layer's: {worst.name} "
+            f"{worst.reason}; use a model that is built from torch.nn.Linear layers"
         )
 
 
@@ -146,7 +137,7 @@ def _called_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
             f"{type(model).__name__} cannot be sparsified: it has no list of decoder blocks; use a "
             "decoder-only model such as Llama, Qwen, Gemma, Mistral, OPT, Falcon, GPT-NeoX or GPT-2"
         )
-    run = _run_of(model, [member for _, members in lists for member in members])
+    run = run_of(model, [member for _, members in lists for member in members])
     called = [
         (path, members) for path, members in lists if any(id(each) in run for each in members)
     ]
@@ -175,127 +166,7 @@ def _weights(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim >= 2)
 
 
-def _run_of(model: nn.Module, modules: Sequence[nn.Module]) -> set[int]:
-    """The ids of those of ``modules`` that a pass runs."""
-    run: set[int] = set()
-    with ExitStack() as hooks:
-        for module in modules:
-            hooks.enter_context(
-                module.register_forward_pre_hook(lambda own, args: run.add(id(own)))
-            )
-        _pass(model)
-    return run
-
-
-def _pass(model: nn.Module) -> None:
-    """One pass over a few tokens.
-
-    Raises:
-        SparsityError: the model does not run on tokens alone.
-    """
-    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
-    size, device = len(embedding.weight), embedding.weight.device
-    tokens = (torch.arange(1, _TOKENS + 1, device=device) % max(1, size))[None]
-    try:
-        with torch.no_grad():
-            model(input_ids=tokens, use_cache=False)
-    except SparsityError:
-        raise
-    except Exception as error:
-        raise SparsityError(
-            f"{type(model).__name__} cannot be sparsified: it does not run on tokens alone "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no words'}); "
-            "use a decoder-only language model"
-        ) from error
-
-
-@dataclass
-class _Watched:
-    """What a pass showed.
-
-    Attributes:
-        rows: id of a linear layer whose forward ran to the number of rows that it read.
-        outside: data pointers of storages that were multiplied outside of the layer they are of,
-            to the name of the operation.
-    """
-
-    rows: dict[int, int]
-    outside: dict[int, str]
-
-
-class _Products(TorchDispatchMode):
-    """Tells apart products made by a linear layer's own forward, and others."""
-
-    def __init__(self, own: dict[int, set[int]]) -> None:
-        super().__init__()
-        self.own = own
-        self.under_way: list[int] = []
-        self.outside: dict[int, str] = {}
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        name = function.overloadpacket.__name__
-        if name in _PRODUCTS:
-            for tensor in _tensors(args):
-                here = _pointer(tensor)
-                if here in self.own and not (
-                    self.under_way and self.under_way[-1] in self.own[here]
-                ):
-                    self.outside[here] = name
-        return function(*args, **(kwargs or {}))
-
-
-def _tensors(args: Any) -> Iterator[Tensor]:
-    for each in args:
-        if isinstance(each, Tensor):
-            yield each
-        elif isinstance(each, list | tuple):
-            yield from _tensors(each)
-
-
-def _pointer(tensor: Tensor) -> int:
-    try:
-        return tensor.untyped_storage().data_ptr()
-    except (NotImplementedError, RuntimeError):
-        return 0
-
-
-def _watch(model: nn.Module, blocks: Sequence[nn.Module]) -> _Watched:
-    """Run the model once, and watch what its blocks multiply."""
-    own: dict[int, set[int]] = {}
-    linears: dict[int, nn.Linear] = {}
-    for block in blocks:
-        for module in block.modules():
-            for parameter in module._parameters.values():
-                if parameter is not None and parameter.ndim >= 2:
-                    own.setdefault(_pointer(parameter), set()).add(id(module))
-            if isinstance(module, nn.Linear):
-                linears[id(module)] = module
-    own.pop(0, None)
-    products = _Products(own)
-    rows: dict[int, int] = {}
-
-    def before(layer: nn.Module, args: tuple[Any, ...]) -> None:
-        products.under_way.append(id(layer))
-        if args and isinstance(args[0], Tensor):
-            rows[id(layer)] = args[0].numel() // max(1, args[0].shape[-1])
-
-    def after(layer: nn.Module, args: Any, output: Any) -> None:
-        products.under_way.pop()
-
-    with ExitStack() as hooks:
-        for layer in linears.values():
-            hooks.enter_context(layer.register_forward_pre_hook(before))
-            hooks.enter_context(layer.register_forward_hook(after, always_call=True))
-        with products:
-            _pass(model)
-    return _Watched(rows, products.outside)
-
-
-def _of_block(
-    number: int, block: nn.Module, watched: _Watched
-) -> tuple[list[Site], list[Exempt]]:
+def _of_block(number: int, block: nn.Module, watched: Watched) -> tuple[list[Site], list[Exempt]]:
     """The sites of one block, in order, and what is exempt of it."""
     layers: dict[str, nn.Linear] = {}
     exempt: list[Exempt] = []
@@ -315,14 +186,14 @@ def _of_block(
 
 
 def _reason(
-    path: str, module: nn.Module, leaf: str, parameter: nn.Parameter, watched: _Watched
+    path: str, module: nn.Module, leaf: str, parameter: nn.Parameter, watched: Watched
 ) -> str | None:
     """Why a parameter of a block is no site's; None if it is one's."""
     if isinstance(module, nn.modules.conv._ConvNd):
         return _CONVOLUTION
     if _ROUTERS.search(path) or "Router" in type(module).__name__:
         return _ROUTER
-    outside = watched.outside.get(_pointer(parameter))
+    outside = watched.outside.get(pointer_of(parameter))
     if isinstance(module, nn.Linear) and leaf == "weight" and outside is None:
         return None
     if outside is None:
@@ -330,9 +201,7 @@ def _reason(
     return f"{_OUTSIDE} ({type(module).__name__})"
 
 
-def _never_run(
-    number: int, layers: dict[str, nn.Linear], watched: _Watched
-) -> list[Exempt]:
+def _never_run(number: int, layers: dict[str, nn.Linear], watched: Watched) -> list[Exempt]:
     """Take out of ``layers`` those that no text comes to, and say so.
 
     An expert that the few tokens were not routed to is run where another one of its kind was.
@@ -340,8 +209,7 @@ def _never_run(
     run = {_alike(path) for path, layer in layers.items() if id(layer) in watched.rows}
     idle = [path for path in layers if _alike(path) not in run]
     return [
-        Exempt(f"{number}.{path}.weight", layers.pop(path).weight.numel(), NOT_RUN)
-        for path in idle
+        Exempt(f"{number}.{path}.weight", layers.pop(path).weight.numel(), NOT_RUN) for path in idle
     ]
 
 
@@ -352,15 +220,15 @@ def _alike(path: str) -> str:
 _SHARED = re.compile(r"shared_?(expert|mlp)", re.IGNORECASE)
 
 
-def _named(number: int, layers: dict[str, nn.Linear], watched: _Watched) -> list[Site]:
+def _named(number: int, layers: dict[str, nn.Linear], watched: Watched) -> list[Site]:
     """Sites with names: ``"{layer}.{kind}"``, with a group between them where one is needed."""
     kinds = {path: kind_of_path(path) for path in layers}
     kinds |= _by_widths(layers, kinds)
     groups = {path: _group(path, kinds[path]) for path in layers}
-    for longer in (lambda path: path.rpartition(".")[0], lambda path: path):
+    for whole in (False, True):
         taken = Counter((groups[path], kinds[path]) for path in layers)
         twice = [path for path in layers if taken[groups[path], kinds[path]] > 1]
-        groups |= {path: longer(path) for path in twice}
+        groups |= {path: path if whole else path.rpartition(".")[0] for path in twice}
     share = _routed_share(layers, groups, watched)
     sites = []
     for path, layer in layers.items():
@@ -406,7 +274,7 @@ def _by_widths(layers: Mapping[str, nn.Linear], kinds: Mapping[str, str]) -> dic
 
 
 def _routed_share(
-    layers: Mapping[str, nn.Linear], groups: Mapping[str, str], watched: _Watched
+    layers: Mapping[str, nn.Linear], groups: Mapping[str, str], watched: Watched
 ) -> dict[str, float]:
     """Of the tokens of the pass, which fraction came to the average expert."""
     experts = [path for path in layers if groups[path].startswith("experts.")]
@@ -414,7 +282,7 @@ def _routed_share(
     for path in experts:
         pools.setdefault(_alike(path), []).append(layers[path])
     shares = {
-        alike: sum(watched.rows.get(id(layer), 0) for layer in pool) / (_TOKENS * len(pool))
+        alike: sum(watched.rows.get(id(layer), 0) for layer in pool) / (TOKENS * len(pool))
         for alike, pool in pools.items()
     }
     return {path: shares[_alike(path)] for path in experts}

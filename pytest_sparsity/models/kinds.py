@@ -76,8 +76,7 @@ _NOT_ATTENTION = re.compile(r"indexer|compressor|encoder_attn|cross")
 
 
 def kind_of_path(path: str) -> str:
-    """The kind of the linear layer at ``path`` in its decoder block; ``proj`` for none that has
-    a name of its own.
+    """The kind of the linear layer at ``path`` in its decoder block, ``proj`` if no table has it.
 
     Names help here and decide nothing else: what is a site is found by what is computed.
     """

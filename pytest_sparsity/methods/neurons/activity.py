@@ -136,8 +136,8 @@ def down_sites(model: LanguageModel) -> dict[str, Site]:
     if uneven := [site.name for site in model.sites if not site.even]:
         raise SparsityError(
             f"model {model.name} has experts, or layers in several places ({uneven[0]}), and "
-            "neurons are skipped where a layer has one MLP of its own; leave the methods of neurons "
-            "out of --sparsity-methods for it"
+            "neurons are skipped where a layer has one MLP of its own; leave the methods of "
+            "neurons out of --sparsity-methods for it"
         )
     found = {site.name: site for site in model.sites if site.kind == "down"}
     if not found:

@@ -1,0 +1,207 @@
+"""Experts whose weights are stacked, as one linear layer each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from built_families import built
+
+from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.methods.attach import sparsify
+from pytest_sparsity.methods.calibrator import Calibrator
+from pytest_sparsity.methods.plan import Plan, Threshold
+from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
+from pytest_sparsity.methods.teal import Teal
+from pytest_sparsity.models.backbone import find_sites, use_linear_layers
+
+STACKED = ("mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3")
+#: Two sequences of one length, so that rows of a batch are no positions.
+TEXT = torch.tensor([[7 * n % 256 for n in range(1, 25)], [11 * n % 256 for n in range(1, 25)]])
+
+
+@pytest.mark.parametrize("implementation", ["eager", "grouped_mm", "batched_mm"])
+@pytest.mark.parametrize("family", STACKED)
+def test_experts_compute_what_they_did(family: str, implementation: str) -> None:
+    model = built(family, implementation)
+    with torch.inference_mode():
+        expected = model(input_ids=TEXT, use_cache=False).logits
+    storages = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    use_linear_layers(model)
+    assert {p.untyped_storage().data_ptr() for p in model.parameters()} == storages
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    with torch.inference_mode():
+        found = model(input_ids=TEXT, use_cache=False).logits
+    if implementation == "eager":
+        assert torch.equal(found, expected)
+    else:  # the same products, added up in another order
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def masked(x: torch.Tensor, threshold: float) -> torch.Tensor:
+    return torch.where(x.abs() > threshold, x, 0)
+
+
+class Plain:
+    """Another model of the same weights, sparsified by hand, token by token."""
+
+    def __init__(self, family: str, threshold: float) -> None:
+        self.model = built(family, "eager")
+        self.threshold = threshold
+        self.skipped = self.read = 0.0
+        for name, module in self.model.named_modules():
+            router = name.rpartition(".")[2] in ("gate", "router")
+            if isinstance(module, torch.nn.Linear) and "layers" in name and not router:
+                module.forward = self.linear(module.forward, module.weight.shape[0])
+            if type(module).__name__.endswith("Experts"):
+                module.forward = self.experts(module)
+
+    def product(self, x: torch.Tensor, n: int, dense: bool) -> torch.Tensor:
+        """What a product with a weight [N, K] reads of one token's x [K]."""
+        sparse = masked(x, self.threshold)
+        if dense:
+            return x
+        self.skipped += n * int((sparse == 0).sum())
+        self.read += n * len(x)
+        return sparse
+
+    def linear(self, forward: Callable[..., Any], n: int) -> Callable[..., Any]:
+        def run(x: torch.Tensor) -> torch.Tensor:
+            rows = x.reshape(-1, x.shape[-1])
+            own = [self.product(row, n, place % 24 == 0) for place, row in enumerate(rows)]
+            return forward(torch.stack(own).view(x.shape))
+
+        return run
+
+    def experts(self, module: Any) -> Callable[..., Any]:
+        def run(hidden: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+            chosen, scores = [*given, *named.values()]
+            if chosen.is_floating_point():
+                chosen, scores = scores, chosen
+            result = torch.zeros_like(hidden)
+            for place, x in enumerate(hidden):
+                for expert, score in zip(chosen[place], scores[place], strict=True):
+                    up, down = module.gate_up_proj[expert], module.down_proj[expert]
+                    if module.is_transposed:
+                        up, down = up.t(), down.t()
+                    dense = place % 24 == 0
+                    h = F.linear(self.product(x, len(up), dense), up)
+                    if module.has_bias:
+                        h = h + module.gate_up_proj_bias[expert]
+                    y = F.linear(self.product(module._apply_gate(h), len(down), dense), down)
+                    if module.has_bias:
+                        y = y + module.down_proj_bias[expert]
+                    result[place] += y * score
+            return result
+
+        return run
+
+
+@pytest.mark.parametrize("family", STACKED)
+def test_masks_are_those_of_an_implementation_by_hand(family: str, wrapped: Any) -> None:
+    """Each expert with the tokens that come to it, all but the first of each sequence."""
+    plain = Plain(family, 0.4)
+    with torch.inference_mode():
+        expected = plain.model(input_ids=TEXT, use_cache=False).logits
+    model = wrapped(built(family), family)
+    with torch.inference_mode():
+        dense = model.model(input_ids=TEXT, use_cache=False).logits
+    plan = Plan("by_hand", 0.5, {site.name: Threshold(0.4) for site in model.sites})
+    with sparsify(model, plan) as attached, torch.inference_mode():
+        attached.counting = True
+        found = model.model(input_ids=TEXT, use_cache=False).logits
+    assert float((dense - expected).abs().max()) > 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert attached.achieved.weighted == pytest.approx(plain.skipped / plain.read, rel=1e-6)
+    with torch.inference_mode():
+        assert torch.equal(model.model(input_ids=TEXT, use_cache=False).logits, dense)
+
+
+@pytest.mark.parametrize("family", [*STACKED, "llama4"])
+def test_level_0_is_the_dense_model(family: str, wrapped: Any) -> None:
+    model = wrapped(built(family), family)
+    plan = Plan("none", 0.0, {site.name: Threshold(0.0) for site in model.sites})
+    with torch.inference_mode():
+        dense = model.model(input_ids=TEXT, use_cache=False).logits
+        with sparsify(model, plan):
+            assert torch.equal(model.model(input_ids=TEXT, use_cache=False).logits, dense)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "llama4"])
+def test_thresholds_are_of_the_tokens_that_were_routed(family: str, wrapped: Any) -> None:
+    """All experts of a layer share a threshold, the quantile over the tokens of each."""
+    model = wrapped(built(family), family)
+    seen: dict[str, list[torch.Tensor]] = {}
+
+    def hook_of(name: str) -> Any:
+        def hook(layer: Any, args: Any) -> None:
+            # One document at a time, whose first token is the first row of the first expert
+            # that has it: it is known by what it is.
+            seen.setdefault(name, []).append(args[0])
+
+        return hook
+
+    experts = [site for site in model.sites if site.routed and site.kind == "gate_up"]
+    handles = [s.module.register_forward_pre_hook(hook_of(s.pool)) for s in experts]
+    with torch.inference_mode():
+        model.model(input_ids=TEXT[:1], use_cache=False)
+    for handle in handles:
+        handle.remove()
+    calibrator = Calibrator(model, [TEXT[0]], prefill=PrefillPolicy("none"))
+    found = Teal().plan(calibrator, 0.5).selectors
+    assert list(found) == [site.name for site in model.sites]
+    for site in experts:
+        every = torch.cat(seen[site.pool]).abs().flatten().sort().values
+        assert found[site.name] == Threshold(float(every[(len(every) + 1) // 2 - 1]))
+
+
+def test_the_first_token_is_left_out_of_calibration(wrapped: Any) -> None:
+    model = wrapped(built("mixtral"), "mixtral")
+    calibrator = Calibrator(model, [TEXT[0], TEXT[1]], prefill=FIRST_TOKEN_DENSE)
+    rows = calibrator.statistic("magnitudes").rows
+    assert rows["0.q"] == rows["1.o"] == 2 * 23
+    assert rows["0.experts.gate_up"] == rows["1.experts.down"] == 2 * 2 * 23
+
+
+def test_an_expert_that_no_token_comes_to_counts_as_nothing(wrapped: Any) -> None:
+    model = wrapped(built("mixtral"), "mixtral")
+    plan = Plan("by_hand", 0.5, {site.name: Threshold(0.4) for site in model.sites})
+    with sparsify(model, plan) as attached, torch.inference_mode():
+        attached.counting = True
+        model.model(input_ids=TEXT[:1, :2], use_cache=False)
+        weights, counts = attached.achieved.weights, attached.achieved.counts
+        assert 0 < attached.achieved.weighted < 1
+    # One token that is not the first comes to two of four experts.
+    idle = [name for name, (_, seen) in counts.items() if not seen]
+    assert len(idle) == 2 * 2 * 2
+    assert all(weights[name] == 0 for name in idle)
+    assert weights["0.q"] == 32 * 32
+
+
+def test_experts_that_multiply_otherwise_are_one_sentence() -> None:
+    model = built("mixtral")
+    use_linear_layers(model)
+    experts = model.model.layers[0].mlp.experts
+    experts.forward = lambda hidden, *rest: torch.add(hidden, experts.gate_up_proj[0])
+    with pytest.raises(SparsityError) as caught:
+        find_sites(model)
+    assert "experts that compute with add cannot be sparsified" in str(caught.value)
+
+
+def test_vectors_are_folded_into_each_expert(wrapped: Any) -> None:
+    """A constant of an expert is added for the tokens that come to it."""
+    model = wrapped(built("gpt_oss"), "gpt_oss")
+    with torch.inference_mode():
+        dense = model.model(input_ids=TEXT, use_cache=False).logits
+    plan = Plan("none", 0.0, {}, bias={"1.experts.2.down": torch.full((32,), 0.5)})
+    with sparsify(model, plan), torch.inference_mode():
+        found = model.model(input_ids=TEXT, use_cache=False).logits
+    other = built("gpt_oss", "eager")
+    other.model.layers[1].mlp.experts.down_proj_bias[2] += 0.5
+    with torch.inference_mode():
+        expected = other(input_ids=TEXT, use_cache=False).logits
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(found, dense)
