@@ -20,8 +20,8 @@ KNOWN = "none, first:N (for example first:1) or half"
 class PrefillPolicy:
     """The policy ``name``: ``none``, ``first:N`` (N leading tokens dense) or ``half``.
 
-    ``half`` keeps the first half of every sequence dense, rounded down, as the published
-    TEAL evaluation does.
+    ``half`` keeps the first half of every sequence dense, rounded up, as the published TEAL
+    evaluation does: the last ``T // 2`` of T tokens are sparse, and so is a single one.
     """
 
     name: str
@@ -53,7 +53,7 @@ class PrefillPolicy:
         if self.name == "none":
             dense = positions < 0
         elif self.name == "half":
-            dense = positions < lengths // 2
+            dense = positions < (lengths + (lengths > 1)) // 2
         else:
             dense = positions < int(self.name.partition(":")[2])
         return dense if bool(dense.any()) else None
