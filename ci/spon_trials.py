@@ -106,7 +106,7 @@ class Judge:
 
     def __init__(self, stores: Stores, plan: Plan, name: str, kept: Mapping[str, torch.Tensor]):
         self._model, self._plan, self._seed = stores.models.load(name), plan, stores.settings.seed
-        self._kept = list(_sequences(kept, self._model.bos))
+        self._kept = list(_sequences(kept, self._model.first_tokens))
         self._states = dense_states(self._model, self._kept)
         documents = stores.settings.sizes.documents
         corpora = stores.settings.corpora
@@ -213,8 +213,7 @@ def trials(
         )
 
 
-def _sequences(kept: Mapping[str, torch.Tensor], bos: int | None) -> Iterator[Window]:
-    lead = [] if bos is None else [bos]
+def _sequences(kept: Mapping[str, torch.Tensor], lead: Sequence[int]) -> Iterator[Window]:
     length = Recipe().length
     for source, tokens in kept.items():
         for start in range(0, len(tokens) - length + 1, length):

@@ -217,7 +217,7 @@ def wrapped() -> Callable[..., Any]:
     from pytest_sparsity.models.backbone import find_sites, use_linear_layers
     from pytest_sparsity.models.tiny import tensors_hash, tiny_tokenizer
 
-    def wrap(model: Any, name: str, bos: int | None = None) -> Any:
+    def wrap(model: Any, name: str, first_tokens: tuple[int, ...] = ()) -> Any:
         use_linear_layers(model)
         model.eval().requires_grad_(False)
         return LanguageModel(
@@ -228,7 +228,7 @@ def wrapped() -> Callable[..., Any]:
             weights_hash=tensors_hash(model),
             dtype=torch.float32,
             sites=find_sites(model),
-            bos=bos,
+            first_tokens=first_tokens,
         )
 
     return wrap
@@ -285,7 +285,7 @@ def small_model(wrapped: Callable[..., Any]) -> Callable[..., Any]:
                     parameter.copy_(noise / parameter.shape[1] ** 0.5)
                 else:
                     parameter.copy_((not name.endswith("bias")) + 0.1 * noise)
-        return wrapped(model, f"small-{family}", 256 if family == "gemma3" else None)
+        return wrapped(model, f"small-{family}", (256,) if family == "gemma3" else ())
 
     return make
 

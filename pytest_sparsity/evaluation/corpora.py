@@ -218,6 +218,7 @@ def _passages(text: str) -> list[str]:
     """
     passages: list[str] = []
     current = ""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     for paragraph in re.split(r"\n(?:[ \t]*\n)+", text.strip("\n")):
         current = f"{current}\n\n{paragraph}" if current else paragraph
         if len(current) >= PASSAGE:

@@ -16,6 +16,7 @@ from pytest_sparsity.evaluation.scoring import token_limit, too_long
 from pytest_sparsity.evaluation.tasks import Task
 from pytest_sparsity.evaluation.texts import Prompt, continue_texts
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.tokens import text_tokens
 
 _STOPS = ("\n",)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
@@ -81,17 +82,12 @@ def _normal(answer: str) -> str:
 
 
 def _prompt(model: LanguageModel, task: Task, item: Item) -> Prompt:
-    def tokens(text: str) -> list[int]:
-        found: list[int] = model.tokenizer(text, add_special_tokens=False).input_ids
-        return found
-
-    lead = [] if model.bos is None else [model.bos]
     expected = item.chain + item.choices[item.gold]
     blank = expected[: len(expected) - len(expected.lstrip())]
     # The end of a line that stands before what is asked for must not end it.
     asked = item.context + "".join(blank.rpartition("\n")[:2])
-    prompt = [*lead, *tokens(asked)]
-    reference = len(tokens(expected))
+    prompt = [*model.first_tokens, *text_tokens(model, asked)]
+    reference = len(text_tokens(model, expected))
     allowed = reference + reference // 2 + _SPARE
     limit = token_limit(model)
     if limit is not None and len(prompt) + allowed > limit:

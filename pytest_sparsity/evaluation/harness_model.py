@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lm_eval.api.model import LM
@@ -20,6 +20,7 @@ from pytest_sparsity.evaluation.scoring import (
 )
 from pytest_sparsity.evaluation.texts import Prompt, continue_texts
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.tokens import text_tokens
 
 _NEW_TOKENS = 256  # lm-eval's own default where a task does not say
 _WINDOW = 2048  # tokens of a rolling window where the model sets no limit
@@ -58,14 +59,7 @@ class HarnessModel(LM):  # type: ignore[misc]
         length = token_limit(self._model) or _WINDOW
         totals = []
         for request in requests:
-            windows = get_rolling_token_windows(
-                token_list=self._tokens(request.args[0]),
-                prefix_token=self._start(),
-                max_seq_len=length - 1,
-                context_len=1,
-            )
-            pairs = map(make_disjoint_window, windows)
-            groups = [[Span([*context, *text], len(context))] for context, text in pairs]
+            groups = [[span] for span in self._windows(self._tokens(request.args[0]), length)]
             totals.append(sum(score.log_likelihood for score in self._scores(groups)))
         return totals
 
@@ -90,8 +84,7 @@ class HarnessModel(LM):  # type: ignore[misc]
             )
         until = options.get("until") or []
         stops = (until,) if isinstance(until, str) else tuple(until)
-        lead = [] if self._model.bos is None else [self._model.bos]
-        tokens = [*lead, *self._tokens(context)]
+        tokens = [*self._model.first_tokens, *self._tokens(context)]
         new = int(options.get("max_gen_toks", _NEW_TOKENS))
         self._check(len(tokens) + new)
         return Prompt(tokens, new, tuple(stop for stop in stops if stop))
@@ -101,7 +94,28 @@ class HarnessModel(LM):  # type: ignore[misc]
         text = context[len(bare) :] + continuation
         if bare:
             return encode(self._model, bare, text)
-        return Span([self._start(), *self._tokens(text)], 1)
+        start = self._start()
+        return Span([*start, *self._tokens(text)], len(start))
+
+    def _windows(self, text: list[int], length: int) -> Iterator[Span]:
+        """The text in pieces that follow what the model needs before every text.
+
+        All but the first have one token of context or more.  lm-eval's own windows lack BOS from
+        the second one on.
+        """
+        start, lead = self._start(), list(self._model.first_tokens)
+        if len(start) + len(text) <= length:
+            yield Span([*start, *text], len(start))
+            return
+        pairs = get_rolling_token_windows(
+            token_list=text,
+            prefix_token=start[-1],
+            max_seq_len=length - 1 - len(lead),
+            context_len=1,
+        )
+        for number, (context, following) in enumerate(map(make_disjoint_window, pairs)):
+            before = start if number == 0 else [*lead, *context]
+            yield Span([*before, *following], len(before))
 
     def _scores(self, groups: list[list[Span]]) -> list[Score]:
         if any(span.start >= len(span.tokens) for group in groups for span in group):
@@ -124,11 +138,21 @@ class HarnessModel(LM):  # type: ignore[misc]
             )
 
     def _tokens(self, text: str) -> list[int]:
-        found: list[int] = self._model.tokenizer(text, add_special_tokens=False).input_ids
-        return found
+        return text_tokens(self._model, text)
 
-    def _start(self) -> int:
-        """What stands before a text without context."""
+    def _start(self) -> list[int]:
+        """What stands before a text without context.
+
+        Raises:
+            SparsityError: the model has nothing that could.
+        """
+        if self._model.first_tokens:
+            return list(self._model.first_tokens)
         tokenizer = self._model.tokenizer
-        known = (self._model.bos, tokenizer.bos_token_id, tokenizer.eos_token_id)
-        return next(int(token) for token in known if token is not None)
+        for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+            if token is not None:
+                return [int(token)]
+        raise SparsityError(
+            f"task {self._task} has a text without context, and model {self._model.name} has no "
+            "BOS or EOS token to stand before it; leave it out of --sparsity-tasks"
+        )

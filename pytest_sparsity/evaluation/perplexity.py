@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.corpora import Document
@@ -15,6 +14,7 @@ from pytest_sparsity.evaluation.token_scores import score_tokens
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.models.parallel import in_parallel
+from pytest_sparsity.models.tokens import text_tokens
 
 _BATCH = 4  # documents per forward pass
 
@@ -25,7 +25,7 @@ class Window:
 
     Attributes:
         id: the document's.
-        tokens: int64 [T]; starts with the model's BOS token where it needs one.
+        tokens: int64 [T]; starts with the tokens that the model needs before every text.
     """
 
     id: str
@@ -34,17 +34,18 @@ class Window:
 
 def windows(
     documents: Sequence[Document],
-    tokenizer: PreTrainedTokenizerBase,
+    model: LanguageModel,
     length: int,
-    bos: int | None = None,
 ) -> list[Window]:
-    """The first ``length`` tokens of each document, no padding; too short ones are left out."""
+    """The first ``length`` tokens of each document, no padding; too short ones are left out.
+
+    Raises:
+        SparsityError: the model's tokenizer cannot write one.
+    """
     found = []
     for document in documents:
         # More text than any tokenizer needs for the window, and not the whole document.
-        tokens = tokenizer(document.text[: 16 * length], add_special_tokens=False).input_ids
-        if bos is not None:
-            tokens = [bos, *tokens]
+        tokens = [*model.first_tokens, *text_tokens(model, document.text[: 16 * length])]
         if len(tokens) >= length:
             found.append(Window(document.id, torch.tensor(tokens[:length])))
     return found

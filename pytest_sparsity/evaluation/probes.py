@@ -29,6 +29,7 @@ from pytest_sparsity.evaluation.token_scores import score_tokens
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.models.parallel import in_parallel
+from pytest_sparsity.models.tokens import text_tokens
 
 _BATCH = 4  # texts per forward pass
 
@@ -66,13 +67,12 @@ def make_probes(
     check_spans(model, task.name, items, [[span] for span in spans])
     # Where an item stands in its task decides its document, however many are measured at once.
     place = {item.id: index for index, item in enumerate(task.items)}
-    lead = [] if model.bos is None else [model.bos]
     probes = []
     for item, span in zip(items, spans, strict=True):
         length = len(span.tokens)
         document = documents[place[item.id] % len(documents)]
         text = document.text[: 16 * length]
-        tokens = [*lead, *model.tokenizer(text, add_special_tokens=False).input_ids][:length]
+        tokens = [*model.first_tokens, *text_tokens(model, text)][:length]
         if len(tokens) < length:
             raise SparsityError(
                 f"document {document.id} has {len(tokens)} tokens, fewer than the {length} of "

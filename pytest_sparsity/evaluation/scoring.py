@@ -20,6 +20,7 @@ from pytest_sparsity.models.forward import (
     run_prefix,
 )
 from pytest_sparsity.models.parallel import in_parallel
+from pytest_sparsity.models.tokens import text_tokens
 
 _PACK = 512  # nodes per forward pass: long enough to keep the matrix products efficient
 _SHARED = 16  # tokens of a common beginning that are worth a pass of their own
@@ -43,10 +44,8 @@ class Score:
 
 def encode(model: LanguageModel, context: str, text: str) -> Span:
     """The text starts where the tokens of the context alone end (the rule of lm-eval)."""
-    before = model.tokenizer(context, add_special_tokens=False).input_ids
-    whole = model.tokenizer(context + text, add_special_tokens=False).input_ids
-    lead = [] if model.bos is None else [model.bos]
-    return Span([*lead, *whole], len(lead) + len(before))
+    before, whole = text_tokens(model, context), text_tokens(model, context + text)
+    return Span([*model.first_tokens, *whole], len(model.first_tokens) + len(before))
 
 
 def token_limit(model: LanguageModel) -> int | None:

@@ -24,7 +24,7 @@ class Prompt:
     """A text to be continued.
 
     Attributes:
-        tokens: of the text; with the BOS token where the model needs one.
+        tokens: of the text; with what the model needs before every text.
         limit: tokens that it is continued by at most.
         stops: texts that end the continuation, and are cut off it.
     """

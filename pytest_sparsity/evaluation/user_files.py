@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import no_repeats
 
 
 def is_path(name: str) -> bool:
@@ -72,7 +73,7 @@ def json_objects(path: Path, what: str) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         place = f"{what} file {path} line {number}"
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=no_repeats)
         except ValueError as error:
             raise SparsityError(f"{place} is not valid JSON: {error}") from error
         if not isinstance(value, dict):

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import no_repeats
 
 #: The key and value of ``hidden_act`` whose threshold is ``hidden_act_param``.
 FATRELU = "fatrelu"
@@ -97,7 +98,9 @@ def read_declared(folder: Path, name: str) -> Declared:
     from transformers import CONFIG_MAPPING, AutoConfig
 
     try:
-        said: Any = json.loads((folder / "config.json").read_text())
+        said: Any = json.loads(
+            (folder / "config.json").read_text(encoding="utf-8"), object_pairs_hook=no_repeats
+        )
     except ValueError as error:
         raise ValueError(f"config.json is no JSON ({error})") from error
     if not isinstance(said, dict):

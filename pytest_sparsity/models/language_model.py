@@ -78,7 +78,8 @@ class LanguageModel:
             is built in code; the same for every dtype.
         dtype: dtype of the weights.
         sites: in natural layer order, then in the order of ``KINDS``.
-        bos: token that must start every sequence (Gemma), else None.
+        first_tokens: what must stand before every text, because the tokenizer puts it there: BOS
+            (Gemma), several (GLM), or nothing.
         network_hash: hex SHA-256 over what says what the weights do, configuration and
             tokenizer; empty for a model that is built in code.
         predictors: file with the predictors of neurons that came with the model, as
@@ -93,7 +94,7 @@ class LanguageModel:
     weights_hash: str
     dtype: torch.dtype
     sites: tuple[Site, ...]
-    bos: int | None = None
+    first_tokens: tuple[int, ...] = ()
     network_hash: str = ""
     predictors: Path | None = None
     notice: str = ""
@@ -105,6 +106,11 @@ class LanguageModel:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.device
+
+    @property
+    def bos(self) -> int | None:
+        """The token that every sequence starts with, None if any may."""
+        return self.first_tokens[0] if self.first_tokens else None
 
     @cached_property
     def decoder(self) -> nn.Module:

@@ -14,7 +14,7 @@ from pytest_sparsity.models.declared import check_class, read_declared
 from pytest_sparsity.models.folder import PREDICTORS, network_hash, weight_files
 from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.prepare import prepare_model
-from pytest_sparsity.models.tokens import check_tokens, leading_bos
+from pytest_sparsity.models.tokens import check_tokens, check_vocabulary, leading_tokens
 from pytest_sparsity.models.twin_loading import is_twin, make_twin
 from pytest_sparsity.models.upstream import failures_as, quiet
 from pytest_sparsity.settings.options import DTYPES
@@ -138,9 +138,15 @@ def finished(
     model.to(target.device).eval().requires_grad_(False)
     with blaming(f"--sparsity-model {source}"):
         sites = find_sites(model, layout)
-    bos = leading_bos(tokenizer)
+    check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], source)
     return LanguageModel(
-        name=name, source=source, model=model, tokenizer=tokenizer, sites=sites, bos=bos, **about
+        name=name,
+        source=source,
+        model=model,
+        tokenizer=tokenizer,
+        sites=sites,
+        first_tokens=leading_tokens(tokenizer),
+        **about,
     )
 
 

@@ -1,7 +1,9 @@
-"""What versions of transformers disagree about when they read a tokenizer from GGUF."""
+"""What tokenizers make of texts: what they put before one, and what they cannot write."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,98 @@ from pytest_sparsity.core.files import sha256_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from pytest_sparsity.models.language_model import LanguageModel
 
-def leading_bos(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token the tokenizer itself puts before every text, ``None`` if there is none."""
-    first: int = tokenizer("a")["input_ids"][0]
-    return first if first == tokenizer.bos_token_id else None
+_PROBES = 64  # tokens of a vocabulary that are tried as texts
+
+
+def leading_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens that the tokenizer itself puts before every text: mostly BOS, or nothing."""
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    for text in _short_texts(tokenizer):
+        try:
+            plain: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+            whole: list[int] = tokenizer(text)["input_ids"]
+        except Exception:  # it cannot write this one
+            continue
+        # A special token of the text itself could not be told from those that are added.
+        if not plain or special & set(plain):
+            continue
+        for start in range(len(whole) - len(plain) + 1):
+            if whole[start : start + len(plain)] == plain:
+                return tuple(whole[:start])
+    return ()
+
+
+def _short_texts(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """A letter, and for a vocabulary that lacks it, some of its own tokens."""
+    yield "a"
+    yield from itertools.islice(tokenizer.get_vocab(), _PROBES)
+
+
+def text_tokens(model: LanguageModel, text: str) -> list[int]:
+    """The tokens of a text, without any before or after it.
+
+    Raises:
+        SparsityError: the tokenizer cannot write the text, or the model has no embedding of one
+            of its tokens.
+    """
+    begin = " ".join(text.split())[:40]
+    try:
+        found: list[int] = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    except Exception as error:  # of the library beneath, or of the tokenizer's own code
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise SparsityError(
+            f"--sparsity-model {model.source}: its tokenizer cannot write the text that begins "
+            f"{begin!r} ({said}); give texts in its own symbols with "
+            "--sparsity-corpora, --sparsity-calibration and --sparsity-tasks, or a tokenizer with "
+            "a token for what is unknown"
+        ) from error
+    embedding: Any = model.model.get_input_embeddings()
+    rows = embedding.weight.shape[0]
+    if found and max(found) >= rows:
+        token = max(found)
+        raise SparsityError(
+            f"--sparsity-model {model.source}: its tokenizer gives token {token} "
+            f"({model.tokenizer.convert_ids_to_tokens(token)!r}) in the text that begins "
+            f"{begin!r}, but its embedding has {rows} rows; {_RESIZE}"
+        )
+    return found
+
+
+_RESIZE = (
+    "save the model after resize_token_embeddings(len(tokenizer)), or pass the tokenizer that it "
+    "was trained with"
+)
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, source: str) -> None:
+    """See that a model has an embedding of every token that plain text may give.
+
+    Special tokens beyond it, such as one for padding, are let pass: no text has them.
+
+    Args:
+        tokenizer: of the model.
+        rows: of its embedding.
+        source: what was asked for, for the message.
+
+    Raises:
+        SparsityError: it lacks one.
+    """
+    if len(tokenizer) <= rows:
+        return
+    special = set(tokenizer.all_special_tokens)
+    beyond = {
+        token: number
+        for token, number in tokenizer.get_vocab().items()
+        if number >= rows and token not in special
+    }
+    if beyond:
+        token, number = min(beyond.items(), key=lambda pair: pair[1])
+        raise SparsityError(
+            f"--sparsity-model {source}: its tokenizer has token {number} ({token!r}), but its "
+            f"embedding has {rows} rows; {_RESIZE}"
+        )
 
 
 #: Case, spaces, digits, line breaks, accents and a script that few vocabularies spell out.
@@ -49,7 +138,7 @@ def obey_gguf(tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
     """
     import gguf
 
-    if leading_bos(tokenizer) is None:
+    if not leading_tokens(tokenizer):
         return
     field = gguf.GGUFReader(path).get_field("tokenizer.ggml.add_bos_token")
     if field is not None and not field.parts[field.data[0]][0]:

@@ -28,7 +28,9 @@ class Record:
             calibration and vectors, method parameters, prefill policy, dtype, seed,
             target, versions.
         measured: per-document or per-item values, see the modules in ``evaluation/``; with
-            compressed weights also the ``provenance`` of those, as ``compression``.
+            compressed weights also the ``provenance`` of those, as ``compression``; the
+            ``first_tokens`` that were put before every text, if any; and how many documents
+            were too short, as ``left_out``, if any.
         cost: ``seconds``, ``tokens`` and ``peak_bytes`` of the process.
         when: ISO time, UTC.
     """

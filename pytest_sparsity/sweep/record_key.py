@@ -60,6 +60,9 @@ class RecordKeys:
             "versions": versions(),
             "code": code_hash(),
         }
+        if model.first_tokens not in ((), (model.tokenizer.bos_token_id,)):
+            # They were left out before, and records without are still those of other models.
+            key["first_tokens"] = list(model.first_tokens)
         if configuration.method != "dense":
             method = self.methods.method(configuration.method)
             key["method"] = dict(method.parameters)

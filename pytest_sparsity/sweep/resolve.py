@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.models.compression.names import LOADED
-from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, Cell, Configuration
+from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, Cell
 from pytest_sparsity.sweep.inputs import (
     CellInputs,
     DivergenceInputs,
@@ -45,7 +45,7 @@ def resolve(stores: Stores, cell: Cell, key: Mapping[str, Any]) -> CellInputs:
         attached=attached,
         dense=stores.models.load(configuration.model),
         evaluation=_evaluation(stores, cell),
-        facts=_facts(stores, configuration),
+        facts=_facts(stores, cell),
     )
 
 
@@ -66,10 +66,18 @@ def _evaluation(stores: Stores, cell: Cell) -> TextInputs | GenerationInputs | T
     return DivergenceInputs(task, draw, dense.share, prose, states_of_probes)
 
 
-def _facts(stores: Stores, configuration: Configuration) -> dict[str, Any]:
+def _facts(stores: Stores, cell: Cell) -> dict[str, Any]:
+    configuration = cell.configuration
     facts: dict[str, Any] = {}
     if notice := stores.models.load(configuration.model).notice:
         facts["model_notice"] = notice
+    if first_tokens := stores.models.load(configuration.model).first_tokens:
+        facts["first_tokens"] = list(first_tokens)
+    if cell.kind == PERPLEXITY:
+        documents = stores.texts.evaluation_corpus(cell.subject).documents
+        read = stores.texts.windows(configuration.model, cell.subject)
+        if left_out := len(documents) - len(read):
+            facts["left_out"] = left_out
     if configuration.method != "dense":
         facts["preparation"] = stores.plans.preparation(configuration)
     if configuration.weights != LOADED:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from pytest_sparsity.core.errors import SparsityError, blaming
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning, blaming
 from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.evaluation.corpora import Corpus, Split, assert_disjoint, corpus
 from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.evaluation.perplexity import Window, windows
 from pytest_sparsity.evaluation.resolve_task import resolve_task
 from pytest_sparsity.evaluation.tasks import TASKS, Task
+from pytest_sparsity.models.tokens import text_tokens
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import (
     ANSWER_LIKELIHOOD,
@@ -177,18 +179,12 @@ class TextStore:
     @functools.cache  # noqa: B019
     def training_streams(self, model: str) -> dict[str, torch.Tensor]:
         """The calibration text as one stream of tokens per source, int64 [T] each."""
-        tokenizer = self.models.load(model).tokenizer
+        loaded = self.models.load(model)
         sources: dict[str, list[str]] = {}
         for document in self.calibration_corpus.documents:
             sources.setdefault(document.source, []).append(document.text)
         return {
-            source: torch.tensor(
-                [
-                    token
-                    for text in texts
-                    for token in tokenizer(text, add_special_tokens=False).input_ids
-                ]
-            )
+            source: torch.tensor([token for text in texts for token in text_tokens(loaded, text)])
             for source, texts in sources.items()
         }
 
@@ -217,10 +213,18 @@ class TextStore:
                 f"--sparsity-model {model} has {positions} positions, and {length} tokens are read "
                 "of every document; choose a model with a longer context"
             )
-        found = windows(text.documents, loaded.tokenizer, length, loaded.bos)
+        found = windows(text.documents, loaded, length)
         if not found:
             raise SparsityError(
                 f"corpus {text.name!r} ({text.split}) has no document of {length} tokens for "
                 f"{model}; give longer documents"
+            )
+        if left_out := len(text.documents) - len(found):
+            warnings.warn(
+                f"corpus {text.name!r} ({text.split}): {left_out:,} of {len(text.documents):,} "
+                f"documents have less than {length} tokens for {model} and are left out; to "
+                "measure all of it give longer documents",
+                SparsityWarning,
+                stacklevel=2,
             )
         return found

@@ -176,6 +176,17 @@ def test_indentation_within_a_passage_is_kept(tmp_path: Path) -> None:
     assert corpus(str(path), "evaluation").documents[0].text == "head\n\n    indented"
 
 
+def test_blank_lines_of_windows_cut_a_jsonl_text_as_others_do(tmp_path: Path) -> None:
+    paragraphs = [f"{number} " * 700 for number in range(20)]
+    found = []
+    for number, end in enumerate(("\n", "\r\n", "\r")):
+        path = tmp_path / f"mine{number}.jsonl"
+        path.write_text(json.dumps({"text": f"{end}{end}".join(paragraphs)}))
+        found.append([document.text for document in corpus(str(path), "evaluation").documents])
+    assert len(found[0]) == 10
+    assert found[0] == found[1] == found[2]
+
+
 def test_a_jsonl_file_has_a_text_per_line_and_repeats_count_once(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(json.dumps({"text": text}) for text in ("one", "two", "one")))
@@ -190,6 +201,11 @@ def test_a_jsonl_file_has_a_text_per_line_and_repeats_count_once(tmp_path: Path)
         ("latin.txt", "caf\u00e9".encode("latin-1"), "is not UTF-8 text (byte 3); convert it"),
         ("table.csv", b"a,b", "must end in .txt or .jsonl"),
         ("broken.jsonl", b'{"text": "a"}\n{"text": ', "line 2 is not valid JSON"),
+        (
+            "twice.jsonl",
+            b'{"text": "a", "text": "b"}',
+            "line 1 is not valid JSON: the key 'text' stands twice in one object",
+        ),
         ("list.jsonl", b"[1]", "line 1 is not a JSON object but list"),
         ("other.jsonl", b'{"body": "a"}', "line 1 needs the key 'text' with some text"),
         ("austen.txt", b"text", "has the name of the bundled corpus 'austen'; rename it"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -285,3 +285,39 @@ def test_the_likelihood_of_nothing_is_refused(small_model: Any) -> None:
     assert len(model.loglikelihood(requests[:1])) == 1
     with pytest.raises(SparsityError, match="task mine asks for the likelihood of an empty text"):
         model.loglikelihood(requests)
+
+
+@with_lm_eval
+@pytest.mark.parametrize(
+    ("first", "windows"),
+    [
+        (
+            (),
+            [(range(0), range(15)), (range(14, 15), range(15, 30)), (range(24, 30), range(30, 40))],
+        ),
+        (
+            (7,),
+            [(range(0), range(14)), (range(13, 14), range(14, 28)), (range(25, 28), range(28, 40))],
+        ),
+    ],
+)
+def test_windows_of_a_long_text_start_with_what_the_model_needs(
+    small_model: Any, first: tuple[int, ...], windows: list[tuple[range, range]]
+) -> None:
+    from pytest_sparsity.evaluation.harness_model import HarnessModel
+
+    model = replace(small_model("llama", max_position_embeddings=16), first_tokens=first)
+    text = "forty characters of text in one long row"
+    tokens = model.tokenizer(text).input_ids
+    expected = 0.0
+    for context, following in windows:
+        # Where nothing must be first, EOS stands before the first token of a text.
+        lead = first or (() if context else (model.tokenizer.eos_token_id,))
+        before, after = [*lead, *(tokens[n] for n in context)], [tokens[n] for n in following]
+        ids = torch.tensor([[*before, *after]])
+        likelihoods = model.model(ids).logits[0].log_softmax(-1)
+        rows = torch.arange(len(before) - 1, ids.shape[1] - 1)
+        expected += float(likelihoods[rows, torch.tensor(after)].sum())
+    adapter = HarnessModel(model, "some", share=True)
+    (found,) = adapter.loglikelihood_rolling([SimpleNamespace(args=(text,))])
+    assert found == pytest.approx(expected, abs=1e-4)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -267,10 +268,10 @@ def test_windows_are_the_first_tokens_of_documents(tiny: Any) -> None:
         Document("short", "abcd", "x"),
         Document("exact", "abcde", "x"),
     ]
-    found = windows(documents, tiny.tokenizer, 5)
+    found = windows(documents, tiny, 5)
     assert [window.id for window in found] == ["long", "exact"]
     assert all(tiny.tokenizer.decode(window.tokens) == "abcde" for window in found)
-    led = windows(documents, tiny.tokenizer, 5, bos=256)
+    led = windows(documents, replace(tiny, first_tokens=(256,)), 5)
     assert [window.id for window in led] == ["long", "short", "exact"]
     assert all(window.tokens[0] == 256 for window in led)
     assert tiny.tokenizer.decode(led[1].tokens[1:]) == "abcd"

@@ -401,15 +401,21 @@ def test_held_out_text_is_never_trained_on() -> None:
 def test_every_source_is_drawn_from_in_turn(sequences: int) -> None:
     streams = [torch.zeros(200, dtype=torch.long), torch.ones(200, dtype=torch.long)]
     recipe = replace(QUICK, length=10, sequences=sequences)
-    draw = training._Sequences(streams, recipe, None)
+    draw = training._Sequences(streams, recipe, ())
     sources = torch.cat([draw.next()[:, 0] for _ in range(4)])
     assert sources.tolist() == [0, 1] * (2 * sequences)
+
+
+def test_sequences_start_with_several_tokens() -> None:
+    draw = training._Sequences([torch.arange(200)], replace(QUICK, length=10), (255, 256))
+    assert draw.held_out[:, :2].tolist() == [[255, 256]] * len(draw.held_out)
+    assert draw.held_out.shape[1] == 10
 
 
 def test_sequences_start_with_the_token_that_the_model_needs() -> None:
     streams = [torch.arange(200)]
     recipe = replace(QUICK, length=10, held_out=2)
-    bare, led = (training._Sequences(streams, recipe, bos) for bos in (None, 256))
+    bare, led = (training._Sequences(streams, recipe, first) for first in ((), (256,)))
     for a, b in ((bare.held_out, led.held_out), (bare.next(), led.next())):
         assert a.shape == b.shape
         assert b[:, 0].tolist() == [256] * len(b)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.files import no_repeats
 
 #: The option that names the file or folder.
 OPTION = "--sparsity-predictors"
@@ -215,9 +216,9 @@ def read_json(path: Path) -> Mapping[str, Any]:
         SparsityError: it is something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_repeats)
     except (OSError, ValueError, RecursionError) as error:
-        said = error.strerror if isinstance(error, OSError) else "not JSON"
+        said = error.strerror if isinstance(error, OSError) else f"not JSON: {error}"
         raise wrong(path, f"cannot be read ({said})", "mend or remove it") from error
     if not isinstance(content, Mapping):
         raise wrong(

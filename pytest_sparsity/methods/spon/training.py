@@ -105,7 +105,7 @@ def train(
             f"--sparsity-spon-sites and --sparsity-spon-layers leave no site of {model.name} "
             "to train; name at least one kind of site and a layer that exists"
         )
-    draw = _Sequences(streams, recipe, model.bos)
+    draw = _Sequences(streams, recipe, model.first_tokens)
     teacher = teacher or model
     scale = _lost_magnitude(model, plan, draw.held_out, _changed(model, teacher))
     weights = [plain_weight(site, model.name).float() for site in chosen]
@@ -266,7 +266,9 @@ class _Student:
 class _Sequences:
     """Draws sequences from the sources in turn; the tail of each source is held out."""
 
-    def __init__(self, streams: Sequence[torch.Tensor], recipe: Recipe, bos: int | None) -> None:
+    def __init__(
+        self, streams: Sequence[torch.Tensor], recipe: Recipe, first_tokens: Sequence[int]
+    ) -> None:
         apart = math.ceil(recipe.held_out / len(streams)) * recipe.length
         for number, stream in enumerate(streams):
             if len(stream) < apart + 2 * recipe.length:
@@ -277,7 +279,8 @@ class _Sequences:
                 )
         self._streams = [stream[:-apart] for stream in streams]
         tails = torch.cat([stream[-apart:].view(-1, recipe.length) for stream in streams])
-        self._recipe, self._bos, self._drawn = recipe, bos, 0
+        self._recipe, self._drawn = recipe, 0
+        self._first = torch.tensor(first_tokens, dtype=torch.long)
         self.held_out = self._led(tails[: recipe.held_out])
         self._generator = torch.Generator().manual_seed(recipe.seed)
 
@@ -293,10 +296,9 @@ class _Sequences:
         return self._led(torch.stack(rows))
 
     def _led(self, rows: torch.Tensor) -> torch.Tensor:
-        """The rows, behind the token that must start every sequence of the model."""
-        if self._bos is None:
-            return rows
-        return torch.cat([torch.full_like(rows[:, :1], self._bos), rows[:, :-1]], 1)
+        """The rows, behind what must stand before every text of the model."""
+        kept = rows[:, : rows.shape[1] - len(self._first)]
+        return torch.cat([self._first.expand(len(rows), -1), kept], 1)
 
 
 def _schedule(step: int, recipe: Recipe) -> float:
