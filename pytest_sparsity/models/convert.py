@@ -16,7 +16,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pytest_sparsity.core.files import atomic_write, cannot_write, locked, sha25
 from pytest_sparsity.core.progress import Phase, Progress, silent
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 from pytest_sparsity.models.folder import combined_hash, weight_files
+from pytest_sparsity.models.gguf_unused import unused_of
 from pytest_sparsity.models.powerinfer_gguf import convert_powerinfer, open_powerinfer
 from pytest_sparsity.models.tokens import obey_gguf
 from pytest_sparsity.models.upstream import failures_as, quiet
@@ -54,10 +55,17 @@ class GgufSource:
 
 @dataclass(frozen=True)
 class Converted:
-    """A verified folder with a converted model."""
+    """A verified folder with a converted model.
+
+    Attributes:
+        folder: where it is.
+        weights_hash: over its weight files.
+        unused: tensors and keys of the GGUF file that the model was made without.
+    """
 
     folder: Path
     weights_hash: str
+    unused: tuple[str, ...] = ()
 
 
 def converted(source: GgufSource, cache: Path, progress: Progress = silent) -> Converted:
@@ -87,13 +95,13 @@ def converted(source: GgufSource, cache: Path, progress: Progress = silent) -> C
                 shutil.rmtree(folder)
                 warnings.warn(f"{folder} {found}; it is made again", stacklevel=2)
             staging.mkdir(parents=True)
-            weights_hash = _build(source, staging, progress)
+            made = _build(source, staging, progress)
             os.replace(staging / "model", folder)
         except OSError as error:
             raise cannot_write(folder, error) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    return Converted(folder, weights_hash)
+    return replace(made, folder=folder)
 
 
 def _verify(folder: Path, source: GgufSource) -> Converted | str:
@@ -101,7 +109,8 @@ def _verify(folder: Path, source: GgufSource) -> Converted | str:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         schema, made_from = manifest["schema"], manifest["source_sha256"]
-        checked = bool(manifest.get("activation_checked", False))
+        checked = bool(manifest.get("activation_checked", False)) and "unused" in manifest
+        unused = tuple(map(str, manifest.get("unused", ())))
         files = {
             str(name): (int(f["size"]), str(f["sha256"])) for name, f in manifest["files"].items()
         }
@@ -115,23 +124,23 @@ def _verify(folder: Path, source: GgufSource) -> Converted | str:
     if made_from != source.sha256:
         return f"was made from another GGUF file (SHA-256 {made_from})"
     if not checked and not source.known:
-        return "was made by a version that did not check its activation"
+        return "was made by a version that did not check its activation or what is not used"
     for name, (size, sha256) in files.items():
         path = folder / name
         # The cheap test first: a truncated file is told without reading it.
         if not path.is_file() or path.stat().st_size != size or sha256_file(path) != sha256:
             return f"holds a missing, truncated or changed file ({name})"
-    return Converted(folder, combined_hash(weights))
+    return Converted(folder, combined_hash(weights), unused)
 
 
-def _build(source: GgufSource, staging: Path, progress: Progress) -> str:
-    """Convert into ``staging/model`` and return the weights hash."""
+def _build(source: GgufSource, staging: Path, progress: Progress) -> Converted:
+    """Convert into ``staging/model``."""
     original, folder = staging / "source", staging / "model"
     original.mkdir()
     folder.mkdir()
     gguf = source.place(original)
     with progress(f"convert {source.name}", total=4, unit="step") as task:
-        _convert(gguf, folder, task, known=source.known)
+        unused = _convert(gguf, folder, task, known=source.known)
         for companion in original.iterdir():
             if companion != gguf:
                 os.replace(companion, folder / companion.name)
@@ -144,6 +153,7 @@ def _build(source: GgufSource, staging: Path, progress: Progress) -> str:
             "source_sha256": source.sha256,
             "dtype": "float32",
             "activation_checked": not source.known,
+            "unused": unused,
             "weights": weights,
             "files": {
                 name: {"size": path.stat().st_size, "sha256": hashes[name]}
@@ -156,10 +166,12 @@ def _build(source: GgufSource, staging: Path, progress: Progress) -> str:
         }
         atomic_write(folder / _MANIFEST, json.dumps(manifest, indent=1) + "\n")
         task.advance(note="hashes")
-    return combined_hash({name: hashes[name] for name in weights})
+    weights_hash = combined_hash({name: hashes[name] for name in weights})
+    return Converted(folder, weights_hash, tuple(unused))
 
 
-def _convert(gguf: Path, folder: Path, task: Phase, *, known: bool) -> None:
+def _convert(gguf: Path, folder: Path, task: Phase, *, known: bool) -> list[str]:
+    """Write the model of a GGUF file to ``folder``; what of the file it was made without."""
     missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         raise SparsityError(
@@ -168,7 +180,7 @@ def _convert(gguf: Path, folder: Path, task: Phase, *, known: bool) -> None:
         )
     if not known and (powerinfer := open_powerinfer(gguf)) is not None:
         convert_powerinfer(powerinfer, folder, task)
-        return
+        return []
     import torch
     import transformers
 
@@ -191,8 +203,10 @@ def _convert(gguf: Path, folder: Path, task: Phase, *, known: bool) -> None:
         task.advance(note="weights")
         if info["missing_keys"]:
             raise ValueError(f"the file lacks the tensors {sorted(info['missing_keys'])[:3]}")
+        unused: list[str] = []
         if not known:
             check_activation(model, tokenizer, gguf.name)
+            unused = unused_of(gguf, model, info["unexpected_keys"])
     # transformers refuses to save a model that came from GGUF, dequantised or not, unless
     # it forgets where it came from.
     model.hf_quantizer, model.is_quantized = None, False
@@ -215,3 +229,4 @@ def _convert(gguf: Path, folder: Path, task: Phase, *, known: bool) -> None:
             f"{gguf.name} was not dequantised: site {packed[0]} is not a plain linear layer; "
             "install another version of transformers"
         )
+    return unused

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.files import sha256_file, sha256_text
+from pytest_sparsity.core.files import no_repeats, sha256_file, sha256_text
 
 #: Files beside the weights that say what these do: configurations, tokenizer, chat template.
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")
 #: Predictors of neurons that came with the model: a companion, and no part of its weights.
 PREDICTORS = "predictors.safetensors"
+#: What transformers looks for, in this order, each as one file or as an index of several.
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
 
 
@@ -29,7 +32,9 @@ def check_folder(folder: Path, name: str) -> None:
     if not (folder / "config.json").is_file():
         missing = "no config.json"
     elif not weight_files(folder):
-        missing = "no weights (*.safetensors or pytorch_model*.bin)"
+        missing = "no weights (model.safetensors, pytorch_model.bin or the index of either)"
+        if others := stray_files(folder):
+            missing += f"; {', '.join(others[:3])} would not be read"
     elif not any((folder / file).is_file() for file in _TOKENIZERS):
         missing = f"no tokenizer (one of {', '.join(_TOKENIZERS)})"
     if missing:
@@ -40,9 +45,57 @@ def check_folder(folder: Path, name: str) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files transformers reads weights from: safetensors where there are any."""
-    tensors = sorted(path for path in folder.glob("*.safetensors") if path.name != PREDICTORS)
-    return tensors or sorted(folder.glob("pytorch_model*.bin"))
+    """The files that transformers reads weights from: of safetensors where there are any.
+
+    One file, or else those that an index names; whatever lies beside them is not read.
+
+    Raises:
+        SparsityError: an index cannot be read, or a file that it names is not there.
+    """
+    for file in _WEIGHTS:
+        if (folder / file).exists():
+            return [folder / file]
+        index = folder / f"{file}.index.json"
+        if index.is_file():
+            return _indexed(index)
+    return []
+
+
+def _indexed(index: Path) -> list[Path]:
+    try:
+        said = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=no_repeats)
+        names = sorted({str(Path(name).name) for name in said["weight_map"].values()})
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise SparsityError(
+            f"--sparsity-model: {index} is no index of weights ({error}); write the folder again "
+            "with save_pretrained, or download it again"
+        ) from error
+    files = [index.with_name(name) for name in names]
+    if lacking := [path.name for path in files if not path.exists()]:
+        raise SparsityError(
+            f"--sparsity-model: {index} names {', '.join(lacking[:3])}, which "
+            f"{'is' if len(lacking) == 1 else 'are'} not in the folder; download the rest of it"
+        )
+    return files
+
+
+def stray_files(folder: Path) -> list[str]:
+    """Names of files with weights that are not read, and are no copy in another format."""
+    read = {path.name for path in weight_files(folder)}
+    found = {path.name for path in folder.glob("*.safetensors")}
+    if not any(name.endswith(".safetensors") for name in read):
+        found |= {path.name for path in folder.glob("pytorch_model*.bin")}
+    return sorted(
+        name
+        for name in found - read - {PREDICTORS}
+        if not name.startswith(("consolidated", "adapter_"))  # Mistral's own format; see adapters
+    )
+
+
+def adapters(folder: Path) -> list[str]:
+    """Names of files with adapters (PEFT), which change what the weights beside them compute."""
+    files = ("adapter_model.safetensors", "adapter_model.bin")
+    return [name for name in files if (folder / name).is_file()]
 
 
 def weights_hash(folder: Path) -> str:

@@ -11,9 +11,16 @@ from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.models.backbone import SiteLayout, find_sites, use_linear_layers
 from pytest_sparsity.models.catalog import KNOWN, RandomModel
 from pytest_sparsity.models.declared import check_class, read_declared
-from pytest_sparsity.models.folder import PREDICTORS, network_hash, weight_files
+from pytest_sparsity.models.folder import (
+    PREDICTORS,
+    adapters,
+    network_hash,
+    stray_files,
+    weight_files,
+)
 from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.prepare import prepare_model
+from pytest_sparsity.models.tensors import check_all_used, read_tensors, refuse_or_warn
 from pytest_sparsity.models.tokens import check_tokens, check_vocabulary, leading_tokens
 from pytest_sparsity.models.twin_loading import is_twin, make_twin
 from pytest_sparsity.models.upstream import failures_as, quiet
@@ -32,6 +39,7 @@ def load_model(
     device: str = "cpu",
     cache: Path | None = None,
     progress: Progress = silent,
+    allow_unused: bool = False,
 ) -> LanguageModel:
     """Load a model by known name, local folder, GGUF file or hub id (``"org/name"``).
 
@@ -43,16 +51,19 @@ def load_model(
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
         cache: the cache folder; the user's by default.
         progress: shows downloads and conversions.
+        allow_unused: whether tensors, keys and adapters in its files may be left out of what is
+            measured, with a warning.
 
     Raises:
-        SparsityError: the name, dtype or device is not known, or the model cannot be had,
-            read, or mapped to sites.
+        SparsityError: the name, dtype or device is not known, the model cannot be had, read, or
+            mapped to sites, or something in its files is not used.
 
     Warns:
-        SparsityWarning: its config.json has keys that tell of a computation not done here.
+        SparsityWarning: its config.json has keys that tell of a computation not done here, or
+            files with weights beside it are not read.
     """
     target, torch_dtype = chosen_dtype(dtype, device)
-    prepared = prepare_model(name, cache=cache, progress=progress)
+    prepared = prepare_model(name, cache=cache, progress=progress, allow_unused=allow_unused)
     known = KNOWN.get(name)
     notice = ""
     if isinstance(known, RandomModel) or is_twin(name):
@@ -72,7 +83,9 @@ def load_model(
     else:
         assert prepared.folder is not None
         assert prepared.weights_hash is not None
-        model, tokenizer = _load_folder(prepared.folder, name, torch_dtype)
+        model, tokenizer = _load_folder(
+            prepared.folder, name, torch_dtype, allow_unused=allow_unused
+        )
         weights_hash, described = prepared.weights_hash, network_hash(prepared.folder)
     if known is not None and not isinstance(known, RandomModel):
         check_tokens(tokenizer, known.tokens, name)
@@ -151,7 +164,7 @@ def finished(
 
 
 def _load_folder(
-    folder: Path, name: str, dtype: torch.dtype
+    folder: Path, name: str, dtype: torch.dtype, *, allow_unused: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoTokenizer, GenerationConfig
 
@@ -164,10 +177,11 @@ def _load_folder(
         _check_not_quantised(config, name)
         # Given the configuration, it does not look for a class by a model_type of hub code.
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **local)
+        tensors = read_tensors(folder, dtype)
         model, info = model_class.from_pretrained(
             None,
             config=config,
-            state_dict=_read_tensors(folder, dtype),
+            state_dict=dict(tensors),  # some versions empty it
             dtype=dtype,
             attn_implementation=_attention(model_class),
             output_loading_info=True,
@@ -176,10 +190,27 @@ def _load_folder(
         if info["missing_keys"]:
             # transformers would go on with random numbers in their place.
             raise ValueError(f"the weights lack the tensors {sorted(info['missing_keys'])[:3]}")
+        unused = check_all_used(model, tensors, info["unexpected_keys"], name)
+        del tensors
         declared.finish(model)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder, **local)
-    for doubt in declared.doubts:
+    if unused is not None:
+        refuse_or_warn(name, unused, allowed=allow_unused)
+    if found := adapters(folder):
+        beside = (
+            f"its folder holds an adapter ({', '.join(found)}), which would not be applied; merge "
+            "it into the weights (merge_and_unload) and save the model"
+        )
+        refuse_or_warn(name, beside, allowed=allow_unused)
+    doubts = list(declared.doubts)
+    if strays := stray_files(folder):
+        read = ", ".join(path.name for path in weight_files(folder)[:3])
+        doubts.append(
+            f"--sparsity-model {name}: {', '.join(strays[:3])} in its folder is not read, as "
+            f"transformers reads {read}; take it away if it is not the model's"
+        )
+    for doubt in doubts:
         warnings.warn(doubt, SparsityWarning, stacklevel=3)
     return model, tokenizer
 
@@ -215,28 +246,3 @@ def _check_not_quantised(config: Any, name: str) -> None:
             "weights can be neither compressed nor folded into a bias; pass the model it was made "
             "from and compress that with --sparsity-weights"
         )
-
-
-def _read_tensors(folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The tensors of a folder's weight files, floating-point ones in ``dtype``.
-
-    transformers keeps the whole file mapped while it converts, which costs its size in
-    memory beside the result; here each tensor's pages go when it has been converted.
-    """
-    import torch
-    from safetensors import safe_open
-
-    tensors: dict[str, torch.Tensor] = {}
-    for path in weight_files(folder):
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as stream:
-                names = list(stream.keys())
-            for name in names:
-                with safe_open(path, framework="pt") as stream:
-                    tensors[name] = stream.get_tensor(name)
-                if tensors[name].is_floating_point():
-                    tensors[name] = tensors[name].to(dtype)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            tensors |= {k: v.to(dtype) if v.is_floating_point() else v for k, v in loaded.items()}
-    return tensors

@@ -15,6 +15,7 @@ from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel, Sh
 from pytest_sparsity.models.convert import GgufSource, converted
 from pytest_sparsity.models.folder import check_folder, weight_files, weights_hash
 from pytest_sparsity.models.powerinfer_keys import MAGIC
+from pytest_sparsity.models.tensors import refuse_or_warn
 from pytest_sparsity.models.twin_loading import is_twin, read_twin, twin_name
 from pytest_sparsity.models.upstream import failures_as, quiet
 
@@ -40,14 +41,25 @@ class PreparedModel:
 
 
 def prepare_model(
-    name: str, *, cache: Path | None = None, progress: Progress = silent
+    name: str,
+    *,
+    cache: Path | None = None,
+    progress: Progress = silent,
+    allow_unused: bool = False,
 ) -> PreparedModel:
     """Resolve, download and convert a model without building it.
 
     Does nothing but verify where that has been done; two processes may call it at once.
 
+    Args:
+        name: what was asked for.
+        cache: the cache folder; the user's by default.
+        progress: shows downloads and conversions.
+        allow_unused: whether a GGUF file may hold tensors and keys that are not used.
+
     Raises:
-        SparsityError: the name is not known, or the model cannot be had or converted.
+        SparsityError: the name is not known, the model cannot be had or converted, or something
+            in a GGUF file is not used.
     """
     cache = cache if cache is not None else default_cache()
     known = KNOWN.get(name)
@@ -66,6 +78,12 @@ def prepare_model(
         return _prepared_folder(path, _safe(path.resolve().name), name)
     if path.suffix.lower() == ".gguf" and path.is_file():
         ready = converted(_user_gguf(path), cache, progress)
+        if ready.unused:
+            unused = (
+                f"the file holds {', '.join(ready.unused)}, which transformers does not read, so "
+                "that another model would be measured; pass a folder written by save_pretrained"
+            )
+            refuse_or_warn(name, unused, allowed=allow_unused)
         return PreparedModel(_safe(path.stem), name, ready.folder, ready.weights_hash)
     looks_like_path = path.is_absolute() or path.suffix == ".gguf" or name.startswith((".", "~"))
     if not looks_like_path and re.fullmatch(r"[\w.-]+/[\w.-]+", name):

@@ -93,11 +93,12 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, source: str)
     """
     if len(tokenizer) <= rows:
         return
-    special = set(tokenizer.all_special_tokens)
+    added = tokenizer.added_tokens_decoder
+    special = {*tokenizer.all_special_ids, *(n for n in added if added[n].special)}
     beyond = {
         token: number
         for token, number in tokenizer.get_vocab().items()
-        if number >= rows and token not in special
+        if number >= rows and number not in special
     }
     if beyond:
         token, number = min(beyond.items(), key=lambda pair: pair[1])

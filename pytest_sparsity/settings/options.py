@@ -105,6 +105,8 @@ OPTIONS = (
             to.one_of(PROFILES)),
     Option("model", "model to sparsify: a known name, a local folder, a GGUF file or a hub id",
             DEFAULT_MODEL, "MODEL", to.models, "models", repeatable=True),
+    Option("allow-unused", "measure models without what is in their files and not used: tensors, "
+            "keys of GGUF files, adapters", flag=True),
     Option("weights", "weights: loaded, cast to float32, or compressed as int8, int4, gptq4, "
             "magnitude-0.5, wanda-0.5, sparsegpt-0.5, wanda-2:4 and so on", "loaded", "LIST",
             to.names),

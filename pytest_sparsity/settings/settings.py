@@ -91,6 +91,7 @@ class Settings:
     suites: tuple[str, ...]
     profile: str
     models: tuple[str, ...]
+    allow_unused: bool
     weights: tuple[str, ...]
     methods: tuple[str, ...]
     levels: tuple[float, ...]

@@ -60,7 +60,12 @@ class ModelStore:
         if source in self.own:
             return self.own[source].load(dtype=dtype, device=device)
         return load_model(
-            source, dtype=dtype, device=device, cache=self.cache, progress=self.progress
+            source,
+            dtype=dtype,
+            device=device,
+            cache=self.cache,
+            progress=self.progress,
+            allow_unused=self.settings.allow_unused,
         )
 
     def load(self, name: str) -> LanguageModel:

@@ -1,0 +1,146 @@
+"""The tensors in a folder's weight files, and whether all of them are what is measured."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
+from pytest_sparsity.models.folder import weight_files
+
+if TYPE_CHECKING:
+    import torch
+
+_NAMED = 3  # of what is not used
+
+
+def read_tensors(folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The tensors of a folder's weight files by name, floating-point ones in ``dtype``.
+
+    transformers keeps the whole file mapped while it converts, which costs its size in
+    memory beside the result; here each tensor's pages go when it has been converted.
+
+    Raises:
+        ValueError: a name stands in two files, or a file holds something else.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for path in weight_files(folder):
+        for name, tensor in _tensors(path):
+            if name in tensors:
+                raise ValueError(f"the tensor {name} stands in {path.name} and in another file")
+            tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return tensors
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    import torch
+    from safetensors import safe_open
+
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as stream:
+            names = list(stream.keys())
+        for name in names:
+            with safe_open(path, framework="pt") as stream:
+                tensor = stream.get_tensor(name)
+            yield name, tensor
+        return
+    # What torch.save wrote before its format was a zip archive cannot be mapped.
+    mapped = zipfile.is_zipfile(path)
+    loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    if not isinstance(loaded, dict) or not all(
+        isinstance(tensor, torch.Tensor) for tensor in loaded.values()
+    ):
+        raise ValueError(f"{path.name} holds something else than tensors by name")
+    yield from loaded.items()
+
+
+def check_all_used(
+    model: Any, tensors: Mapping[str, torch.Tensor], unexpected: Collection[str], name: str
+) -> str | None:
+    """Hold what a folder's files hold against the model that was made of them.
+
+    Args:
+        model: of transformers.
+        tensors: of the files, by name.
+        unexpected: names of those that it has no place for.
+        name: what the user called it, for messages.
+
+    Returns:
+        What is not used, as :func:`refuse_or_warn` takes it; None if everything is.
+
+    Raises:
+        SparsityError: integers stand where the model computes with floating-point numbers.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for key, tensor in tensors.items():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        if not tensor.is_floating_point() and key in parameters:
+            raise SparsityError(
+                f"--sparsity-model {name}: its tensor {key} is stored as {kind}, where the model "
+                "computes with floating-point numbers, and its config.json has no "
+                "quantization_config that says how; pass the model it was made from and compress "
+                "that with --sparsity-weights"
+            )
+    lost = [*unexpected, *_lost_by_tying(parameters, tensors)]
+    if not lost:
+        return None
+    return (
+        f"its files hold {some(lost)}, for which {type(model).__name__} with this config.json has "
+        "no place, so that another model would be measured; mend config.json, or write the model "
+        "again with save_pretrained"
+    )
+
+
+def _lost_by_tying(
+    parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]
+) -> list[str]:
+    """Names in the files of parameters that are tied to another one with other values."""
+    import torch
+
+    owners: dict[int, list[str]] = {}
+    for key, parameter in parameters.items():
+        owners.setdefault(id(parameter), []).append(key)
+    return [
+        key
+        for keys in owners.values()
+        if len(keys) > 1
+        for key in keys
+        if key in tensors and not torch.equal(tensors[key], parameters[key].detach())
+    ]
+
+
+def some(names: Collection[str]) -> str:
+    """The first names of many, and how many there are."""
+    first = sorted(names)[:_NAMED]
+    more = len(names) - len(first)
+    return ", ".join(first) + (f" and {more:,} more tensors" if more else "")
+
+
+def refuse_or_warn(name: str, unused: str, *, allowed: bool) -> None:
+    """Say that something in a model's files is not used.
+
+    Args:
+        name: what the user called the model.
+        unused: a sentence without an end.
+        allowed: whether the user wants it measured without.
+
+    Raises:
+        SparsityError: it is not allowed.
+
+    Warns:
+        SparsityWarning: it is.
+    """
+    if not allowed:
+        raise SparsityError(
+            f"--sparsity-model {name}: {unused}, or measure it without them by "
+            "--sparsity-allow-unused"
+        )
+    warnings.warn(
+        f"--sparsity-model {name}: {unused}; it is measured without them, as "
+        "--sparsity-allow-unused asks",
+        SparsityWarning,
+        stacklevel=2,
+    )
