@@ -6,6 +6,8 @@ passes over the rest without a word: biases, rotary factors and scalings among t
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -70,7 +72,8 @@ def unused_of(path: Path, model: Any, unexpected: Collection[str]) -> list[str]:
     import gguf
 
     reader = gguf.GGUFReader(path)
-    architecture = str(reader.get_field("general.architecture").contents())
+    field: Any = reader.get_field("general.architecture")
+    architecture = str(field.contents())
     names = [tensor.name for tensor in reader.tensors]
     found = sorted({*unexpected, *_unused_tensors(architecture, names, model)})
     values = {
@@ -85,14 +88,11 @@ def unused_of(path: Path, model: Any, unexpected: Collection[str]) -> list[str]:
 def _unused_tensors(architecture: str, names: list[str], model: Any) -> Iterator[str]:
     import transformers.modeling_gguf_pytorch_utils as loader
 
-    try:
-        from transformers.integrations.gguf import is_gguf_arch_supported
-
-        if is_gguf_arch_supported(architecture):  # read by another loader, which tells of them
-            return
-    except ImportError:  # transformers 4 has one loader
-        pass
     theirs: Any = loader
+    with contextlib.suppress(ImportError):  # transformers 4 has one loader
+        second: Any = importlib.import_module("transformers.integrations.gguf")
+        if second.is_gguf_arch_supported(architecture):  # it tells of what it does not use
+            return
     kind = theirs.TENSOR_PROCESSORS.get(architecture, theirs.TensorProcessor)
     read = theirs.get_gguf_hf_weights_map(model, kind(config=model.config.to_dict()))
     for name in names:

@@ -222,7 +222,7 @@ def _garble_tokenizer(folder: Path) -> None:
     ("damage", "said"),
     [
         (_remove("config.json"), "the folder has no config.json; pass a folder written by"),
-        (_remove("*.safetensors"), r"the folder has no weights \(\*.safetensors or"),
+        (_remove("*.safetensors"), r"the folder has no weights \(model.safetensors, py"),
         (_remove("tokenizer*"), r"the folder has no tokenizer \(one of tokenizer.json,"),
         (
             _configure(architectures=["LlamaForSequenceClassification"]),

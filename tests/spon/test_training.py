@@ -384,7 +384,7 @@ def test_a_policy_that_leaves_nothing_to_sparsify(tiny: Any) -> None:
 
 def test_held_out_text_is_never_trained_on() -> None:
     streams = [torch.arange(1000), torch.arange(1000, 1500)]
-    draw = training._Sequences(streams, replace(QUICK, length=10, held_out=3), None)
+    draw = training._Sequences(streams, replace(QUICK, length=10, held_out=3), ())
     held_out = set(draw.held_out.flatten().tolist())
     assert draw.held_out.shape == (3, 10)
     seen: set[int] = set()
