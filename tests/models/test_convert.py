@@ -33,11 +33,12 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Replaces the conversion by one that writes two small files; lists what it was given."""
     calls: list[Path] = []
 
-    def fake(gguf: Path, folder: Path, task: object, *, known: bool) -> None:
+    def fake(gguf: Path, folder: Path, task: object, *, known: bool) -> list[str]:
         calls.append(gguf)
         time.sleep(0.2)
         (folder / "model.safetensors").write_bytes(b"weights")
         (folder / "config.json").write_text("{}")
+        return []
 
     monkeypatch.setattr(convert, "_convert", fake)
     return calls
@@ -91,6 +92,12 @@ def _unchecked(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def _unlisted(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest.pop("unused") == []
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def _foreign_source(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "source_sha256": "0" * 64}))
@@ -117,6 +124,7 @@ def _remove_config(folder: Path) -> None:
         (_foreign_version, "was written in format 99, this version reads 1"),
         (_foreign_source, "was made from another GGUF file"),
         (_unchecked, "was made by a version that did not check its activation"),
+        (_unlisted, "was made by .* did not check its activation or what is not used"),
         (_truncate, r"holds a missing, truncated or changed file \(model.safetensors\)"),
         (_change, r"holds a missing, truncated or changed file \(model.safetensors\)"),
         (_remove_config, r"holds a missing, truncated or changed file \(config.json\)"),
