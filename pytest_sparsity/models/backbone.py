@@ -156,9 +156,12 @@ def map_model(model: torch.nn.Module, layout: SiteLayout | None = None) -> Mappe
     try:
         _, blocks = _decoder_blocks(model)
         layout = max(LAYOUTS, key=lambda candidate: _named(blocks[0], candidate))
-        return Mapped(_by_layout(model, layout), ())
+        # Layers that attend to images are not run on text, which no name tells.
+        if not any("cross" in name for name, _ in blocks.named_modules()):
+            return Mapped(_by_layout(model, layout), ())
     except SparsityError:
-        return map_by_products(model)
+        pass
+    return map_by_products(model)
 
 
 def _by_layout(model: torch.nn.Module, layout: SiteLayout) -> tuple[Site, ...]:
@@ -215,13 +218,17 @@ def _decoder_blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
 
     config: Any = model.config
     count = getattr(config.get_text_config(), "num_hidden_layers", None)
+    found: list[tuple[str, torch.nn.ModuleList]] = []
     for path, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
-            return path, module
+        inside = any(path.startswith(f"{outer}.") for outer, _ in found)
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count and not inside:
+            found.append((path, module))
+    if len(found) == 1:  # two: an encoder of images has as many layers
+        return found[0]
     raise SparsityError(
-        f"{type(model).__name__} cannot be sparsified: it has no list of {count} decoder blocks; "
-        "use a decoder-only model such as Llama, Qwen, Gemma, Mistral, OPT, Falcon, GPT-NeoX "
-        "or GPT-2"
+        f"{type(model).__name__} cannot be sparsified: {len(found)} of its lists have {count} "
+        "decoder blocks and one should; use a decoder-only model such as Llama, Qwen, Gemma, "
+        "Mistral, OPT, Falcon, GPT-NeoX or GPT-2"
     )
 
 

@@ -85,16 +85,14 @@ def map_by_products(model: nn.Module) -> Mapped:
     stacked = {id(layer) for stack in stacks for layer in stack.children()}
     sites: list[Site] = []
     exempt: list[Exempt] = []
-    first: dict[int, int] = {}
+    taken: set[int] = set()
     for number, (_, block) in enumerate(blocks):
         found, left = _of_block(number, block, watched)
         _check_experts(model, found, stacked)
         exempt += left
-        for site in found:
-            if (place := first.setdefault(id(site.module), len(sites))) == len(sites):
-                sites.append(site)
-            else:
-                sites[place] = replace(sites[place], places=sites[place].places + 1)
+        # A layer that stands in several places is a site in the first of them.
+        sites += [site for site in found if id(site.module) not in taken]
+        taken |= {id(site.module) for site in found}
     mapped = Mapped(tuple(sites), tuple(exempt))
     _check(model, mapped)
     return mapped
@@ -214,7 +212,8 @@ def _never_run(number: int, layers: dict[str, nn.Linear], watched: Watched) -> l
 
 
 def _alike(path: str) -> str:
-    return re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", path)
+    """A path without the number of an expert."""
+    return path if "expert" not in path else re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", path)
 
 
 _SHARED = re.compile(r"shared_?(expert|mlp)", re.IGNORECASE)
@@ -233,8 +232,9 @@ def _named(number: int, layers: dict[str, nn.Linear], watched: Watched) -> list[
     sites = []
     for path, layer in layers.items():
         name = ".".join(part for part in (str(number), groups[path], kinds[path]) if part)
-        site = Site(name, number, kinds[path], layer)
-        sites.append(replace(site, share=share[path]) if site.routed else site)
+        runs, rows = watched.runs.get(id(layer), 1), watched.rows.get(id(layer), TOKENS)
+        site = Site(name, number, kinds[path], layer, runs, rows / (TOKENS * runs))
+        sites.append(replace(site, places=1, share=share[path]) if site.routed else site)
     order = list(dict.fromkeys(site.group for site in sites))
     order.sort(key=lambda group: (bool(group), group.startswith("experts.")))
     places = {group: place for place, group in enumerate(order)}

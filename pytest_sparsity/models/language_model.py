@@ -28,8 +28,8 @@ class Site:
         kind: one of ``ALL_KINDS``.
         module: the linear layer, weight [N, K].
         places: how often a pass runs it: more than once where layers share it.
-        share: of all tokens, the fraction that comes to it, as far as the architecture says: top k
-            of E for an expert of E.
+        share: of all tokens, the fraction that comes to it each time, as far as the architecture
+            says: top k of E for an expert of E.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Site:
     @property
     def even(self) -> bool:
         """Whether every token comes to it once."""
-        return self.places == 1 and not self.routed
+        return self.places == 1 and self.share == 1 and not self.routed
 
     @property
     def pool(self) -> str:

@@ -43,12 +43,14 @@ class Watched:
     """What a pass showed.
 
     Attributes:
-        rows: id of a linear layer whose forward ran to the number of rows that it read.
+        rows: id of a linear layer whose forward ran to the number of rows that it read in all.
+        runs: the same to how often it ran.
         outside: where the memory of a weight begins that was multiplied outside of its layer, to
             the name of the operation.
     """
 
     rows: dict[int, int]
+    runs: dict[int, int]
     outside: dict[int, str]
 
 
@@ -105,11 +107,14 @@ def watch(model: nn.Module, blocks: Sequence[nn.Module]) -> Watched:
     own.pop(0, None)
     products = _Products(own)
     rows: dict[int, int] = {}
+    runs: dict[int, int] = {}
 
     def before(layer: nn.Module, args: tuple[Any, ...]) -> None:
         products.under_way.append(id(layer))
         if args and isinstance(args[0], Tensor):
-            rows[id(layer)] = args[0].numel() // max(1, args[0].shape[-1])
+            read = args[0].numel() // max(1, args[0].shape[-1])
+            rows[id(layer)] = rows.get(id(layer), 0) + read
+            runs[id(layer)] = runs.get(id(layer), 0) + 1
 
     def after(layer: nn.Module, args: Any, output: Any) -> None:
         products.under_way.pop()
@@ -120,7 +125,7 @@ def watch(model: nn.Module, blocks: Sequence[nn.Module]) -> Watched:
             hooks.enter_context(layer.register_forward_hook(after, always_call=True))
         with products:
             _pass(model)
-    return Watched(rows, products.outside)
+    return Watched(rows, runs, products.outside)
 
 
 def _pass(model: nn.Module) -> None:
