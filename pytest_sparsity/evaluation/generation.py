@@ -10,6 +10,7 @@ import torch
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.evaluation.perplexity import Window
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.continuation import continuation
 from pytest_sparsity.models.parallel import in_parallel
 
 _BATCH = 4  # prompts decoded together; all have the same length, so nothing is padded
@@ -32,15 +33,11 @@ def continue_greedily(
     """
 
     def decode(batch: Sequence[Window]) -> list[list[int]]:
-        tokens = torch.stack([prompt.tokens for prompt in batch]).to(model.device)
-        cache, chosen = None, []
-        with torch.inference_mode():
+        chosen = []
+        with continuation(model, torch.stack([prompt.tokens for prompt in batch])) as under_way:
             for _ in range(new_tokens):
-                output = model.model(
-                    input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1
-                )
-                cache = output.past_key_values
-                tokens = likeliest(model, output.logits)
+                tokens = likeliest(model, under_way.logits())
+                under_way.add(tokens)
                 chosen.append(tokens)
         return [[int(token) for token in row] for row in torch.cat(chosen, 1)]
 

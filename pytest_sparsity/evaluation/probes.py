@@ -6,9 +6,9 @@ that begins like it does: at position 0, and compared over the very same positio
 
 from __future__ import annotations
 
-import copy
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from pytest_sparsity.evaluation.tasks import Task
 from pytest_sparsity.evaluation.token_scores import score_tokens
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.forward import hidden_states
+from pytest_sparsity.models.packing import packing
 from pytest_sparsity.models.parallel import in_parallel
 from pytest_sparsity.models.tokens import text_tokens
 
@@ -98,15 +99,20 @@ def probe_states(
         return {probe.id: states for probe, states in zip(probes, found, strict=True)}
     spans = [probe.reasoning for probe in probes]
     shared, prefix = run_shared(model, spans)
-    reasoning = _in_batches(model, [span.tokens[shared:] for span in spans], prefix)
-    longest: dict[str, list[int]] = {}
+    how = packing(model)
+    if any(how.regime(len(span.tokens)) != how.regime(shared) for span in spans):
+        shared, prefix = 0, None
+    reasoning = _in_batches(model, [span.tokens[shared:] for span in spans], shared, prefix)
+    places = {probe.id: (probe.document, how.regime(len(probe.prose.tokens))) for probe in probes}
+    longest: dict[Hashable, list[int]] = {}
     for probe in probes:
-        longest[probe.document] = max(longest.get(probe.document, []), probe.prose.tokens, key=len)
+        place = places[probe.id]
+        longest[place] = max(longest.get(place, []), probe.prose.tokens, key=len)
     prose = dict(zip(longest, _in_batches(model, list(longest.values())), strict=True))
     return {
         probe.id: (
             own[probe.reasoning.start - 1 - shared : -1],
-            prose[probe.document][probe.prose.start - 1 : len(probe.prose.tokens) - 1],
+            prose[places[probe.id]][probe.prose.start - 1 : len(probe.prose.tokens) - 1],
         )
         for probe, own in zip(probes, reasoning, strict=True)
     }
@@ -157,27 +163,36 @@ def score_probes(
 
 
 def _in_batches(
-    model: LanguageModel, texts: Sequence[list[int]], prefix: Any = None
+    model: LanguageModel, texts: Sequence[list[int]], shared: int = 0, prefix: Any = None
 ) -> list[torch.Tensor]:
     """Hidden states [T, H] of every text, those of similar length together, on all cores.
 
-    What fills up the shorter ones comes after them, where they do not see it.
+    What fills up the shorter ones comes after them, where they do not see it; texts of a model
+    that cannot be packed are together only where they are equally long.
 
     Args:
         model: dense or otherwise.
         texts: tokens after the prefix.
+        shared: tokens before each of them, of which ``prefix`` is the cache.
         prefix: from :func:`run_shared`.
     """
+    how = packing(model)
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    batches = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
+
+    def alike(index: int) -> int | None:
+        """What texts of one batch have in common: nothing, or a length where none is filled up."""
+        length = shared + len(texts[index])
+        return None if how.packs and how.regime(length) == how.regime(0) else length
+
+    batches = []
+    for _, some in itertools.groupby(order, alike):
+        members = list(some)
+        batches += [members[i : i + _BATCH] for i in range(0, len(members), _BATCH)]
 
     def run(batch: Sequence[int]) -> torch.Tensor:
         longest = max(len(texts[index]) for index in batch)
         rows = [texts[index] + [0] * (longest - len(texts[index])) for index in batch]
-        cache = copy.deepcopy(prefix)
-        if cache is not None:
-            cache.batch_repeat_interleave(len(batch))
-        return hidden_states(model, torch.tensor(rows), prefix=cache)
+        return hidden_states(model, torch.tensor(rows), prefix=prefix)
 
     found: dict[int, torch.Tensor] = {}
     for batch, states in zip(batches, in_parallel(run, batches, device=model.device), strict=True):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,10 +20,12 @@ from pytest_sparsity.models.forward import (
     log_probabilities,
     run_prefix,
 )
+from pytest_sparsity.models.packing import packing
 from pytest_sparsity.models.parallel import in_parallel
 from pytest_sparsity.models.tokens import text_tokens
 
 _PACK = 512  # nodes per forward pass: long enough to keep the matrix products efficient
+_BATCH = 4  # sequences of one length per forward pass, where they are not packed
 _SHARED = 16  # tokens of a common beginning that are worth a pass of their own
 
 
@@ -94,7 +97,7 @@ def score_spans(
     """Scores of groups of spans, in order, a pack of groups at a time; on all cores.
 
     A pack holds every prefix of its spans once, and what all groups begin with (the shots of a
-    task) is run once for all packs.
+    task) is run once for all packs.  A group that the model cannot pack is scored by itself.
 
     Args:
         model: dense or with a plan attached.
@@ -102,17 +105,28 @@ def score_spans(
         share: whether the common beginning may be run by itself: not with a prefill policy
             by which it matters how much follows.
     """
+    how = packing(model)
     spans = [span for group in groups for span in group]
     shared, prefix = run_shared(model, spans) if share else (0, None)
-    packs = list(pack([[span.tokens[shared:] for span in group] for group in groups], _PACK))
-    ends = list(itertools.accumulate(members for _, members in packs))
-    work = [
-        (tree, groups[end - members : end])
-        for (tree, members), end in zip(packs, ends, strict=True)
-    ]
-    yield from in_parallel(
-        lambda w: _score_pack(model, *w, shared, prefix), work, device=model.device
-    )
+
+    def packs(group: Sequence[Span]) -> bool:
+        return how.may_pack(max(len(span.tokens) for span in group))
+
+    work: list[Callable[[], list[list[Score]]]] = []
+    for packable, some in itertools.groupby(groups, packs):
+        together = list(some)
+        if not packable:
+            work += [
+                partial(_score_alone, model, group, shared, prefix, share) for group in together
+            ]
+            continue
+        trees = list(pack([[span.tokens[shared:] for span in group] for group in together], _PACK))
+        ends = itertools.accumulate(members for _, members in trees)
+        work += [
+            partial(_score_pack, model, tree, together[end - members : end], shared, prefix)
+            for (tree, members), end in zip(trees, ends, strict=True)
+        ]
+    yield from in_parallel(lambda score: score(), work, device=model.device)
 
 
 def run_shared(model: LanguageModel, spans: Sequence[Span]) -> tuple[int, Any]:
@@ -122,15 +136,19 @@ def run_shared(model: LanguageModel, spans: Sequence[Span]) -> tuple[int, Any]:
         (how many tokens that is, their cache for :func:`hidden_states`); (0, None) if it is
         not worth a pass of its own.
     """
-    # The last token before a text predicts it, and is run with it.
-    contexts = [span.tokens[: span.start - 1] for span in spans]
-    shared = common_prefix(contexts) if contexts else 0
+    shared = _common(spans) if packing(model).beginnings else 0
     if shared < _SHARED:
         return 0, None
     tokens = torch.tensor(spans[0].tokens[:shared])
     # By itself, and still like everything else: on one thread.
     (prefix,) = in_parallel(lambda t: run_prefix(model, t), [tokens], device=model.device)
     return shared, prefix
+
+
+def _common(spans: Sequence[Span]) -> int:
+    """Tokens that all spans begin with, before any of their texts."""
+    # The last token before a text predicts it, and is run with it.
+    return common_prefix([span.tokens[: span.start - 1] for span in spans])
 
 
 def check_finite(model: LanguageModel, where: str, values: Sequence[float]) -> None:
@@ -165,24 +183,59 @@ def _score_pack(
         prefix,
     )
     spans = [span for group in groups for span in group]
-    predictors = sorted(
-        {
-            path[k - 1]
-            for path, span in zip(tree.paths, spans, strict=True)
-            for k in range(span.start - shared, len(path))
-        }
-    )
-    row_of = {node: row for row, node in enumerate(predictors)}
-    wanted: list[list[tuple[int, int]]] = [
-        [
-            (row_of[path[k - 1]], span.tokens[shared + k])
-            for k in range(span.start - shared, len(path))
-        ]
+    wanted = [
+        [(path[k - 1], span.tokens[shared + k]) for k in range(span.start - shared, len(path))]
         for path, span in zip(tree.paths, spans, strict=True)
     ]
+    scores = iter(_read(model, hidden, wanted))
+    return [[next(scores) for _ in group] for group in groups]
+
+
+def _score_alone(
+    model: LanguageModel, group: Sequence[Span], shared: int, prefix: Any, share: bool
+) -> list[list[Score]]:
+    """Scores of one group whose spans are not packed: those of one length make a batch.
+
+    What they have in common is run once where the model can go on from its cache; ``prefix`` is
+    that of their first ``shared`` tokens.
+    """
+    how, common = packing(model), _common(group)
+    regimes = {how.regime(len(span.tokens)) for span in group}
+    if regimes != {how.regime(shared)}:
+        shared, prefix = 0, None
+    worth = common - shared >= _SHARED and len(group) > 1
+    if share and how.beginnings and worth and regimes == {how.regime(common)}:
+        tokens = torch.tensor(group[0].tokens[shared:common])
+        shared, prefix = common, run_prefix(model, tokens, prefix)
+    found: dict[int, Score] = {}
+    order = sorted(range(len(group)), key=lambda index: len(group[index].tokens))
+    for _, members in itertools.groupby(order, lambda index: len(group[index].tokens)):
+        alike = list(members)
+        for batch in (alike[i : i + _BATCH] for i in range(0, len(alike), _BATCH)):
+            spans = [group[index] for index in batch]
+            rows = torch.tensor([span.tokens[shared:] for span in spans])
+            hidden = hidden_states(model, rows, prefix=prefix)
+            length = rows.shape[1]
+            wanted = [
+                [
+                    (number * length + k - 1 - shared, span.tokens[k])
+                    for k in range(span.start, len(span.tokens))
+                ]
+                for number, span in enumerate(spans)
+            ]
+            found |= zip(batch, _read(model, hidden.flatten(0, 1), wanted), strict=True)
+    return [[found[index] for index in range(len(group))]]
+
+
+def _read(
+    model: LanguageModel, hidden: torch.Tensor, wanted: Sequence[Sequence[tuple[int, int]]]
+) -> list[Score]:
+    """Scores of texts from hidden states [R, H]: per token its predictor's row, and itself."""
+    predictors = sorted({node for steps in wanted for node, _ in steps})
+    row_of = {node: row for row, node in enumerate(predictors)}
     targets: dict[int, set[int]] = {}
-    for row, token in itertools.chain.from_iterable(wanted):
-        targets.setdefault(row, set()).add(token)
+    for node, token in itertools.chain.from_iterable(wanted):
+        targets.setdefault(row_of[node], set()).add(token)
     likelihood: dict[tuple[int, int], float] = {}
     likeliest: list[int] = []
     with torch.inference_mode():
@@ -192,13 +245,10 @@ def _score_pack(
                 local = row - rows.start
                 for token in targets[row]:
                     likelihood[row, token] = float(values[local, token])
-    scores = iter(
-        [
-            Score(
-                math.fsum(likelihood[step] for step in steps),
-                all(likeliest[row] == token for row, token in steps),
-            )
-            for steps in wanted
-        ]
-    )
-    return [[next(scores) for _ in group] for group in groups]
+    return [
+        Score(
+            math.fsum(likelihood[row_of[node], token] for node, token in steps),
+            all(likeliest[row_of[node]] == token for node, token in steps),
+        )
+        for steps in wanted
+    ]

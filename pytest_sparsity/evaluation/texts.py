@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from pytest_sparsity.evaluation.generation import likeliest
 from pytest_sparsity.evaluation.trie import common_prefix
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.continuation import continuation
 from pytest_sparsity.models.forward import run_prefix
+from pytest_sparsity.models.packing import packing
 from pytest_sparsity.models.parallel import in_parallel
 
 _BATCH = 8  # prompts decoded together; all have the same length, so nothing is padded
@@ -77,7 +77,8 @@ def continue_texts(
         SparsityError: a logit is NaN.
     """
     beginnings = [prompt.tokens[:-1] for prompt in prompts]
-    shared = common_prefix(beginnings) if share and len(prompts) > 1 else 0
+    share = share and len(prompts) > 1 and packing(model).beginnings
+    shared = common_prefix(beginnings) if share else 0
     start, ends = None, _ends(model)
     if shared:
         tokens = torch.tensor(beginnings[0][:shared])
@@ -86,14 +87,13 @@ def continue_texts(
 
     def decode(batch: Sequence[Prompt]) -> list[_Path]:
         paths = [_Path(prompt) for prompt in batch]
-        tokens, cache = torch.tensor([prompt.tokens[shared:] for prompt in batch]), None
-        if start is not None:
-            cache = copy.deepcopy(start)
-            cache.batch_repeat_interleave(len(batch))
-        while not all(path.over for path in paths):
-            tokens, cache = _run(model, tokens, cache)
-            for path, token in zip(paths, tokens[:, 0].tolist(), strict=True):
-                path.take(model, token, ends)
+        tokens = torch.tensor([prompt.tokens for prompt in batch])
+        with continuation(model, tokens, shared, start) as under_way:
+            while not all(path.over for path in paths):
+                tokens = likeliest(model, under_way.logits())
+                under_way.add(tokens)
+                for path, token in zip(paths, tokens[:, 0].tolist(), strict=True):
+                    path.take(model, token, ends)
         return paths
 
     batches = _of_one_length(prompts)
@@ -102,18 +102,6 @@ def continue_texts(
     for batch, paths in zip(batches, in_parallel(decode, work, device=model.device), strict=True):
         found |= {i: (path.tokens, path.text) for i, path in zip(batch, paths, strict=True)}
     return [found[index] for index in range(len(prompts))]
-
-
-def _run(model: LanguageModel, tokens: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
-    """The likeliest next token of every sequence, int64 [B, 1], and the cache behind it."""
-    with torch.inference_mode():
-        output = model.model(
-            input_ids=tokens.to(model.device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return likeliest(model, output.logits), output.past_key_values
 
 
 def _ends(model: LanguageModel) -> list[int]:

@@ -19,6 +19,7 @@ from pytest_sparsity.methods.positions import DenseRows
 from pytest_sparsity.methods.reads import SelectorInputs
 from pytest_sparsity.methods.topk_mask import kept
 from pytest_sparsity.models import LanguageModel, Site
+from pytest_sparsity.models.packing import packing
 
 _MARK = "_pytest_sparsity_attached"
 
@@ -167,6 +168,7 @@ class Attached:
     kernels: dict[str, str]
 
     def __init__(self, model: LanguageModel, plan: Plan, kernels: str = NONE) -> None:
+        packing(model)  # found out of the dense model, before anything is attached
         decoder = model.decoder
         if hasattr(decoder, _MARK):
             raise ValueError(f"{model.name} has a plan attached already; detach it first")

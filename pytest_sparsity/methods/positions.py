@@ -15,11 +15,15 @@ from pytest_sparsity.methods.gated import ACTIVATED, activated_gate, activation_
 from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.methods.residual_stream import RESIDUAL, mlp_norms, residual_of
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.cached import tokens_behind
 from pytest_sparsity.models.experts import routed_rows
 from pytest_sparsity.models.forward import hidden_states
+from pytest_sparsity.models.language_model import CACHE_NAMES
 from pytest_sparsity.models.parallel import in_parallel
 
 T = TypeVar("T")
+
+_FAR = 1 << 30  # a place behind all that a policy keeps dense
 
 
 class DenseRows(threading.local):
@@ -86,8 +90,10 @@ def positions(given: dict[str, Any]) -> torch.Tensor:
     elif real is not None:
         found = (real.long().cumsum(-1) - 1)[:, -length:]
     else:
-        cache = given.get("past_key_values")
-        past = int(cache.get_seq_length()) if cache is not None else 0
+        cache = next((given[name] for name in CACHE_NAMES if given.get(name) is not None), None)
+        past = tokens_behind(cache)
+        if past is None:  # a caller's own, with recurrent layers only
+            past = _FAR
         found = torch.arange(past, past + length, device=tokens.device).expand(batch, length)
     return found if real is None else found.masked_fill(real[:, -length:] == 0, -1)
 

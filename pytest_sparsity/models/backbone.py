@@ -145,12 +145,10 @@ def map_model(model: torch.nn.Module, layout: SiteLayout | None = None) -> Mappe
 
     Raises:
         SparsityError: the blocks cannot be found, do not run on tokens alone, are built of other
-            things than linear layers for more than a fiftieth, or the layout does not fit; or the
-            model's positions are ALiBi's.
+            things than linear layers for more than a fiftieth, or the layout does not fit.
     """
     from pytest_sparsity.models.finding import Mapped, map_by_products
 
-    _check_positions(model)
     if layout is not None:
         return Mapped(_by_layout(model, layout), ())
     try:
@@ -197,19 +195,6 @@ def _by_layout(model: torch.nn.Module, layout: SiteLayout) -> tuple[Site, ...]:
                 "one layer, which can have one bias only; use a model whose layers have their own"
             )
     return tuple(sites)
-
-
-def _check_positions(model: torch.nn.Module) -> None:
-    """ALiBi is made from where tokens stand in a batch, not from the positions they are given.
-
-    Sequences that are packed into one would silently see wrong distances.
-    """
-    config: Any = model.config
-    if config.model_type == "bloom" or getattr(config, "alibi", False):
-        raise SparsityError(
-            f"{type(model).__name__} cannot be sparsified: its positions are those of ALiBi, which "
-            "packed sequences cannot be given; use a model with rotary or learnt positions"
-        )
 
 
 def _decoder_blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:

@@ -6,18 +6,24 @@ they are made a few rows at a time and never kept.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.models.cached import first_cache, repeated, run_decoder
 from pytest_sparsity.models.language_model import LanguageModel
+from pytest_sparsity.models.packing import packing
 from pytest_sparsity.models.parallel import in_parallel
 
 _ROWS = 128  # logits made at a time: enough for an efficient product
 _VALUES = 400_000  # log-probabilities made at a time on a CPU: 1.6 MB, which its caches hold
+
+_FACTORS = ("logit_scale", "lm_head_multiplier")  # of logits: Cohere, Falcon-H1
+#: Softly, at most so much: Gemma, RecurrentGemma, xLSTM.
+_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 
 
 def hidden_states(
@@ -34,39 +40,59 @@ def hidden_states(
         tokens: int64 [T], or [B, T] without padding.
         positions: int64 [T], for packed sequences.
         mask: additive attention mask [T, P + T] in the model's dtype, for packed sequences.
-        prefix: :func:`run_prefix` of P tokens that stand before all of them; left as it is.
+        prefix: :func:`run_prefix` of P tokens that stand before each of them; left as it is.
     """
-    given: dict[str, Any] = {"use_cache": prefix is not None}
-    if positions is not None:
-        given["position_ids"] = positions[None].to(model.device)
-    if mask is not None:
-        given["attention_mask"] = mask[None, None].to(model.device)
-    with torch.inference_mode():
-        ids = (tokens if tokens.dim() == 2 else tokens[None]).to(model.device)
-        if prefix is not None:
-            given["past_key_values"] = copy.deepcopy(prefix)  # it grows by what comes after it
-        output = model.decoder(input_ids=ids, **given)
+    ids = tokens if tokens.dim() == 2 else tokens[None]
+    with in_turn(model):
+        cache = None if prefix is None else repeated(prefix, len(ids))
+        output = run_decoder(model, ids, positions, mask, cache)
     hidden: torch.Tensor = output.last_hidden_state
     return hidden if tokens.dim() == 2 else hidden[0]
 
 
-def run_prefix(model: LanguageModel, tokens: torch.Tensor) -> Any:
-    """The cache of keys and values of one sequence, int64 [P], for what comes after it."""
-    with torch.inference_mode():
-        ids = tokens[None].to(model.device)
-        return model.decoder(input_ids=ids, use_cache=True).past_key_values
+def run_prefix(model: LanguageModel, tokens: torch.Tensor, after: Any = None) -> Any:
+    """The cache of one sequence, int64 [P], for what comes after it.
+
+    Args:
+        model: that can go on from a cache, see :func:`~.packing.packing`.
+        tokens: of the sequence, those that ``after`` stands for not among them.
+        after: cache of what stands before them, left as it is; None for nothing.
+    """
+    with in_turn(model):
+        if after is None:
+            return first_cache(model, tokens[None])
+        output = run_decoder(model, tokens[None], cache=repeated(after, 1))
+        return getattr(output, model.cache_name)
+
+
+@contextmanager
+def in_turn(model: LanguageModel) -> Iterator[None]:
+    """For passes of a new sequence: a model that keeps something of a pass has forgotten the last.
+
+    Such a model runs for one thread at a time; others are not held up.
+    """
+    how = packing(model)
+    if not how.one_at_a_time:
+        yield
+        return
+    with model._passes.turn:
+        for rope in how.ropes:
+            rope.forget(model.device)
+        yield
 
 
 def logits(model: LanguageModel, hidden: torch.Tensor) -> torch.Tensor:
     """Logits [R, V] of hidden states [R, H], in the dtype of the model's head."""
     config = model.model.config
     out: torch.Tensor = model.head(hidden)
-    if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
-        out = out * scale
-    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
-        out = out / divisor
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma
-        out = cap * torch.tanh(out / cap)
+    for name in _FACTORS:
+        if (factor := getattr(config, name, None)) is not None:
+            out = out * factor
+    if (scaling := getattr(config, "logits_scaling", None)) is not None:  # Granite divides by it
+        out = out * scaling if config.model_type == "hyperclovax" else out / scaling
+    for name in _CAPS:
+        if (cap := getattr(config, name, None)) is not None:
+            out = cap * torch.tanh(out / cap)
     return out
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.models.kinds import FUSED
+from pytest_sparsity.models.passes import Passes
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: What models call the state of a sequence that they return and go on from.
+CACHE_NAMES = ("past_key_values", "cache_params", "state")
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ class LanguageModel:
     network_hash: str = ""
     predictors: Path | None = None
     notice: str = ""
+    #: Shared with its twins, which compute alike.
+    _passes: Passes = field(default_factory=Passes)
 
     def __repr__(self) -> str:
         return f"<{self.name}, {str(self.dtype).removeprefix('torch.')} on {self.device}>"
@@ -132,6 +139,12 @@ class LanguageModel:
             common.append(parts[0])
         found: nn.Module = self.model.get_submodule(".".join(common))
         return found
+
+    @cached_property
+    def cache_name(self) -> str:
+        """The argument that takes a cache, and the field of the output that returns it."""
+        known = inspect.signature(self.decoder.forward).parameters
+        return next((name for name in CACHE_NAMES if name in known), CACHE_NAMES[0])
 
     @cached_property
     def head(self) -> nn.Module:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.models import LanguageModel, Site
+from pytest_sparsity.models.continuation import continuation
 from pytest_sparsity.reference.operands import active
 from pytest_sparsity.reference.precision import Precision, tolerance_used
 from pytest_sparsity.reference.sparse_linear import (
@@ -203,12 +204,7 @@ def worst_layer(
 
 def _feed(model: LanguageModel, prompt: Tensor) -> Generator[Tensor, int, None]:
     """Yields the logits [V] after the prompt, then after each token that is sent."""
-    tokens, cache = prompt, None
-    while True:
-        with torch.inference_mode():
-            output = model.model(
-                input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
-        cache = output.past_key_values
-        token = yield output.logits[0, -1].float()
-        tokens = prompt.new_tensor([[token]])
+    with continuation(model, prompt) as under_way:
+        while True:
+            token = yield under_way.logits()[0, -1].float()
+            under_way.add(prompt.new_tensor([[token]]))

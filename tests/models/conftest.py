@@ -166,6 +166,7 @@ def small_model(small_model: Callable[..., Any], wrapped: Callable[..., Any]) ->
             "num_kv_heads": 1,
             "max_position_embeddings": 512,
             "new_decoder_architecture": family == "falcon_grouped",
+            "alibi": family == "falcon_alibi",
             "bos_token_id": 256,
             "eos_token_id": 256,
             "attn_implementation": "sdpa",

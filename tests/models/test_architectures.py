@@ -10,7 +10,6 @@ import pytest
 import torch
 import transformers
 
-from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibration import magnitude_quantiles
 from pytest_sparsity.methods.plan import Plan, Threshold
@@ -39,6 +38,7 @@ FAMILIES = {
     "arcee": PLAIN,
     "opt": PLAIN,
     "falcon": FUSED,
+    "falcon_alibi": FUSED,
     "falcon_grouped": FUSED,
     "gpt_neox": FUSED,
     "gpt2": FUSED,
@@ -245,7 +245,7 @@ def test_a_twin_shares_its_memory(family: str, small_model: Any) -> None:
         assert torch.equal(logits(model), dense)
 
 
-@every_family
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "falcon_alibi"])
 def test_packed_sequences_are_those_of_separate_ones(family: str, small_model: Any) -> None:
     model = small_model(family)
     stem, one, other = TEXT[:10], TEXT[10:15], TEXT[15:22]
@@ -301,15 +301,6 @@ def test_falcon_computes_the_same_with_linear_layers(bias: bool) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert all(parameter is own[name] for name, parameter in model.named_parameters())
     assert {type(site.module) for site in find_sites(model)} == {torch.nn.Linear}
-
-
-def test_positions_of_alibi_are_one_sentence() -> None:
-    config = transformers.FalconConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=257, alibi=True
-    )
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    with pytest.raises(SparsityError, match=r"FalconForCausalLM .*: its positions are .*; use a"):
-        find_sites(model)
 
 
 def test_gpt2_computes_the_same_with_linear_layers() -> None:

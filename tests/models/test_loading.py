@@ -205,11 +205,6 @@ def _truncate(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
 
 
-def _make_bloom(folder: Path) -> None:
-    config = transformers.BloomConfig(vocab_size=257, hidden_size=16, n_layer=1, n_head=2)
-    transformers.BloomForCausalLM(config).save_pretrained(folder)
-
-
 def _garble_config(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
@@ -239,10 +234,6 @@ def _garble_tokenizer(folder: Path) -> None:
         (
             _configure(quantization_config={"quant_method": "gptq", "bits": 4}),
             r"is quantised \(gptq, by its config.json\), .* that with --sparsity-weights$",
-        ),
-        (
-            _make_bloom,
-            r"BloomForCausalLM cannot be sparsified: its positions are those of ALiBi, .*",
         ),
         (_configure(hidden_size=128), "cannot be loaded: .*; pass a folder"),
         (_garble_config, "cannot be loaded: .*JSON.*; pass a folder"),

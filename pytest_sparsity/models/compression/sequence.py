@@ -19,6 +19,7 @@ from torch import nn
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.models import LanguageModel, Site
+from pytest_sparsity.models.forward import in_turn
 from pytest_sparsity.models.parallel import in_parallel
 
 Statistic = Callable[[torch.Tensor], torch.Tensor]
@@ -74,7 +75,7 @@ def compress_in_sequence(
 
         def run(batch: torch.Tensor) -> None:
             # Not inference mode: weights made in it could not take part in training.
-            with torch.no_grad():
+            with torch.no_grad(), in_turn(model):
                 model.decoder(input_ids=batch.to(model.device), use_cache=False)
 
         # One batch in one thread: the result does not depend on how many there are.
