@@ -9,7 +9,6 @@ on the device inside of :func:`scope`, see ``pretended_tensors``.
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +18,18 @@ from typing import Any
 import torch
 
 from pytest_sparsity.checking.failure import CannotCheck
-from pytest_sparsity.checking.pretended_tensors import CUDA, pretending
+from pytest_sparsity.checking.pretended_objects import (
+    Device,
+    Event,
+    Generator,
+    Graph,
+    State,
+    Stream,
+    checked,
+    set_stream,
+    stream_context,
+)
+from pytest_sparsity.checking.pretended_tensors import pretending
 
 
 @dataclass(frozen=True)
@@ -45,16 +55,9 @@ GPUS = {
 }
 
 
-class _State:
-    """Which device there is; none until one is installed."""
-
-    arch = 0
-    stream: Any = None
-
-
 def installed() -> bool:
     """Whether this process has a pretended device."""
-    return bool(_State.arch)
+    return bool(State.arch)
 
 
 def scope() -> AbstractContextManager[None]:
@@ -64,7 +67,7 @@ def scope() -> AbstractContextManager[None]:
 
 def use(arch: int) -> None:
     """From now on, the device is of compute capability ``arch``, 90 for sm_90."""
-    _State.arch = arch
+    State.arch = arch
 
 
 def install(arch: int) -> None:
@@ -72,16 +75,16 @@ def install(arch: int) -> None:
     first = not installed()
     use(arch)
     if first:
-        _State.stream = _Stream()
+        State.stream = Stream()
         for module, replaced in _replaced():
             for name, value in replaced.items():
                 setattr(module, name, value)
 
 
 def _properties(device: Any = None) -> Any:
-    _checked(device)
-    gpu = GPUS[_State.arch]
-    major, minor = divmod(_State.arch, 10)
+    checked(device)
+    gpu = GPUS[State.arch]
+    major, minor = divmod(State.arch, 10)
     return SimpleNamespace(
         name=gpu.name,
         major=major,
@@ -104,7 +107,7 @@ def _properties(device: Any = None) -> Any:
 
 def triton_properties(device: int = 0) -> dict[str, int]:
     """What ``triton.runtime.driver.active.utils.get_device_properties`` gives."""
-    gpu = GPUS[_State.arch]
+    gpu = GPUS[State.arch]
     return {
         "max_shared_mem": gpu.shared_per_block,
         "max_num_regs": 65536,
@@ -114,122 +117,6 @@ def triton_properties(device: int = 0) -> dict[str, int]:
         "mem_clock_rate": 2_619_000,
         "mem_bus_width": 5120,
     }
-
-
-def _checked(device: Any) -> int:
-    """0, the number of the only device.
-
-    Raises:
-        RuntimeError: it is another, as CUDA has it.
-    """
-    if isinstance(device, str):
-        device = torch.device(device)
-    index = device.index if isinstance(device, torch.device) else device
-    if index not in (None, 0, -1):
-        raise RuntimeError("CUDA error: invalid device ordinal")
-    return 0
-
-
-class _Device:
-    """``torch.cuda.device``, and ``device_of``: there is one."""
-
-    def __init__(self, device: Any) -> None:
-        _checked(None if isinstance(device, torch.Tensor) else device)
-        self.idx, self.prev_idx = 0, 0
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *error: object) -> None:
-        return None
-
-
-class _Stream:
-    """``torch.cuda.Stream``: what is put in it is done at once."""
-
-    cuda_stream = 0
-    stream_id = 0
-    device = CUDA
-    device_index = 0
-    priority = 0
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._outer: Any = None
-
-    def __enter__(self) -> _Stream:
-        self._outer, _State.stream = _State.stream, self
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        _State.stream = self._outer
-
-    def record_event(self, event: Any = None) -> Any:
-        """The event, now."""
-        event = event or _Event()
-        event.record(self)
-        return event
-
-    def query(self) -> bool:
-        """Whether all is done."""
-        return True
-
-    def synchronize(self) -> None:
-        """Wait for nothing."""
-
-    wait_event = wait_stream = lambda self, other: None
-
-
-class _Event:
-    """``torch.cuda.Event``."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._time = time.perf_counter()
-
-    def record(self, stream: Any = None) -> None:
-        """Note the time."""
-        self._time = time.perf_counter()
-
-    def elapsed_time(self, end: _Event) -> float:
-        """Milliseconds."""
-        return 1e3 * (end._time - self._time)
-
-    def query(self) -> bool:
-        """Whether it has come."""
-        return True
-
-    def synchronize(self) -> None:
-        """Wait for nothing."""
-
-    wait = record
-
-
-class _Generators(type(torch.Generator)):  # type: ignore[misc]
-    """All generators count as made by the class that replaces theirs."""
-
-    def __instancecheck__(cls, value: object) -> bool:
-        return isinstance(value, torch._C.Generator)
-
-
-class _Generator(torch.Generator, metaclass=_Generators):
-    """``torch.Generator`` of either device, which draws on the CPU."""
-
-    def __new__(cls, device: Any = "cpu") -> _Generator:
-        return super().__new__(cls, device="cpu")  # type: ignore[call-arg]
-
-
-def _stream_context(stream: Any) -> Any:
-    return nullcontext() if stream is None else stream
-
-
-def _set_stream(stream: Any) -> None:
-    _State.stream = stream
-
-
-class _Graph:
-    """``torch.cuda.CUDAGraph`` and what records one."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise CannotCheck("it records a CUDA graph, which needs a GPU")
 
 
 def _none(*args: Any, **kwargs: Any) -> None:
@@ -267,18 +154,18 @@ _CUDA: dict[str, Any] = {
     **dict.fromkeys(("reset_peak_memory_stats", "reset_max_memory_allocated"), _none),
     **dict.fromkeys(("memory_allocated", "max_memory_allocated", "memory_reserved"), _zero),
     **dict.fromkeys(("max_memory_reserved", "current_blas_handle"), _zero),
-    **dict.fromkeys(("CUDAGraph", "graph", "make_graphed_callables"), _Graph),
+    **dict.fromkeys(("CUDAGraph", "graph", "make_graphed_callables"), Graph),
     "is_current_stream_capturing": lambda: False,
     "_is_in_bad_fork": lambda: False,
     "device_count": lambda: 1,
     "current_device": _zero,
-    "_get_device_index": lambda device, *args, **kwargs: _checked(device),
-    "set_device": _checked,
-    "_exchange_device": _checked,
-    "_maybe_exchange_device": _checked,
-    "device": _Device,
-    "device_of": _Device,
-    "_DeviceGuard": _Device,
+    "_get_device_index": lambda device, *args, **kwargs: checked(device),
+    "set_device": checked,
+    "_exchange_device": checked,
+    "_maybe_exchange_device": checked,
+    "device": Device,
+    "device_of": Device,
+    "_DeviceGuard": Device,
     "get_device_name": lambda device=None: _properties(device).name,
     "get_device_capability": lambda device=None: (
         _properties(device).major,
@@ -287,15 +174,15 @@ _CUDA: dict[str, Any] = {
     "get_device_properties": _properties,
     "get_arch_list": lambda: [f"sm_{arch}" for arch in GPUS],
     "can_device_access_peer": lambda device, peer: False,
-    "mem_get_info": lambda device=None: (GPUS[_State.arch].memory,) * 2,
-    "Stream": _Stream,
-    "ExternalStream": _Stream,
-    "Event": _Event,
-    "stream": _stream_context,
-    "StreamContext": _stream_context,
-    "set_stream": _set_stream,
-    "current_stream": lambda device=None: _State.stream,
-    "default_stream": lambda device=None: _State.stream,
+    "mem_get_info": lambda device=None: (GPUS[State.arch].memory,) * 2,
+    "Stream": Stream,
+    "ExternalStream": Stream,
+    "Event": Event,
+    "stream": stream_context,
+    "StreamContext": stream_context,
+    "set_stream": set_stream,
+    "current_stream": lambda device=None: State.stream,
+    "default_stream": lambda device=None: State.stream,
     "default_generators": (torch.default_generator,),
 }
 _ACCELERATOR: dict[str, Any] = {
@@ -304,9 +191,9 @@ _ACCELERATOR: dict[str, Any] = {
     "current_accelerator": lambda check_available=False: torch.device("cuda"),
     "current_device_index": _zero,
     "current_device_idx": _zero,
-    "set_device_index": _checked,
+    "set_device_index": checked,
     "synchronize": _none,
-    "current_stream": lambda device=None: _State.stream,
+    "current_stream": lambda device=None: State.stream,
 }
 
 
@@ -327,7 +214,7 @@ def _replaced() -> Iterator[tuple[Any, Mapping[str, Any]]]:
     yield torch.version, {"cuda": "12.8"}  # with which wheels for these devices are built
     yield torch.backends.cuda, {"is_built": _true}
     # A wrapper that is compiled by torch as a whole computes the same without.
-    yield torch, {"Generator": _Generator, "compile": _as_it_is}
+    yield torch, {"Generator": Generator, "compile": _as_it_is}
     yield torch.Tensor, {"record_stream": _none}
     yield torch.library, {"wrap_triton": lambda kernel: kernel}
     yield torch.library.Library, {"impl": _for_our_tensors(torch.library.Library.impl)}
