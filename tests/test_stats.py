@@ -328,3 +328,10 @@ def test_pairs_must_be_pairs(compare) -> None:
         compare([True, False], [True])
     with pytest.raises(ValueError, match="must not be empty"):
         compare([], [])
+
+
+def test_an_interval_is_written_with_its_limits() -> None:
+    found = Interval(1.5, 0.25, math.inf, 3)
+    assert f"{found:.2f}" == "1.50 [0.25, inf]"
+    assert f"{found:+.1%}" == "+150.0% [+25.0%, +inf%]"
+    assert f"{found}" == str(found)

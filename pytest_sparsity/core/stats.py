@@ -47,6 +47,12 @@ class Interval:
     detectable: float = math.nan
     note: str = ""
 
+    def __format__(self, spec: str) -> str:
+        """``f"{interval:.2f}"`` is ``1.59 [1.53, 1.66]``."""
+        if not spec:
+            return str(self)
+        return f"{self.estimate:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Interval:
         """Read an interval; what is not finite is text or null."""

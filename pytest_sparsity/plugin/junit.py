@@ -24,8 +24,7 @@ def of_verdicts(verdicts: Iterable[Verdict]) -> Properties:
         comparison = verdict.comparison
         found.append((comparison.metric, comparison.value.estimate))
         if (change := comparison.change) is not None:
-            interval = f"{change.estimate:.6g} [{change.low:.6g}, {change.high:.6g}]"
-            found.append((f"{comparison.metric} change", interval))
+            found.append((f"{comparison.metric} change", f"{change:.6g}"))
         found.append((f"{comparison.metric} verdict", verdict.outcome.value))
     return found
 
@@ -38,9 +37,8 @@ def of_finding(sentence: str, finding: Finding) -> Properties:
         ("why", finding.why),
     ]
     for effect in finding.effects:
-        interval = effect.interval
-        figures = f"{interval.estimate:.6g} [{interval.low:.6g}, {interval.high:.6g}]"
-        found.append((effect.label, f"{figures} {effect.unit} (n = {interval.n})"))
+        figures = f"{effect.interval:.6g} {effect.unit} (n = {effect.interval.n})"
+        found.append((effect.label, figures))
     return found
 
 

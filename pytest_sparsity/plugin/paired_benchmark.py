@@ -117,9 +117,7 @@ class Result:
             line += f", peak {measured.peak_bytes} bytes"
         if measured.name != self.baseline:
             ratio = self.ratio(measured.name, self.baseline)
-            line += (
-                f", {ratio.estimate:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] times {self.baseline}"
-            )
+            line += f", {ratio:.3f} times {self.baseline}"
             if (share := self.share_of_ideal(measured.name, self.baseline)) is not None:
                 line += f", {share:.0%} of the ideal speed-up"
         return line

@@ -117,8 +117,7 @@ def _entries(verdicts: Iterable[Verdict]) -> list[str]:
         side = "max" if comparison.change is not None else "min"
         lines += [
             "",
-            f"# measured {measured.estimate:+.4f} [{measured.low:+.4f}, {measured.high:+.4f}], "
-            f"n = {measured.n}",
+            f"# measured {measured:+.4f}, n = {measured.n}",
             "[[budget]]",
             f"model = {_quoted(configuration.model)}",
             *_weights(configuration),

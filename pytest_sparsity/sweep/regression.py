@@ -174,9 +174,8 @@ def _change(
         further = [a["reasoning"]["kl"] - b["reasoning"]["kl"] for a, b in pairs]
         change = paired_mean(further, tokens, seed=seed)
         text = (
-            f"divergence on reasoning {change.estimate:+.4f} [{change.low:+.4f}, "
-            f"{change.high:+.4f}] nats per token over {_count(now, change.n)}, "
-            f"tolerated {DIVERGENCE_TOLERANCE:g} nats"
+            f"divergence on reasoning {change:+.4f} nats per token over "
+            f"{_count(now, change.n)}, tolerated {DIVERGENCE_TOLERANCE:g} nats"
         )
         return change, DIVERGENCE_TOLERANCE, text, None
     if now.cell.kind == GENERATION:

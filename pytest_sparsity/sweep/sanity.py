@@ -93,10 +93,7 @@ def better_when_sparser(session: SweepSession, model: str) -> list[str]:
                     seed=session.settings.seed,
                 )
                 if change.high < 0:
-                    found.append(
-                        f"{high.id} has {change.estimate:+.1%} [{change.low:+.1%}, "
-                        f"{change.high:+.1%}] of {low.id}'s {evaluation}"
-                    )
+                    found.append(f"{high.id} has {change:+.1%} of {low.id}'s {evaluation}")
     return found
 
 

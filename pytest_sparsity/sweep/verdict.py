@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from pytest_sparsity.core.stats import Interval
 from pytest_sparsity.sweep.budgets import Budget
 from pytest_sparsity.sweep.comparison import Comparison
 
@@ -22,6 +23,20 @@ class Outcome(str, Enum):
     NO_BUDGET = "no budget"
     REFUSED = "refused"
     REFERENCE = "reference"
+
+    @classmethod
+    def at_least(cls, limit: float, interval: Interval) -> Outcome:
+        """What an interval says, as a whole, of a figure that must not be below ``limit``."""
+        if interval.low >= limit:
+            return cls.PASS
+        return cls.FAIL if interval.high < limit else cls.INCONCLUSIVE
+
+    @classmethod
+    def at_most(cls, limit: float, interval: Interval) -> Outcome:
+        """What an interval says, as a whole, of a figure that must not be above ``limit``."""
+        if interval.high <= limit:
+            return cls.PASS
+        return cls.FAIL if interval.low > limit else cls.INCONCLUSIVE
 
 
 @dataclass(frozen=True)
@@ -45,8 +60,7 @@ class Verdict:
         interval = comparison.change if comparison.change is not None else comparison.value
         text = (
             f"{comparison.cell.configuration.id}: {comparison.metric} "
-            f"{interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}] "
-            f"(n = {interval.n}, smallest visible effect {interval.detectable:.4f})"
+            f"{interval:+.4f} (n = {interval.n}, smallest visible effect {interval.detectable:.4f})"
         )
         if comparison.p_value is not None:
             text += f", McNemar p = {comparison.p_value:.2g}"
@@ -75,10 +89,5 @@ def judge(comparison: Comparison, budget: Budget | None) -> Verdict:
     if budget is None:
         return Verdict(comparison, Outcome.NO_BUDGET)
     interval = comparison.change if comparison.change is not None else comparison.value
-    low, high = interval.low, interval.high
-    if budget.is_minimum:
-        good, bad = low >= budget.limit, high < budget.limit
-    else:
-        good, bad = high <= budget.limit, low > budget.limit
-    outcome = Outcome.PASS if good else Outcome.FAIL if bad else Outcome.INCONCLUSIVE
-    return Verdict(comparison, outcome, budget)
+    held_to = Outcome.at_least if budget.is_minimum else Outcome.at_most
+    return Verdict(comparison, held_to(budget.limit, interval), budget)

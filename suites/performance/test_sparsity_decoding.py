@@ -18,7 +18,7 @@ import torch
 
 from pytest_sparsity import LanguageModel, Plan, Threshold, sparsify
 from pytest_sparsity.fixtures import Configuration, Settings, SweepSession
-from pytest_sparsity.results import Interval, Outcome
+from pytest_sparsity.results import Outcome
 from pytest_sparsity.speed import (
     Flip,
     cores,
@@ -100,7 +100,7 @@ def test_decoding_speed(
                     contenders, rounds, sparsity_settings.seed + rounds, task.advance
                 )
             speed = ratio(seconds["transformers"], seconds["sparse"])
-            outcome = _at_least(SPEED, speed)
+            outcome = Outcome.at_least(SPEED, speed)
             if outcome is not Outcome.INCONCLUSIVE:
                 break
         assert torch.equal(contenders["sparse"](), text)
@@ -277,9 +277,3 @@ def _threads(count: int) -> Iterator[None]:
 
 def _dtype(model: LanguageModel) -> str:
     return str(model.dtype).removeprefix("torch.")
-
-
-def _at_least(limit: float, interval: Interval) -> Outcome:
-    if interval.low >= limit:
-        return Outcome.PASS
-    return Outcome.FAIL if interval.high < limit else Outcome.INCONCLUSIVE

@@ -12,7 +12,7 @@ import torch
 
 from pytest_sparsity import LanguageModel
 from pytest_sparsity.fixtures import Configuration, Settings, SweepSession
-from pytest_sparsity.results import Interval, Outcome
+from pytest_sparsity.results import Outcome
 from pytest_sparsity.speed import (
     Window,
     can_measure_memory,
@@ -90,7 +90,7 @@ def test_dense_scoring_keeps_up(
         seconds = timed(contenders, rounds)
         best = min(bare, key=lambda name: median(seconds[name]))
         speed = ratio(seconds[best], seconds["ours"])
-        outcome = _at_least(SPEED, speed)
+        outcome = Outcome.at_least(SPEED, speed)
         if outcome is not Outcome.INCONCLUSIVE:
             break
     _check_same(dense_model, windows)
@@ -99,7 +99,7 @@ def test_dense_scoring_keeps_up(
     ours, theirs = tokens / median(seconds["ours"]), tokens / median(seconds[best])
     line = (
         f"dense scoring {ours:,.0f} tokens/s, bare transformers {theirs:,.0f} ({best}): "
-        f"{_text(speed)} times its speed, at least {SPEED} asked"
+        f"{speed:.2f} times its speed, at least {SPEED} asked"
     )
     numbers = {
         "tokens_per_second": ours,
@@ -157,7 +157,7 @@ def test_cost_of_sparse_scoring(
     total = ratio(whole, dense)
     once = ratio(states, dense)
     line = (
-        f"sparse scoring takes {_text(total)} times as long as dense: 1"
+        f"sparse scoring takes {total:.2f} times as long as dense: 1"
         + "".join(f" {part.estimate:+.2f} {name}" for name, part in parts.items())
         + f"; the dense hidden states, once per corpus, {once.estimate:.2f}"
     )
@@ -233,16 +233,6 @@ def _likelihoods(scores: Sequence[dict[str, Any]]) -> list[list[float]]:
 
 def _minus(a: Sequence[float], b: Sequence[float]) -> list[float]:
     return [x - y for x, y in zip(a, b, strict=True)]
-
-
-def _text(interval: Interval) -> str:
-    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _at_least(limit: float, interval: Interval) -> Outcome:
-    if interval.low >= limit:
-        return Outcome.PASS
-    return Outcome.FAIL if interval.high < limit else Outcome.INCONCLUSIVE
 
 
 def _conclude(model: LanguageModel, outcome: Outcome, line: str) -> None:

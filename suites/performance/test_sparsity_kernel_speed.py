@@ -234,21 +234,21 @@ def _finding(
         "of_ideal": case.ideal,
     }
     verdicts = {
-        key: _at_least(limit, found[key]) for key, limit in limits.items() if limit is not None
+        key: Outcome.at_least(limit, found[key])
+        for key, limit in limits.items()
+        if limit is not None
     }
 
     def said(key: str) -> str:
         asked = f" (asked {limits[key]}: {verdicts[key].value})" if key in verdicts else ""
-        return f"{_text(found[key])}{asked}"
+        return f"{found[key]:.2f}{asked}"
 
     line = (
         f"{fastest.name} {_microseconds(seconds[fastest.name])}, "
         f"{found['gigabytes_per_second']:.0f} GB/s: {said('against_best')} times {best}, "
         f"{said('against_torch')} times {theirs}, {said('of_ideal')} of its ideal {ideal:.2f}"
     )
-    others = [
-        f"{c.name} {_text(numbers[c.name]['against_best'])}" for c in sparse if c is not fastest
-    ]
+    others = [f"{c.name} {numbers[c.name]['against_best']:.2f}" for c in sparse if c is not fastest]
     text = "; ".join([line, *others])
     return Finding(
         text, _worst(list(verdicts.values())), {k: _plain(n) for k, n in numbers.items()}
@@ -270,12 +270,6 @@ def _worst(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome.PASS
 
 
-def _at_least(limit: float, interval: Interval) -> Outcome:
-    if interval.low >= limit:
-        return Outcome.PASS
-    return Outcome.FAIL if interval.high < limit else Outcome.INCONCLUSIVE
-
-
 def _over(interval: Interval, divisor: float) -> Interval:
     return replace(
         interval,
@@ -283,10 +277,6 @@ def _over(interval: Interval, divisor: float) -> Interval:
         low=interval.low / divisor,
         high=interval.high / divisor,
     )
-
-
-def _text(interval: Interval) -> str:
-    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def _microseconds(times: Sequence[float]) -> str:

@@ -118,8 +118,9 @@ def test_no_times_from_a_shared_machine(sweep: Any, monkeypatch: pytest.MonkeyPa
         (0.80, 0.94, Outcome.FAIL),
     ],
 )
-def test_the_whole_interval_decides(suite: Any, low: float, high: float, outcome: Outcome) -> None:
-    assert suite._at_least(0.95, Interval((low + high) / 2, low, high, 10)) is outcome
+def test_the_whole_interval_decides(low: float, high: float, outcome: Outcome) -> None:
+    assert Outcome.at_least(0.95, Interval((low + high) / 2, low, high, 10)) is outcome
+    assert Outcome.at_most(-0.95, Interval(-(low + high) / 2, -high, -low, 10)) is outcome
 
 
 def test_verdicts_become_outcomes(suite: Any) -> None:
