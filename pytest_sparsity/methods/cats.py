@@ -72,10 +72,12 @@ class Cats:
                 not, or are of another model.
         """
         model = calibrator.model
-        gated = {site.layer for site in model.sites if site.kind == "gate"}
+        gated = {site.layer for site in model.sites if site.name == f"{site.layer}.gate"}
         if not gated:
+            fused = any(site.kind == "gate_up" for site in model.sites)
+            none = "none of their own: gate and up are one matrix" if fused else "none"
             raise SparsityError(
-                f"method cats decides by the gates of the MLPs, and {model.name} has none; leave "
+                f"method cats decides by the gates of the MLPs, and {model.name} has {none}; leave "
                 "cats out of --sparsity-methods for this model"
             )
         if self._given:

@@ -75,7 +75,7 @@ class SelectorInputs:
 
         if reads == RESIDUAL:
             return mlp_norms(model)[down.layer].register_forward_pre_hook, keep_input
-        kind = {GATE: "gate", INPUT: "up"}.get(reads)
+        kind = {GATE: "gate", INPUT: model.into_mlp(down.layer)}.get(reads)
         source = sites.get(f"{down.layer}.{kind}")
         if source is None:
             raise ValueError(f"{down.name} is to be decided by {reads!r}, which it does not have")
@@ -112,6 +112,13 @@ class Kept:
         return left.numel() - int(torch.count_nonzero(left))
 
 
+def _source(layer: int, selector: NeuronSelector) -> str:
+    """The place at which what a selector decides by is observed."""
+    if selector.reads == INPUT:
+        return f"{layer}.gate_up" if "gate_up" in selector.skips else f"{layer}.up"
+    return activated_gate(layer) if selector.reads == GATE else residual_of(layer)
+
+
 class _Keeping(Generic[T]):
     """Calls ``visit(site, kept)`` for every sparse site of a plan that the model comes to."""
 
@@ -119,9 +126,8 @@ class _Keeping(Generic[T]):
         self._plan = plan
         self._visit = visit
         self._read = _Read()
-        decide_by = {GATE: activated_gate, INPUT: "{}.up".format, RESIDUAL: residual_of}
         self._sources = {
-            decide_by[selector.reads](int(down.partition(".")[0])): down
+            _source(int(down.partition(".")[0]), selector): down
             for down, selector in plan.neurons.items()
             if selector.reads != HIDDEN
         }

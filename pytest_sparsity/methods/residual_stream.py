@@ -90,7 +90,7 @@ def _trace(model: LanguageModel) -> _Around:
 
         return hook
 
-    ups = [site for site in model.sites if site.kind == "up"]
+    ups = [s for s in model.sites if s.name in (f"{s.layer}.up", f"{s.layer}.gate_up")]
     with ExitStack() as hooks:
         for module in model.decoder.modules():
             if not isinstance(module, nn.Linear) and not any(module.children()):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods import greedy
 from pytest_sparsity.methods.calibration import MAGNITUDES
 from pytest_sparsity.methods.calibrator import Calibrator
@@ -76,13 +77,19 @@ class TealGreedy:
         TEAL's own histograms and tables are given, thresholds and levels are theirs.
 
         Raises:
-            SparsityError: the prefill policy keeps all that the search looks at dense, or the
-                given tables do not reach the level.
+            SparsityError: the prefill policy keeps all that the search looks at dense, the given
+                tables do not reach the level, or the model has experts or layers in several places.
         """
         if calibrator.given is not None and (teal := calibrator.given.teal) is not None:
             thresholds = of_model(teal.planned_thresholds(level), calibrator.model)
             given = of_model(teal.levels(level), calibrator.model)
             return thresholds_plan(self.name, calibrator, level, thresholds, given)
+        if several := [site.name for site in calibrator.model.sites if not site.even]:
+            raise SparsityError(
+                f"method {self.name} runs a block for each of its sites, and not all tokens come "
+                f"to {several[0]} of {calibrator.model.name} once; use teal, or leave it out of "
+                "--sparsity-methods for this model"
+            )
         distributions = calibrator.distributions()
         found = self._search(calibrator, level)
         weights = {site.name: site.module.weight.numel() for site in calibrator.model.sites}

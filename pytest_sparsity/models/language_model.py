@@ -128,6 +128,11 @@ class LanguageModel:
         # OPT's causal model does not call its base model, but the decoder inside that.
         return getattr(base, "decoder", base)
 
+    def into_mlp(self, layer: int) -> str:
+        """The kind of the site whose input a layer's MLP reads: ``up``, or ``gate_up``."""
+        fused = any(site.name == f"{layer}.gate_up" for site in self.sites)
+        return "gate_up" if fused else "up"
+
     def block_of(self, sites: Sequence[Site]) -> nn.Module:
         """The innermost module that holds these sites: what their names begin with in common."""
         names = {id(module): name for name, module in self.model.named_modules()}

@@ -127,12 +127,13 @@ def check_given(given: Given, model: LanguageModel) -> None:
                 f"has {DESCRIBED[name]} for {count} layers, and {model.name} has {layers}",
             )
     predictors = given.predictors.layers if given.predictors else {}
-    if not {f"{layer}.{kind}" for layer in predictors for kind in ("up", "down")} <= widths.keys():
+    mlp = {layer: f"{layer}.{model.into_mlp(layer)}" for layer in predictors}
+    if not {*mlp.values(), *(f"{layer}.down" for layer in mlp)} <= widths.keys():
         raise _other_model(
             given, f"has predictors, and {model.name} has layers without an MLP of its own sites"
         )
     for layer, (first, _) in predictors.items():
-        read, wanted = first.shape[1], widths[f"{layer}.up"]
+        read, wanted = first.shape[1], widths[mlp[layer]]
         if read != wanted:
             raise _other_model(
                 given,

@@ -133,11 +133,12 @@ def down_sites(model: LanguageModel) -> dict[str, Site]:
     Raises:
         SparsityError: the model has none.
     """
-    if uneven := [site.name for site in model.sites if not site.even]:
+    several = [s.name for s in model.sites if not s.even or (s.kind == "down" and s.group)]
+    if several:
         raise SparsityError(
-            f"model {model.name} has experts, or layers in several places ({uneven[0]}), and "
-            "neurons are skipped where a layer has one MLP of its own; leave the methods of "
-            "neurons out of --sparsity-methods for it"
+            f"model {model.name} has experts, or several MLPs in a layer, or layers in several "
+            f"places ({several[0]}), and neurons are skipped where a layer has one MLP of its own; "
+            "leave the methods of neurons out of --sparsity-methods for it"
         )
     found = {site.name: site for site in model.sites if site.kind == "down"}
     if not found:

@@ -160,7 +160,7 @@ class PowerInfer:
         counted = calibrator.collected(
             counting(
                 f"neuron_scores_{digest(tensors)}",
-                RESIDUAL if found.reads == RESIDUAL else "up",
+                RESIDUAL if found.reads == RESIDUAL else calibrator.model.into_mlp(min(layers)),
                 lambda layer, read: layers[layer].scores(read),
             ),
             calibrator.learning_text()[1],

@@ -152,7 +152,7 @@ def collect(
     Raises:
         SparsityError: a layer has no site ``up``, whose input the block reads.
     """
-    inputs = {f"{down.layer}.up": down.name for down in downs}
+    inputs = {f"{down.layer}.{model.into_mlp(down.layer)}": down.name for down in downs}
     if missing := inputs.keys() - {site.name for site in model.sites}:
         raise SparsityError(
             f"model {model.name} has no sites {sorted(missing)[:3]}, from whose inputs its neurons "
@@ -180,11 +180,12 @@ def hidden_width(model: LanguageModel, down: Site, share: float) -> int:
     """Hidden width of a predictor with ``share`` of its block's weights, at least 1."""
     block = {s.kind: s.module for s in model.sites if s.layer == down.layer and s.kind in BLOCK}
     weights = sum(module.weight.numel() for module in block.values())
-    return max(1, round(share * weights / (block["up"].in_features + down.module.in_features)))
+    width = block[model.into_mlp(down.layer)].in_features
+    return max(1, round(share * weights / (width + down.module.in_features)))
 
 
-#: The kinds of sites that make up a feed-forward block; without a gate it has two.
-BLOCK = ("gate", "up", "down")
+#: The kinds of sites that make up a feed-forward block; without a gate, or fused, it has two.
+BLOCK = ("gate", "up", "gate_up", "down")
 
 
 def _train_layer(

@@ -92,6 +92,12 @@ def _compress_block(
 ) -> None:
     with _inputs(sites) as seen:
         forward()
+    # An expert that no token came to is compressed by what came to the others of its layer.
+    pools: dict[str, list[torch.Tensor]] = {}
+    for site in sites:
+        if site.name in seen:
+            pools.setdefault(site.pool, []).append(seen[site.name])
+    seen |= {s.name: torch.cat(pools[s.pool]) for s in sites if s.name not in seen}
     distinct = {id(x): x for x in seen.values()}
     made = in_parallel(lambda x: _statistic(x, statistic), distinct.values(), device=device)
     found = dict(zip(distinct, made, strict=True))
