@@ -130,6 +130,7 @@ CHECKS: Mapping[str, Check] = {
             ordinary,
             "kernels that declare a contract",
             lambda kernel: kernel.contract.limits,
+            beyond=True,
         ),
         Check(
             "inputs",
