@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +17,42 @@ from pytest_sparsity.checking.guards import extent
 Addresses = npt.NDArray[np.uint64]
 Lanes = npt.NDArray[np.bool_]
 
-_of_call: ContextVar[Mapping[str, Tensor]] = ContextVar("operands of the call")
+_of_call: ContextVar[_Operands] = ContextVar("operands of the call")
 
 
 @contextmanager
 def operands_of_call(tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """Inside, a kernel's wrapper is called with these operands; for this thread."""
-    token = _of_call.set(tensors)
+    token = _of_call.set(_Operands(tensors))
     try:
         yield
     finally:
         _of_call.reset(token)
 
 
-def known() -> list[Elements]:
+def known() -> Sequence[Elements]:
     """The operands of the call that is going on, none if they are not known."""
-    return [Elements(name, tensor) for name, tensor in _of_call.get({}).items()]
+    found = _of_call.get(None)
+    return () if found is None else found.elements
+
+
+class _Operands:
+    """The operands of a call, which may have several launches."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+
+    @cached_property
+    def elements(self) -> Sequence[Elements]:
+        """Their elements."""
+        return [Elements(name, tensor) for name, tensor in self._tensors.items()]
+
+
+def storage_of(tensor: Tensor) -> tuple[int, int]:
+    """Addresses of the first byte of the tensor's storage, and behind the last."""
+    storage = tensor.untyped_storage()
+    start = storage.data_ptr()
+    return start, start + storage.nbytes()
 
 
 class Elements:
@@ -51,8 +72,7 @@ class Elements:
         self.size = tensor.element_size()
         self.start = tensor.data_ptr()
         self.stop = self.start + extent(tensor) * self.size
-        storage = tensor.untyped_storage()
-        self.storage = (storage.data_ptr(), storage.data_ptr() + storage.nbytes())
+        self.storage = storage_of(tensor)
         # The tensor must stay: its address means nothing once its memory is given to another.
         self.tensor = tensor
         pairs = zip(tensor.stride(), tensor.shape, strict=True)

@@ -20,6 +20,8 @@ from triton.language.semantic import TritonSemantic
 from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle
 
+from pytest_sparsity.checking import operators
+
 _core: Any = tl.core
 #: Lanes that are loaded as fast one after another.
 _FEW = 256
@@ -29,7 +31,8 @@ def hasten() -> None:
     """Replace what takes long; once per process."""
     # Asserted only in Triton's debug mode, but always computed: is each integer sum in range?
     builder = interpreter.interpreter_builder
-    if hasattr(builder.options, "sanitize_overflow"):
+    checked = hasattr(builder.options, "sanitize_overflow")
+    if checked:
         builder.options = dataclasses.replace(builder.options, sanitize_overflow=False)
     if not hasattr(tl.block_type(tl.int32, [1]).shape, "values"):
         return  # an older Triton, whose types are made in another way
@@ -44,6 +47,11 @@ def hasten() -> None:
         _remembered_promotions,
     )
     _replace(TritonSemantic, "broadcast_impl_value", ("self", "lhs", "rhs"), _remembered_broadcasts)
+    if checked:
+        for name in operators.FUNCTIONS:
+            rest = ("sanitize_overflow",) if name in ("add", "sub", "mul") else ()
+            parameters = ("self", "input", "other", *rest)
+            _replace(TritonSemantic, name, parameters, operators.remembered(name))
     _replace(_core.dtype, "__eq__", ("self", "other"), _identical_first)
     _replace(_core, "_unwrap_if_constexpr", ("o",), _plain_first)
     _replace(InterpreterBuilder, "create_splat", ("self", "ret_ty", "arg"), _splat_by_strides)
@@ -96,7 +104,10 @@ def _redirected_once(redirect: Any) -> Callable[..., Any]:
             redirected.update(languages)
             for owner, name, before in getattr(scope, "_changes", ()):
                 if hasattr(before, "__wrapped__") and _core.is_builtin(before):
-                    setattr(owner, name, _called(before.__wrapped__))
+                    called = None
+                    if owner is _core.tensor:
+                        called = operators.operator(name, interpreter.interpreter_semantic)
+                    setattr(owner, name, called or _called(before.__wrapped__))
         return _Nothing()
 
     return faster

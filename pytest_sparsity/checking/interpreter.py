@@ -116,7 +116,7 @@ def _guard_launches() -> None:
         pretended_tensors.check_reachable(tensors)
         grid = self.grid  # a list is as good for a GPU
         self.grid = (lambda given: tuple(grid(given))) if callable(grid) else tuple(grid)
-        operands = known() if _State.traffic is None else []
+        operands = known() if _State.traffic is None else ()
         launch = Launch(_State.traffic, self.fn.__name__, tensors, operands)
         self.fn = Programs(self.fn, interpreter.interpreter_builder, choices.order)
         accesses.current = accesses.Current(launch, self.fn)

@@ -73,6 +73,8 @@ class _Pretence(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func in _PLAIN:
+            return func(*args, **kwargs)
         handler = _HANDLERS.get(func)
         if handler is not None:
             return handler(args, kwargs)
@@ -248,6 +250,24 @@ def _device_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.device:
 def _is_cuda(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return _place(args[0]) is _Place.GPU
 
+
+#: What code asks tensors for most often, and which is the same on every device.
+_PLAIN = frozenset(
+    {
+        Tensor.shape.__get__,  # type: ignore[attr-defined]
+        Tensor.dtype.__get__,  # type: ignore[attr-defined]
+        Tensor.ndim.__get__,  # type: ignore[attr-defined]
+        Tensor.stride,
+        Tensor.size,
+        Tensor.numel,
+        Tensor.dim,
+        Tensor.element_size,
+        Tensor.data_ptr,
+        Tensor.storage_offset,
+        Tensor.is_contiguous,
+        Tensor.is_floating_point,
+    }
+)
 
 _HANDLERS: Mapping[Any, _Handler] = {
     Tensor.device.__get__: _device_of,

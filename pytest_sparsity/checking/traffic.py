@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pytest_sparsity.checking.elements import Addresses, Elements, Lanes
+from pytest_sparsity.checking.elements import Addresses, Elements, Lanes, storage_of
 from pytest_sparsity.checking.guards import extent
 from pytest_sparsity.checking.races import Event, Program, RaceCondition, races
 
@@ -199,9 +199,10 @@ class Launch:
         traffic.launches.append(kernel)
         self._operands = [*traffic._operands, *operands]
         known = {operand.storage for operand in self._operands}
-        made = [Elements(name, tensor) for name, tensor in tensors]
         #: Of tensors the wrapper made.
-        self._own = [elements for elements in made if elements.storage not in known]
+        self._own = [
+            Elements(name, tensor) for name, tensor in tensors if storage_of(tensor) not in known
+        ]
         self._all = (*self._operands, *self._own)
         self._atomics: list[Addresses] = []
         self._events: list[Event] = []
