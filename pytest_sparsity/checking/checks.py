@@ -46,6 +46,7 @@ CHECKS: Mapping[str, Check] = {
             _FLOAT,
             exactness.exact_sums,
             values="integer",
+            cost=2,
         ),
         Check(
             "scaling",
@@ -89,6 +90,7 @@ CHECKS: Mapping[str, Check] = {
             values.ends_cases,
             "kernels of ops whose results without active channels are known",
             lambda kernel: relations_of(kernel).ends is not None,
+            cost=2,
         ),
         Check(
             "repeat",
@@ -104,6 +106,7 @@ CHECKS: Mapping[str, Check] = {
             values.layouts_cases,
             "kernels of ops whose operands have several layouts",
             lambda kernel: len(record(kernel.op).layouts) > 1,
+            cost=2,
         ),
         Check(
             "far",

@@ -25,6 +25,8 @@ from pytest_sparsity.checking import operators
 _core: Any = tl.core
 #: Lanes that are loaded as fast one after another.
 _FEW = 256
+#: Types that numpy casts as a GPU does.
+_PLAIN = {"int1", "int32", "int64", "fp16", "bf16", "fp32", "fp64"}
 
 
 def hasten() -> None:
@@ -52,6 +54,8 @@ def hasten() -> None:
             rest = ("sanitize_overflow",) if name in ("add", "sub", "mul") else ()
             parameters = ("self", "input", "other", *rest)
             _replace(TritonSemantic, name, parameters, operators.remembered(name))
+    _replace(TritonSemantic, "cast", ("self", "input", "dst_ty", "fp_downcast_rounding"), _cast)
+    _replace(TritonSemantic, "expand_dims", ("self", "input", "axis"), _remembered_expansions)
     _replace(_core.dtype, "__eq__", ("self", "other"), _identical_first)
     _replace(_core, "_unwrap_if_constexpr", ("o",), _plain_first)
     _replace(InterpreterBuilder, "create_splat", ("self", "ret_ty", "arg"), _splat_by_strides)
@@ -96,8 +100,12 @@ def _redirected_once(redirect: Any) -> Callable[..., Any]:
     after each launch.
     """
     redirected: set[int] = set()
+    done: dict[int, Any] = {}
 
     def faster(fn: Any) -> _Nothing:
+        if done.get(id(fn)) is fn:
+            return _Nothing()
+        done[id(fn)] = fn  # which stays, and with it its id
         languages = {id(v) for v in fn.__globals__.values() if v is tl or v is _core}
         if not languages or not languages <= redirected:
             scope = redirect(fn)
@@ -225,6 +233,47 @@ def _remembered_broadcasts(original: Any) -> Callable[..., Any]:
         if shape is None:  # of another rank, or wrong
             return original(self, lhs, rhs)
         return spread(self, lhs, shape), spread(self, rhs, shape)
+
+    return faster
+
+
+def _cast(original: Any) -> Callable[..., Any]:
+    """Casts that are nothing but one of the interpreter's."""
+    known: dict[Any, Any] = {}
+
+    def direct(self: Any, input: Any, scalar: Any, type: Any) -> Any:
+        return self.tensor(self.builder.cast_impl(input.handle, scalar), type)
+
+    def faster(self: Any, input: Any, dst_ty: Any, fp_downcast_rounding: Any = None) -> Any:
+        scalar = dst_ty.scalar
+        if input.dtype is scalar:
+            return input
+        key = (input.type.name, scalar.name)
+        if (type_ := known.get(key)) is None or fp_downcast_rounding is not None:
+            result = original(self, input, dst_ty, fp_downcast_rounding)
+            if key not in known and {input.dtype.name, scalar.name} <= _PLAIN:
+                same = operators.same(direct(self, input, scalar, result.type), result)
+                known[key] = result.type if same else None
+            return result
+        return direct(self, input, scalar, type_)
+
+    return faster
+
+
+def _remembered_expansions(original: Any) -> Callable[..., Any]:
+    known: dict[Any, tuple[Any, Any]] = {}
+
+    def faster(self: Any, input: Any, axis: int) -> Any:
+        key = (input.type.name, axis)
+        found = known.get(key)
+        if found is None:
+            result = original(self, input, axis)
+            if isinstance(input.type, tl.block_type):
+                known[key] = result.type, (*[slice(None)] * axis, None)
+            return result
+        type_, places = found
+        handle = TensorHandle(input.handle.data[places], input.handle.dtype.scalar)
+        return self.tensor(handle, type_)
 
     return faster
 

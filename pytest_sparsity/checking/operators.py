@@ -76,7 +76,7 @@ def remembered(name: str) -> Callable[[Any], Callable[..., Any]]:
     def faster_than(original: Any) -> Callable[..., Any]:
         known: dict[Any, Quick | None] = {}
 
-        def faster(self: Any, input: Any, other: Any, *rest: Any) -> Any:
+        def faster(self: Any, input: Any, other: Any, *rest: Any, **named: Any) -> Any:
             key = (
                 input.type.name if type(input) is tensor else type(input),
                 other.type.name if type(other) is tensor else type(other),
@@ -86,7 +86,7 @@ def remembered(name: str) -> Callable[[Any], Callable[..., Any]]:
                 result = quick(input, other)
                 if result is not None:
                     return result
-            result = original(self, input, other, *rest)
+            result = original(self, input, other, *rest, **named)
             if key not in known:
                 known[key] = _checked(_quick(name, function, among, result, input, other), result)
             return result
@@ -95,7 +95,7 @@ def remembered(name: str) -> Callable[[Any], Callable[..., Any]]:
             if made is None:
                 return None
             quick, input, other = made
-            return quick if _same(quick(input, other), result) else None
+            return quick if same(quick(input, other), result) else None
 
         return faster
 
@@ -173,7 +173,7 @@ def _moved(result: Any, pointer: Any) -> Quick:
     return quick
 
 
-def _same(found: Any, result: Any) -> bool:
+def same(found: Any, result: Any) -> bool:
     """Whether two tensors of the interpreter hold the same bits, of the same types."""
     if found is None:
         return False

@@ -34,6 +34,30 @@ def mixed(x, w, out, kept, n, step, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def mingled(halves, words, longs, out, n, BLOCK: tl.constexpr):
+    """Operands of every two types, on either side of every operator."""
+    lane = tl.arange(0, BLOCK)
+    end = halves + (BLOCK - 1)
+    half = tl.load(end - lane)  # a pointer less an offset
+    word, long = tl.load(words + lane), tl.load(longs + lane)
+    narrow = word.to(tl.uint8)
+    for turn in range(2):  # the second time it is known
+        total = 3 - half + 1.5 * half - half * 2
+        total += (word * long + 7 - (1 - word)).to(tl.float32)
+        total += (word * 65537 * 65537).to(tl.float32) + (narrow + 200).to(tl.float32)
+        some = (half > 0.25) & (word <= 2) | (long != word) & (lane < n) | (narrow > 5)
+        few = (word & 6) | (1 & word)
+        scalar = tl.load(words) * n + turn
+        total += tl.where(some == (few <= scalar), scalar - few, -scalar)
+        tl.store(out + lane * 2 + turn, total.to(tl.float32) * n)
+
+
+@triton.jit
+def negative(words, out):
+    tl.store(out, tl.load(words).to(tl.uint32) + (-1))
+
+
+@triton.jit
 def unequal(out, BLOCK: tl.constexpr):
     tl.store(out + tl.arange(0, BLOCK), tl.arange(0, BLOCK) + tl.arange(0, 2 * BLOCK))
 
@@ -66,6 +90,12 @@ def results() -> list[list[Any]]:
                 out, kept = torch.zeros(n + 1), torch.zeros(n, dtype=torch.bool)
                 mixed[(2,)](x, weight, out, kept, n, step, BLOCK=block)
                 found.append([str(dtype), block, out.view(torch.int32).tolist(), kept.tolist()])
+    halves = (torch.randn(16, generator=generator)).to(torch.float16)
+    words = torch.randint(-9, 9, (16,), generator=generator, dtype=torch.int32)
+    for block in (16, 4):
+        out = torch.zeros(2 * block)
+        mingled[(1,)](halves[:block], words, words.long() << 33, out, 3, BLOCK=block)
+        found.append(["mingled", block, out.view(torch.int32).tolist()])
     return found
 
 
@@ -93,6 +123,7 @@ def errors() -> list[str]:
         told(unequal[(1,)], out, BLOCK=4),
         told(odd[(1,)], out),
         told(wide[(1,)], out, BLOCK=4),
+        told(negative[(1,)], out, out),
     ]
 
 
