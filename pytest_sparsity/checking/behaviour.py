@@ -30,10 +30,7 @@ def repeat_cases(kernel: Kernel) -> Space:
     among = [name for name in ("random", "all", "large") if name in own.patterns]
     sizes = [size for size in NOTABLE if size > 64]
     wide = {name: sizes for name in ("k", "n") if len(set(own.space.get(name, ()))) > 1}
-    # Rounded to 16 bits, most sums are the same in any order.
-    dtypes = tuple(name for name in kernel.dtypes if name == "float32") * 2 + kernel.dtypes
-    fixed = {"level": (0.0, 0.5), "values": ("normal",), "dtype": dtypes, "pattern": among}
-    return ordinary(kernel, **fixed, **wide)
+    return ordinary(kernel, pattern=among, level=(0.0, 0.5), values=("normal",), **wide)
 
 
 def repeat(trial: Trial) -> float:

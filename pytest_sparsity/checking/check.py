@@ -28,10 +28,8 @@ class Check:
         condition: which kernels it is for, in words.
         applies: whether a kernel is one of them.
         unavailable: why it cannot be done here on a device, None if it can.
-        cost: of a case, in ordinary cases, or of what it adds to those of ``fuzz``, which draws
-            from the same: that many fewer are drawn.
+        cost: of a case, in ordinary cases: that many fewer are drawn.
         values: what the weights of its cases must be; empty if that is open.
-        beyond: its cases may be such as the kernel's contract does not take.
     """
 
     name: str
@@ -43,7 +41,6 @@ class Check:
     unavailable: Callable[[str], str | None] = lambda device: None
     cost: int = 1
     values: str = ""
-    beyond: bool = False
 
 
 def finite(kernel: Kernel) -> tuple[str, ...]:

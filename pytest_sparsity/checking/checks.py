@@ -46,7 +46,6 @@ CHECKS: Mapping[str, Check] = {
             _FLOAT,
             exactness.exact_sums,
             values="integer",
-            cost=2,
         ),
         Check(
             "scaling",
@@ -90,7 +89,6 @@ CHECKS: Mapping[str, Check] = {
             values.ends_cases,
             "kernels of ops whose results without active channels are known",
             lambda kernel: relations_of(kernel).ends is not None,
-            cost=2,
         ),
         Check(
             "repeat",
@@ -106,7 +104,6 @@ CHECKS: Mapping[str, Check] = {
             values.layouts_cases,
             "kernels of ops whose operands have several layouts",
             lambda kernel: len(record(kernel.op).layouts) > 1,
-            cost=2,
         ),
         Check(
             "far",
@@ -133,7 +130,6 @@ CHECKS: Mapping[str, Check] = {
             ordinary,
             "kernels that declare a contract",
             lambda kernel: kernel.contract.limits,
-            beyond=True,
         ),
         Check(
             "inputs",

@@ -16,8 +16,7 @@ from pytest_sparsity.checking.messages import Refusal, Request
 from pytest_sparsity.checking.process import Death, Worker
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.runner import CheckResult
-from pytest_sparsity.checking.shrinking import simplest_death
-from pytest_sparsity.checking.simpler import simpler_cases
+from pytest_sparsity.checking.shrinking import simpler_cases, simplest_death
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.registry import Kernel
 

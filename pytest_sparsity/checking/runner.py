@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.check import Check
@@ -17,7 +22,6 @@ from pytest_sparsity.checking.contracts import check_contract
 from pytest_sparsity.checking.emulation import compiling, launching
 from pytest_sparsity.checking.failure import CannotCheck, CheckFailure, Element
 from pytest_sparsity.checking.records import record
-from pytest_sparsity.checking.simpler import simpler_cases
 from pytest_sparsity.checking.space import Space
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.core.errors import SparsityError
@@ -116,15 +120,14 @@ def run(
         attempts.ignore(record(kernel.op).checked(earlier))
     own, cases = record(kernel.op), found.cases(kernel) if case is None else [case]
     # What a kernel does not take is for the check of its contract alone.
-    bound = case is None and not found.beyond
-    drawn = isinstance(cases, Space)
-    each = cases.draw(max(1, examples // found.cost), seed) if isinstance(cases, Space) else cases
-    tried: Iterable[Case] = (own.taken(one, kernel) for one in each) if bound else each
-    if not drawn:
-        tried = _thinned(list(dict.fromkeys(tried)), _LISTED * examples)
-    attempts.go_through(tried)
-    if drawn and attempts.failure is not None:
-        attempts.simplify(simpler_cases(own, kernel, check))
+    bound = case is None and check != "contract"
+    if isinstance(cases, Space):
+        drawn = cases.strategy()
+        drawn = drawn.map(lambda case: own.taken(case, kernel)) if bound else drawn
+        attempts.draw(drawn, max(1, examples // found.cost), seed)
+    else:
+        listed = dict.fromkeys(own.taken(each, kernel) if bound else each for each in cases)
+        attempts.go_through(_thinned(list(listed), _LISTED * examples))
     passed = CheckResult(
         kernel.id,
         check,
@@ -187,6 +190,8 @@ class _Attempts:
         self._check = check
         self._on_case = on_case
         self._trial = trial
+        self._failures: dict[Case, CheckFailure] = {}
+        self._deadline = 0.0
 
     def told_skipped(self) -> str:
         """How many cases were skipped and why; empty if none was."""
@@ -211,34 +216,57 @@ class _Attempts:
         with suppress(CheckFailure, CannotCheck):
             self._check.run(self._trial(case))
 
-    def simplify(self, simpler: Callable[[Case], Iterator[Case]]) -> None:
-        """Put a simple case that fails, too, in the place of the one that failed.
+    def draw(self, cases: st.SearchStrategy[Case], examples: int, seed: int) -> None:
+        """Try that many, and shrink the first that fails."""
 
-        Args:
-            simpler: cases that are simpler than one, in the order in which they are tried.
-        """
-        assert self.failure is not None
-        deadline, count = time.monotonic() + _SHRINKING, self.count
-        tried = {self.failure[0]}
-        candidates = simpler(self.failure[0])
-        while time.monotonic() < deadline:
-            case = next((each for each in candidates if each not in tried), None)
-            if case is None:
-                break
-            tried.add(case)
-            finding = self._attempt(case)
+        @hypothesis.seed(seed)
+        @hypothesis.settings(
+            max_examples=examples,
+            database=None,
+            deadline=None,
+            derandomize=False,
+            phases=(Phase.generate, Phase.shrink),
+            print_blob=False,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+            verbosity=Verbosity.quiet,
+        )
+        @hypothesis.given(cases)
+        def attempt(case: Case) -> None:
+            finding = self._shrinking(case) if self._failures else self._attempt(case)
             if finding is not None:
-                self.failure, candidates = (case, finding), simpler(case)
-        case, finding = self.failure
-        if self._attempt(case) is None:
+                if not self._failures:
+                    self._deadline = time.monotonic() + _SHRINKING
+                self._failures[case] = finding
+                self.failure = case, finding
+                # From here always: hypothesis shrinks failures that come from the same line.
+                raise finding
+
+        try:
+            attempt()
+        except CheckFailure:
+            pass
+        except Flaky:
             # A race: it was seen once, and not when the same was tried again.
-            told = f"{finding.what}, though not every time"
-            self.failure = case, CheckFailure(told, finding.element)
+            assert self.failure is not None
+            case, finding = self.failure
+            self.failure = (
+                case,
+                CheckFailure(f"{finding.what}, though not every time", finding.element),
+            )
+
+    def _shrinking(self, case: Case) -> CheckFailure | None:
+        """As ``_attempt``, but what takes too long passes, except what is known to fail."""
+        if time.monotonic() > self._deadline:
+            return self._failures.get(case)
+        count = self.count
+        finding = self._attempt(case)
         self.count = count
+        return finding
 
     def _attempt(self, case: Case) -> CheckFailure | None:
         self.count += 1
-        if self.failure is None:
+        if not self._failures:
             self.begun.append(case)
         self._on_case(case)
         trial = self._trial(case)

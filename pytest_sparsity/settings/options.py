@@ -176,6 +176,6 @@ OPTIONS = (
             "the same with the same code", flag=True, measured=False, ini=False),
     Option("seed", "seed of item order, choice order, bootstrap and kernel cases", "0", "N",
             to.whole(0)),
-    Option("examples", "cases drawn per kernel and check", None, "N", to.whole(1),
+    Option("examples", "cases that hypothesis draws per kernel and check", None, "N", to.whole(1),
             of_profile=True),
 )  # fmt: skip

@@ -34,7 +34,7 @@ class Sizes:
         prompts: prompts continued greedily.
         new_tokens: tokens per continuation.
         calibration: calibration documents.
-        examples: cases drawn per kernel and check.
+        examples: cases that hypothesis draws per kernel and check.
     """
 
     documents: int
@@ -66,7 +66,7 @@ class Profile:
 
     @property
     def examples(self) -> int:
-        """Cases drawn per kernel and check."""
+        """Cases that hypothesis draws per kernel and check."""
         return self.sizes.examples
 
 

@@ -63,8 +63,8 @@ def propose(
     settings: Mapping[str, Any],
     target: str,
     keep: bool = False,
-) -> int:
-    """Write the budgets of everything measured, and tell how many.
+) -> None:
+    """Write the budgets of everything measured.
 
     Args:
         path: the budgets file.
@@ -78,11 +78,10 @@ def propose(
     """
     if keep and path.exists():
         known = budgets.load(path)
-        fresh = _entries(v for v in verdicts if _place(v) not in known)
+        fresh = [v for v in verdicts if _place(v) not in known]
         text = path.read_text(encoding="utf-8").rstrip("\n")
-        atomic_write(path, "\n".join([text, *fresh]) + "\n")
-        return len(fresh)
-    entries = _entries(verdicts)
+        atomic_write(path, "\n".join([text, *_entries(fresh)]) + "\n")
+        return
     lines = [
         f"schema = {SCHEMA}",
         "",
@@ -97,10 +96,9 @@ def propose(
         f"target = {_quoted(target)}",
         f"profile = {_quoted(settings['profile'])}",
         f"seed = {settings['seed']}",
-        *entries,
+        *_entries(verdicts),
     ]
     atomic_write(path, "\n".join(lines) + "\n")
-    return len(entries)
 
 
 def _place(verdict: Verdict) -> tuple[Configuration, str]:
@@ -108,8 +106,8 @@ def _place(verdict: Verdict) -> tuple[Configuration, str]:
 
 
 def _entries(verdicts: Iterable[Verdict]) -> list[str]:
-    """The tables of these metrics, each behind an empty line."""
-    tables: list[str] = []
+    """The tables of these metrics, line by line."""
+    lines: list[str] = []
     for verdict in verdicts:
         comparison, configuration = verdict.comparison, verdict.comparison.cell.configuration
         value = limit(comparison)
@@ -117,7 +115,7 @@ def _entries(verdicts: Iterable[Verdict]) -> list[str]:
             continue
         measured = comparison.change if comparison.change is not None else comparison.value
         side = "max" if comparison.change is not None else "min"
-        lines = [
+        lines += [
             "",
             f"# measured {measured:+.4f}, n = {measured.n}",
             "[[budget]]",
@@ -129,8 +127,7 @@ def _entries(verdicts: Iterable[Verdict]) -> list[str]:
             f"metric = {_quoted(comparison.metric)}",
             f"{side} = {value!r}",
         ]
-        tables.append("\n".join(lines))
-    return tables
+    return lines
 
 
 def _weights(configuration: Configuration) -> list[str]:

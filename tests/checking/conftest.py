@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import HealthCheck, Phase
 
 from pytest_sparsity.checking.space import space
 from pytest_sparsity.testing import Case
@@ -24,7 +26,21 @@ def drawn() -> Callable[..., list[Case]]:
     """``drawn(op, count, **fixed)``: that many cases, the same every time."""
 
     def draw(op: str, count: int, **fixed: Any) -> list[Case]:
-        return list(space(op, **fixed).draw(count, 0))
+        cases: list[Case] = []
+
+        @hypothesis.seed(0)
+        @hypothesis.settings(
+            max_examples=count,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @hypothesis.given(space(op, **fixed).strategy())
+        def collect(case: Case) -> None:
+            cases.append(case)
+
+        collect()
+        return cases
 
     return draw
 

@@ -9,8 +9,7 @@ import pytest
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.process import Death
 from pytest_sparsity.checking.records import record
-from pytest_sparsity.checking.shrinking import simplest_death
-from pytest_sparsity.checking.simpler import simpler_cases
+from pytest_sparsity.checking.shrinking import simpler_cases, simplest_death
 from pytest_sparsity.kernels import registry
 
 SWIGLU = Case(

@@ -302,7 +302,7 @@ ones = tl.full([16, SPLITS], 0.0625, tl.float32)
         "    if plan.splits == 1 and not atomic:",
         "    atomic = plan.splits > 1\n    if plan.splits == 1:",
         "splits are added in the order in which they come, by a kernel declared deterministic",
-        "repeat",
+        "scaling",
     ),
     Mutant(
         "offsets-in-32-bits",

@@ -180,8 +180,6 @@ def test_dense_only_sweep_is_not_green(sweep):
 def test_update_writes_budgets_that_pass(finished):
     first = finished.here(*BUDGETS, "--sparsity-update", "--sparsity-budgets=new.toml")
     assert first.ret == 0
-    count = (finished.pytester.path / "new.toml").read_text().count("[[budget]]")
-    first.stdout.fnmatch_lines([f"{count} budgets proposed in *new.toml: review them, *"])
     again = finished.here(*BUDGETS, "--sparsity-budgets=new.toml")
     # The model of random weights is at chance in sva, which is refused as evidence.
     again.assert_outcomes(passed=6, skipped=3, deselected=4)

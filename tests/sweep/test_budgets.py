@@ -172,7 +172,7 @@ def test_a_proposal_is_a_thresholds_file_that_passes(tmp_path, comparison, confi
     weights = comparison(configuration=replace(configurations[1], weights="wanda-2:4"))
     verdicts = [Verdict(c, Outcome.NO_BUDGET) for c in (one, gain, weights)]
     path = tmp_path / "new" / "budgets.toml"
-    assert propose(path, verdicts, {"profile": 'a "quoted" \\ name', "seed": 3}, "a cpu") == 3
+    propose(path, verdicts, {"profile": 'a "quoted" \\ name', "seed": 3}, "a cpu")
     found = budgets.load(path)
     for c in (one, gain, weights):
         budget = found.find(c.cell.configuration, c.metric)

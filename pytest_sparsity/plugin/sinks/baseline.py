@@ -64,8 +64,7 @@ class Baseline(Sink):
 
         session, cells = self.run.state.session, self.run.judged_cells()
         found = [record for cell in cells if (record := session.known(cell)) is not None]
-        count = write_records(folder, found, new_only=self.settings.update_new_only)
-        say(self.run.config, f"\n{count} records stored in {folder}")
+        write_records(folder, found, new_only=self.settings.update_new_only)
 
     def _entries(self) -> dict[str, Measured]:
         """What was timed for the baseline: of each call, the candidate."""

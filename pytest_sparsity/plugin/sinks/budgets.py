@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pytest_sparsity.core.errors import blaming
 from pytest_sparsity.plugin.sinks.sink import Sink
 
 
 class ProposedBudgets(Sink):
     """Proposes budgets from the verdicts of a sweep."""
-
-    _proposed: int | None = None
 
     def check(self) -> None:
         """Refuse a folder that cannot be written to."""
@@ -29,19 +25,10 @@ class ProposedBudgets(Sink):
         from pytest_sparsity.settings.saved import to_json
         from pytest_sparsity.sweep.propose import propose
 
-        self._proposed = propose(
+        propose(
             settings.budgets,
             self.run.verdicts,
             to_json(settings),
             self.run.state.session.target.name,
             keep=settings.update_new_only,
         )
-
-    def show(self, terminal: Any) -> None:
-        """Print what there is to be reviewed."""
-        if self._proposed is not None:
-            added = "added to" if self.settings.update_new_only else "proposed in"
-            terminal.write_line(
-                f"{self._proposed} budgets {added} {self.settings.budgets}: review them, and from "
-                "then on run without --sparsity-update"
-            )
