@@ -76,14 +76,17 @@ def use_linear_layers(model: torch.nn.Module) -> None:
     weights of a site needs to know one layout only.  The model can be saved no more: its tensors
     have other shapes than its configuration says.  ``FalconLinear`` is an ``nn.Linear`` with a
     forward of its own that computes the same; the new layer has its parameters.  What experts
-    have in one stack becomes a layer each, see :mod:`~pytest_sparsity.models.experts`.
+    have in one stack becomes a layer each, see :mod:`~pytest_sparsity.models.experts`, and what a
+    mixer multiplies from the left a layer, see :mod:`~pytest_sparsity.models.left_products`.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
 
     from pytest_sparsity.models.experts import stacked_parameters, use_expert_layers
+    from pytest_sparsity.models.left_products import use_left_layers
 
     for parent in list(model.modules()):
+        use_left_layers(parent)
         for name, layer in list(parent.named_children()):
             if isinstance(layer, Conv1D):
                 linear = torch.nn.Linear(layer.nx, layer.nf, device="meta").train(layer.training)

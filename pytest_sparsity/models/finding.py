@@ -244,7 +244,7 @@ def _named(number: int, layers: dict[str, nn.Linear], watched: Watched) -> list[
 def _group(path: str, kind: str) -> str:
     """What stands between layer and kind: which expert, ``shared``, or a path."""
     if kind == "proj":
-        return path
+        return path.removesuffix(".linear")
     if (expert := re.search(r"\.(\d+)(?=\.|$)", path)) is not None and "expert" in path:
         return f"{'shared' if _SHARED.search(path) else 'experts'}.{expert[1]}"
     return "shared" if _SHARED.search(path) else ""

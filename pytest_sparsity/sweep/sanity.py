@@ -55,7 +55,7 @@ class _Rolled:
 
 
 def verdicts_on_broken(session: SweepSession, model: LanguageModel) -> list[Verdict]:
-    """Verdicts on a model whose down projections read their channels one off.
+    """Verdicts on a model whose down projections, or all sites without them, read one off.
 
     It is held against every perplexity budget of the model on the first corpus or, if
     there is none, against doubled perplexity.  A verdict other than fail means that the
@@ -64,7 +64,8 @@ def verdicts_on_broken(session: SweepSession, model: LanguageModel) -> list[Verd
     corpus = session.settings.corpora[0]
     dense = session.record(Cell(Configuration(model.name), on_text(corpus)))
     broken, roll = model.twin(), _Rolled()
-    plan = Plan(_BROKEN, 0.0, {s.name: roll for s in model.sites if s.kind == "down"})
+    downs = [site for site in model.sites if site.kind == "down"]
+    plan = Plan(_BROKEN, 0.0, {site.name: roll for site in downs or model.sites})
     documents = session.texts.windows(model.name, corpus)[: len(dense.units)]
     with sparsify(broken, plan):
         units = score_documents(broken, documents)
