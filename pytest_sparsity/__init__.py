@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.models import LanguageModel as LanguageModel
     from pytest_sparsity.models import Site as Site
     from pytest_sparsity.models import load_model as load_model
+    from pytest_sparsity.models.anew import with_sites_found_anew as with_sites_found_anew
     from pytest_sparsity.models.compression.compress import Compressed as Compressed
     from pytest_sparsity.models.compression.compress import compress as compress
 
@@ -45,6 +46,7 @@ _HOME = {
     "compress": "models.compression.compress",
     "load_model": "models",
     "sparsify": "methods.attach",
+    "with_sites_found_anew": "models.anew",
 }
 
 

@@ -20,6 +20,7 @@ from pytest_sparsity.methods.reads import SelectorInputs
 from pytest_sparsity.methods.topk_mask import kept
 from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.models.packing import packing
+from pytest_sparsity.models.plain_layers import difference, shape_of
 
 _MARK = "_pytest_sparsity_attached"
 
@@ -38,7 +39,7 @@ class AchievedSparsity:
     ) -> None:
         self._deciding = deciding
         self._sites = {site.name: site for site in sites}
-        self._weights = {name: s.module.weight.numel() for name, s in self._sites.items()}
+        self._weights = {name: math.prod(shape_of(s.module)) for name, s in self._sites.items()}
         self._uneven = not all(site.even for site in self._sites.values())
         self._counted = tuple(self._weights if counted is None else counted)
         self._counts = dict.fromkeys(self._counted, (0, 0))
@@ -180,7 +181,9 @@ class Attached:
             raise ValueError(f"the plan has two selectors for the same sites: {twice[:3]}")
         for name, constant in plan.bias.items():
             _check_bias(by_name[name], constant, model.name)
-        folded = {name: _folded(by_name[name].module, plan.bias[name]) for name in plan.bias}
+        model.check_unchanged()
+        plain = [name for name in plan.bias if difference(by_name[name].module) is None]
+        folded = {name: _folded(by_name[name].module, plan.bias[name]) for name in plain}
         planned = [site for site in model.sites if site.name in plan.selectors]
         joined = join(planned, plan, kernels, folded)
         mlps = kernel_mlps(model, plan, kernels, folded)
@@ -217,6 +220,11 @@ class Attached:
             layer = by_name[name].module
             self._biases.append((layer, layer.bias))
             layer.bias = bias
+        for name in plan.bias.keys() - folded.keys():
+            # Nearest to the layer: what others hooked to it sees the sum, as where it is folded.
+            add = _adding(plan.bias[name])
+            layer = by_name[name].module
+            self._handles.append(layer.register_forward_hook(add, prepend=True))
         setattr(decoder, _MARK, True)
 
     def detach(self) -> None:
@@ -252,6 +260,7 @@ class Attached:
                 result, own = selector(x), dense.here()
                 if own is not None:
                     rows = result.view(-1, result.shape[-1])
+                    own = own.to(x.device)  # a model's layers may be on several
                     rows[own] = x.reshape(rows.shape)[own]
                 shared.source, shared.selector, shared.result = x, selector, result
                 shared.counted = count_zeroed(result, own) if self.counting else None
@@ -273,7 +282,7 @@ class Attached:
                 self._count_neurons(down, dropped, rows.numel())
             if (own := dense.here()) is not None:
                 rows = keep.reshape(-1, keep.shape[-1])
-                keep = rows.index_fill(0, own, True).view(h.shape)
+                keep = rows.index_fill(0, own.to(rows.device), True).view(h.shape)
             return kept(h, keep)
 
         return mask
@@ -300,8 +309,8 @@ class Attached:
 
 
 def _hook(mask: Mask) -> Any:
-    def hook(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        return (mask(args[0]),)
+    def hook(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (mask(args[0]), *args[1:])
 
     return hook
 
@@ -310,7 +319,9 @@ def sparsify(model: LanguageModel, plan: Plan, kernels: str = NONE) -> Attached:
     """Attach ``plan`` to ``model``; use as a context manager or call ``detach()``.
 
     The model's weights are never touched: the inputs of the planned sites are sparsified
-    by hooks, and folded biases replace (and later give back) the layers' own.
+    by hooks, and folded biases replace (and later give back) the layers' own.  Layers of other
+    libraries (quantised, adapted, offloaded) compute as they do, with masked inputs: what is to
+    be added to a bias is added to their output, and kernels leave them alone.
 
     Args:
         model: what is sparsified.
@@ -333,7 +344,8 @@ def sparsify(model: LanguageModel, plan: Plan, kernels: str = NONE) -> Attached:
     Raises:
         ValueError: a plan is attached already, or it names a site that the model lacks,
             or one of its biases has the wrong shape.
-        SparsityError: there is no such kernel, or it cannot run here.
+        SparsityError: there is no such kernel, or it cannot run here or on these layers; or the
+            layer of a site was exchanged since the model was loaded, or the model compiled.
     """
     return Attached(model, plan, kernels)
 
@@ -357,3 +369,12 @@ def _folded(layer: nn.Linear, constant: torch.Tensor) -> nn.Parameter:
     if layer.bias is not None:
         total = total + layer.bias.float()
     return nn.Parameter(total.to(layer.weight.dtype), requires_grad=False)
+
+
+def _adding(constant: torch.Tensor) -> Any:
+    """A forward hook that adds W a, [N], to what a layer gives; in float32, then rounded."""
+
+    def hook(layer: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+        return (output.float() + constant.to(output.device, torch.float32)).to(output.dtype)
+
+    return hook

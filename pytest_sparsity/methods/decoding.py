@@ -21,6 +21,7 @@ from pytest_sparsity.kernels.unchecked import fixed
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.positions import DenseRows
 from pytest_sparsity.models import Site
+from pytest_sparsity.models.plain_layers import described, difference
 from pytest_sparsity.reference.ops import op_of
 from pytest_sparsity.reference.precision import round_to
 from pytest_sparsity.reference.sparse_linear import SparseLinearInputs
@@ -165,7 +166,10 @@ def join(
         SparsityError: there is no such kernel, or it cannot run here or on this model.
     """
     able = [site for site in sites if isinstance(plan.selectors[site.name], Threshold)]
-    if kernels == NONE or not able:
+    if kernels == NONE:
+        return []
+    able = plain(able, kernels)
+    if not able:
         return []
     weight = able[0].module.weight
     choice = usable(_OP, weight) if kernels == AUTO else [named(_OP, kernels, weight)]
@@ -181,6 +185,25 @@ def join(
             assert isinstance(selector, Threshold)
             own = [biases.get(site.name, site.module.bias) for site in members]
             found.append(Joined(members, selector.value, *best, own))
+    return found
+
+
+def plain(sites: Iterable[Site], kernels: str) -> list[Site]:
+    """Those whose layer is a plain ``nn.Linear``, which alone a kernel computes.
+
+    Raises:
+        SparsityError: a kernel was named, and one of them is none.
+    """
+    found = []
+    for site in sites:
+        if difference(site.module) is None:
+            found.append(site)
+        elif kernels != AUTO:
+            raise SparsityError(
+                f"kernels={kernels!r} cannot be used: the layer of {site.name} is a "
+                f"{described(site.module)}, and kernels compute plain linear layers only; use "
+                f"kernels={AUTO!r}, which masks such layers"
+            )
     return found
 
 

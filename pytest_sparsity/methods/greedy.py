@@ -9,6 +9,7 @@ possible), and thresholds are quantiles of |x|, not of a symmetric fit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pytest_sparsity.methods.prefill import PrefillPolicy, all_dense
 from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.models.parallel import in_parallel
+from pytest_sparsity.models.plain_layers import shape_of
 
 #: Levels are sums of steps: 50 steps of 1 % are not quite a half.
 _ROUNDING = 1e-9
@@ -170,7 +172,7 @@ class Block:
         sparse: torch.Tensor,
         distributions: Mapping[str, Distribution],
     ) -> None:
-        self.weights = {site.name: site.module.weight.numel() for site in sites}
+        self.weights = {site.name: math.prod(shape_of(site.module)) for site in sites}
         self._block, self._call, self._sparse = block, call, sparse
         self._distributions = distributions
         self._thresholds: dict[str, float] = {}

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pytest_sparsity.methods.decoding import AUTO, NONE, Exchanged, named, usable
+from pytest_sparsity.methods.decoding import AUTO, NONE, Exchanged, named, plain, usable
 from pytest_sparsity.methods.neuron_mlp import KernelMlp, Mlp
 from pytest_sparsity.methods.neuron_proof import agrees, proven
 from pytest_sparsity.methods.neuron_trial import fastest
@@ -96,7 +96,10 @@ def kernel_mlps(
     """
     sites = {site.name: site for site in model.sites}
     able = [sites[down] for down, own in plan.neurons.items() if _decides_ahead(own)]
-    if kernels == NONE or not able:
+    if kernels == NONE:
+        return []
+    able = [down for down in able if _is_plain(down, sites, kernels)]
+    if not able:
         return []
     weight = able[0].module.weight
     choice = usable(_OP, weight) if kernels == AUTO else [named(_OP, kernels, weight)]
@@ -116,3 +119,14 @@ def kernel_mlps(
 def _decides_ahead(selector: NeuronSelector) -> bool:
     mask = getattr(selector, "mask", None)
     return selector.reads in (INPUT, RESIDUAL) or (selector.reads == HIDDEN and mask is not None)
+
+
+def _is_plain(down: Site, sites: Mapping[str, Site], kernels: str) -> bool:
+    """Whether all layers of the MLP of ``down`` are plain ones.
+
+    Raises:
+        SparsityError: a kernel was named, and one is none.
+    """
+    before = (sites.get(f"{down.layer}.{kind}") for kind in ("gate", "up", "gate_up"))
+    own = [*(site for site in before if site is not None), down]
+    return len(plain(own, kernels)) == len(own)

@@ -70,7 +70,7 @@ class DenseRows(threading.local):
         if dense is None:
             return rows
         keep = torch.ones(len(rows), dtype=torch.bool, device=x.device)
-        keep[dense] = False
+        keep[dense.to(x.device)] = False
         return rows[keep]
 
 
@@ -128,6 +128,7 @@ def observe(
     An expert is visited with the tokens that are routed to it, if there are any; with ``pooled``
     under the name that all experts of its layer share, see :attr:`.Site.pool`.
     """
+    model.check_unchanged()
     dense = DenseRows(model.decoder, prefill)
     last = threading.local()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.greedy import SearchStep, Trail
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.teal import of_model, thresholds_plan
+from pytest_sparsity.models.plain_layers import shape_of
 
 #: Raise it when the search finds something else, so that what was kept is searched anew.
 _VERSION = 1
@@ -92,7 +94,7 @@ class TealGreedy:
             )
         distributions = calibrator.distributions()
         found = self._search(calibrator, level)
-        weights = {site.name: site.module.weight.numel() for site in calibrator.model.sites}
+        weights = {site.name: math.prod(shape_of(site.module)) for site in calibrator.model.sites}
         targets: dict[str, float] = {}
         for trail in found.trails.values():
             targets |= greedy.at_level(trail, weights, level)

@@ -11,7 +11,8 @@ from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.plan import Plan, Selector
 from pytest_sparsity.methods.topk import dropped_counts, exact_plan
 from pytest_sparsity.methods.topk_mask import keep_largest, kept
-from pytest_sparsity.models import Site
+from pytest_sparsity.models import LanguageModel, Site
+from pytest_sparsity.models.weights import read_weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +57,17 @@ class Wina:
         model = calibrator.model
         dropped = dropped_counts(model, level)
         selectors: dict[str, Selector] = {
-            site.name: LargestWeighted(dropped[site.name], column_norms(site))
+            site.name: LargestWeighted(dropped[site.name], column_norms(site, model))
             for site in model.sites
         }
         return exact_plan(self.name, calibrator, level, selectors, dropped)
 
 
-def column_norms(site: Site) -> torch.Tensor:
-    """||W[:, i]|| for every input channel i of a site, float32 [K]: its weight is [N, K]."""
-    norms: torch.Tensor = torch.linalg.vector_norm(site.module.weight.detach().float(), dim=0)
+def column_norms(site: Site, model: LanguageModel) -> torch.Tensor:
+    """||W[:, i]|| for every input channel i of a site of ``model``, float32 [K]; W is [N, K].
+
+    Raises:
+        SparsityError: the weight of the site's layer cannot be read.
+    """
+    norms: torch.Tensor = torch.linalg.vector_norm(read_weight(site, model).float(), dim=0)
     return norms

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.kinds import ALL_KINDS
 from pytest_sparsity.models.language_model import Site
+from pytest_sparsity.models.plain_layers import is_layer_of_others, linear_layers
 
 if TYPE_CHECKING:
     import torch
@@ -222,10 +223,16 @@ def _decoder_blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
 
 def _matrices(block: torch.nn.Module) -> Iterator[tuple[str, str]]:
     """(module, parameter) names of everything in ``block`` that multiplies: two axes or more."""
+    layers = dict.fromkeys((path for path, _ in linear_layers(block)), False)
     for name, parameter in block.named_parameters():
-        if parameter.ndim >= 2:
+        inside = next((path for path in layers if name.startswith(f"{path}.")), None)
+        if inside is None and parameter.ndim >= 2:
             owner, _, leaf = name.rpartition(".")
             yield owner, leaf
+        elif inside is not None and not layers[inside]:
+            layers[inside] = True  # once, of however many parameters it is made
+            yield inside, "weight"
+    yield from ((path, "weight") for path, seen in layers.items() if not seen)
 
 
 def _kind(owner: str, layout: Mapping[str, str]) -> str | None:
@@ -244,11 +251,12 @@ def _linears(
     """The block's linear layers by kind, in the layout's words."""
     import torch
 
-    found: dict[str, torch.nn.Linear] = {}
+    found: dict[str, Any] = {}
     for owner, leaf in _matrices(block):
         module = block.get_submodule(owner)
         kind = _kind(owner, layout)
-        if leaf != "weight" or not isinstance(module, torch.nn.Linear):
+        linear = isinstance(module, torch.nn.Linear) or is_layer_of_others(module)
+        if leaf != "weight" or not linear:
             fix = "only torch.nn.Linear layers can be; use a model that is built from them"
         elif kind is None:
             fix = (

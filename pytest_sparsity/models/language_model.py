@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.models.elsewhere import execution_device
 from pytest_sparsity.models.kinds import FUSED
 from pytest_sparsity.models.passes import Passes
+from pytest_sparsity.models.unchanged import check_layers, check_not_compiled, check_not_split
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +93,8 @@ class LanguageModel:
         predictors: file with the predictors of neurons that came with the model, as
             :mod:`pytest_sparsity.models.powerinfer_gguf` writes it; None if none did.
         notice: what every record of it says, such as that its weights are random; may be empty.
+        paths: site to where its layer stood in ``model`` when this was made, as
+            ``model.get_submodule`` takes it.
     """
 
     name: str
@@ -105,14 +110,21 @@ class LanguageModel:
     notice: str = ""
     #: Shared with its twins, which compute alike.
     _passes: Passes = field(default_factory=Passes)
+    paths: Mapping[str, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = {id(module): name for name, module in self.model.named_modules()}
+        paths = {site.name: names.get(id(site.module), "") for site in self.sites}
+        object.__setattr__(self, "paths", MappingProxyType(paths))
 
     def __repr__(self) -> str:
         return f"<{self.name}, {str(self.dtype).removeprefix('torch.')} on {self.device}>"
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.device
+        """Where the weights are, and tokens go."""
+        device: torch.device = self.model.device
+        return execution_device(self.model) if device.type == "meta" else device
 
     @property
     def bos(self) -> int | None:
@@ -158,10 +170,28 @@ class LanguageModel:
         assert head is not None, "a causal language model has output embeddings"
         return head
 
+    def check_unchanged(self) -> None:
+        """See that what is attached at the sites will have its effect.
+
+        Raises:
+            SparsityError: a site's layer was exchanged or wrapped since the sites were found, or
+                the model was compiled, or split over processes.
+        """
+        self._check_layers()
+        check_not_compiled(self.model, self.name)
+        check_not_split(self.model, self.name)
+
+    def _check_layers(self) -> None:
+        layers = {site.name: site.module for site in self.sites}
+        check_layers(self.model, self.name, layers, self.paths)
+
     def twin(self, dtype: torch.dtype | None = None) -> LanguageModel:
         """A second model over the same weights: modules are copied, tensors are shared.
 
         A plan attached to the twin does not touch this model, and costs no memory.
+
+        Raises:
+            SparsityError: a site's layer is no longer in the model.
 
         Args:
             dtype: another one for the twin.  Its parameters are then cast copies, and what is
@@ -170,6 +200,7 @@ class LanguageModel:
         """
         from torch import nn
 
+        self._check_layers()
         dtype = dtype or self.dtype
         shared = [*self.model.parameters(), *self.model.buffers()]
         memo = {id(tensor): tensor for tensor in shared}

@@ -148,7 +148,9 @@ def finished(
     # On, it would take spaces out of decoded text; which versions turn it on differs.
     tokenizer.clean_up_tokenization_spaces = False
     use_linear_layers(model)
-    model.to(target.device).eval().requires_grad_(False)
+    if not any(parameter.is_meta for parameter in model.parameters()):  # else offloaded
+        model.to(target.device)
+    model.eval().requires_grad_(False)
     with blaming(f"--sparsity-model {source}"):
         sites = find_sites(model, layout)
     check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], source)

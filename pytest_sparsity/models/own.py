@@ -33,7 +33,8 @@ class OwnModel:
 
     Attributes:
         name: letters, digits, dots, dashes and underscores; none of the known models'.
-        build: makes the model, a causal one of a class of transformers' kind, and its tokenizer.
+        build: makes the model, a causal one of a class of transformers' kind or a ``PeftModel``
+            around one, and its tokenizer; other libraries may have quantised or offloaded it.
             Every process calls it anew, so it must give the same weights each time.
         layout: names its linear layers, if the known layouts do not.
         licence: of the weights.
@@ -62,21 +63,24 @@ class OwnModel:
 
         Its hashes are over all tensors of its state, its configuration, its layout, its tokens,
         and the source files of its modules that are not torch's or transformers'; what stands in
-        none of these is not seen to change.
+        none of these is not seen to change.  Its notice says whether adapters (PEFT) are applied or
+        merged.
 
         Args:
             dtype: as of :func:`~.loading.load_model`.
             device: as of :func:`~.loading.load_model`.
 
         Raises:
-            SparsityError: ``build`` gives something else, or a layer is not mapped.
+            SparsityError: ``build`` gives something else, or a layer is not mapped, or it is of
+                another library and has another dtype than was asked for.
         """
+        from pytest_sparsity.models.libraries import adapters_of, cast_or_keep
+
         target, torch_dtype = chosen_dtype(dtype, device)
         made: Any = self.build()
         model, tokenizer = _checked(made, self.name)
         weights, network = state_hash(model), self._network_hash(model, tokenizer)
-        for parameter in model.parameters():  # not the buffers: rotary angles stay float32
-            parameter.data = parameter.data.to(torch_dtype)
+        torch_dtype = cast_or_keep(model, torch_dtype, dtype, self.name)
         return finished(
             self.name,
             self.name,
@@ -87,6 +91,7 @@ class OwnModel:
             weights_hash=weights,
             dtype=torch_dtype,
             network_hash=network,
+            notice=adapters_of(model),
         )
 
     def _network_hash(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -109,15 +114,20 @@ class OwnModel:
 
 
 def state_hash(model: torch.nn.Module) -> str:
-    """Hex SHA-256 over names, dtypes, shapes and contents of a model's parameters and buffers."""
+    """Hex SHA-256 over names, dtypes, shapes and contents of a model's parameters and buffers.
+
+    Those that accelerate offloaded count as they are stored, packed ones by their parts.
+    """
     import torch
+
+    from pytest_sparsity.models.libraries import plain_tensors
 
     def content(tensor: torch.Tensor) -> str:
         plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         shape = f"{tensor.dtype} {list(tensor.shape)}".encode()
         return hashlib.sha256(shape + plain.numpy().tobytes()).hexdigest()
 
-    return combined_hash({name: content(t) for name, t in model.state_dict().items()})
+    return combined_hash({name: content(t) for name, t in plain_tensors(model)})
 
 
 def _own_source(kind: type) -> str | None:
@@ -138,8 +148,10 @@ def _checked(made: Any, name: str) -> tuple[Any, PreTrainedTokenizerBase]:
     """
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from pytest_sparsity.models.libraries import without_wrapper
+
     pair = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    model, tokenizer = pair
+    model, tokenizer = without_wrapper(pair[0]), pair[1]
     if not isinstance(model, PreTrainedModel) or not isinstance(tokenizer, PreTrainedTokenizerBase):
         found = " and ".join(type(each).__name__ for each in pair)
         raise SparsityError(

@@ -147,10 +147,20 @@ def test_counts_are_those_of_masked_layers(same: bool, tiny: Any, calls: Calls) 
 
 def test_detaching_gives_everything_back(tiny: Any, calls: Calls) -> None:
     own = tiny.sites[0].module
-    with given_back(tiny) as dense, own_forward(own) as original:
+    with given_back(tiny) as dense:
         attached = sparsify(tiny, plan_of(tiny, bias=0.1), kernels="watched")
         assert not torch.allclose(decode(tiny)[1], dense[1], atol=1e-2)
         attached.detach()
+        attached.detach()
+        assert "forward" not in vars(own)
+
+
+def test_detaching_leaves_a_replaced_forward(tiny: Any) -> None:
+    own = tiny.sites[0].module
+    with given_back(tiny) as dense, own_forward(own) as original:
+        attached = sparsify(tiny, plan_of(tiny, bias=0.1), kernels="auto")
+        assert "0.q" not in attached.kernels
+        assert not torch.allclose(decode(tiny)[1], dense[1], atol=1e-2)
         attached.detach()
         assert vars(own)["forward"] is original
 

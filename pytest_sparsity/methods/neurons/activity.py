@@ -27,6 +27,7 @@ from pytest_sparsity.methods.statistics import (
 from pytest_sparsity.methods.topk_mask import kept
 from pytest_sparsity.methods.wina import column_norms
 from pytest_sparsity.models import LanguageModel, Site
+from pytest_sparsity.models.weights import read_weight
 
 #: Activation functions that give exact zeros, by their names in transformers' configurations.
 EXACT_ZEROS = frozenset({"relu", "relu2", "relu6", "relu_squared", "fatrelu"})
@@ -200,10 +201,11 @@ def _activations(model: LanguageModel) -> Counter:
 def _truncation_errors(model: LanguageModel) -> Counter:
     if tail_of(model) == 0:
         return lambda place, h: torch.zeros((), dtype=torch.float64)
-    decide, sites = _decider(model), down_sites(model)
+    decide = _decider(model)
+    weights = {name: read_weight(site, model) for name, site in down_sites(model).items()}
 
     def count(place: str, h: torch.Tensor) -> torch.Tensor:
-        errors = truncation_error(h, kept(h, decide(place, h)), sites[place].module.weight)
+        errors = truncation_error(h, kept(h, decide(place, h)), weights[place])
         return errors.sum(dtype=torch.float64)
 
     return count
@@ -212,7 +214,7 @@ def _truncation_errors(model: LanguageModel) -> Counter:
 def _decider(model: LanguageModel) -> Counter:
     """Place and h [R, I] to the active neurons, boolean [R, I]."""
     tail = tail_of(model)
-    norms = {name: column_norms(site) for name, site in down_sites(model).items()}
+    norms = {name: column_norms(site, model) for name, site in down_sites(model).items()}
     return lambda place, h: active(h, norms[place], tail)
 
 

@@ -62,7 +62,7 @@ class ColdSkipOracle:
             level,
             lambda site, skips: LargestNeurons(
                 dropped_count(level, site.module.in_features),
-                column_norms(site),
+                column_norms(site, calibrator.model),
                 skips,
                 self._recall,
                 self._seed,

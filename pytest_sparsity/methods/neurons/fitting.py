@@ -126,7 +126,7 @@ class _Observer:
         # Traced here: inside an observation the hooks would see the trace's own pass.
         self._streams = {residual_of(layer) for layer in mlp_norms(model)}
         self._behind = norms_behind(model)
-        self._norms = {site.name: column_norms(site) for site in self.downs.values()}
+        self._norms = {site.name: column_norms(site, self._model) for site in self.downs.values()}
 
     def joined(self, documents: Sequence[torch.Tensor], text: str) -> dict[int, Observed]:
         """By layer, all rows of ``documents``, which an error calls ``text``.
@@ -218,8 +218,7 @@ def gain(h: torch.Tensor, down: nn.Linear, norm: nn.Module) -> torch.Tensor:
     Returns:
         float32 [rows, 1]; 0 where y is 0.
     """
-    # Not down(h), whose hooks are what observes it.
-    y = torch.nn.functional.linear(h, down.weight, down.bias)
+    y = down.forward(h)  # not down(h), whose hooks are what observes it
     size = y.float().norm(dim=-1, keepdim=True)
     grown: torch.Tensor = norm(y).float().norm(dim=-1, keepdim=True)
     return torch.where(size > 0, grown / size, 0.0)

@@ -18,6 +18,7 @@ from pytest_sparsity.methods.reads import Kept, observe_plans
 from pytest_sparsity.methods.topk_mask import keep_largest
 from pytest_sparsity.methods.wina import column_norms
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.weights import read_weight
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,14 @@ def selection_quality(
     for plan in plans:
         if not plan.neurons:
             raise ValueError(f"method {plan.method} does not choose neurons")
-    norms = {name: column_norms(site) for name, site in sites.items()}
+    weights = {name: read_weight(site, model) for name, site in sites.items()}
+    norms = {name: column_norms(site, model) for name, site in sites.items()}
 
     def visit(plan: Plan, name: str, found: Kept) -> tuple[torch.Tensor, int]:
         h, kept = found.x, found.neurons
         assert kept is not None
         best = _largest(contribution(h, norms[name]), kept.sum(-1, keepdim=True)) & (h != 0)
-        error = truncation_error(h, found.kept, sites[name].module.weight)
+        error = truncation_error(h, found.kept, weights[name])
         counted = torch.stack([(best & kept).sum(), best.sum(), kept.sum()]).double()
         return torch.cat([counted, error.sum(dtype=torch.float64)[None]]).cpu(), len(h)
 

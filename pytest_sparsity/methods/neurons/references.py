@@ -70,7 +70,7 @@ class Contribution:
     def plan(self, calibrator: Calibrator, level: float) -> Plan:
         """The neurons above the threshold of ``level``, the mean share on calibration text."""
         model = calibrator.model
-        norms = {site.layer: column_norms(site) for site in down_sites(model).values()}
+        norms = {site.layer: column_norms(site, model) for site in down_sites(model).values()}
         counted = calibrator.collected(
             counting("neuron_contributions", "down", lambda n, h: contribution(h, norms[n])),
             calibrator.tokens,

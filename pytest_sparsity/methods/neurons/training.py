@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from pytest_sparsity.methods.prefill import PrefillPolicy, all_dense
 from pytest_sparsity.methods.wina import column_norms
 from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.models.parallel import in_parallel
+from pytest_sparsity.models.plain_layers import shape_of
 
 #: Activations held in memory at a time; layers beyond it need another pass over the text.
 _BYTES = 1 << 30
@@ -158,7 +160,7 @@ def collect(
             f"model {model.name} has no sites {sorted(missing)[:3]}, from whose inputs its neurons "
             "could be predicted; leave cold_skip out of --sparsity-methods for it"
         )
-    norms = {down.name: column_norms(down) for down in downs}
+    norms = {down.name: column_norms(down, model) for down in downs}
     tail = tail_of(model)
 
     def visit(site: str, x: torch.Tensor) -> torch.Tensor | None:
@@ -179,7 +181,7 @@ def collect(
 def hidden_width(model: LanguageModel, down: Site, share: float) -> int:
     """Hidden width of a predictor with ``share`` of its block's weights, at least 1."""
     block = {s.kind: s.module for s in model.sites if s.layer == down.layer and s.kind in BLOCK}
-    weights = sum(module.weight.numel() for module in block.values())
+    weights = sum(math.prod(shape_of(module)) for module in block.values())
     width = block[model.into_mlp(down.layer)].in_features
     return max(1, round(share * weights / (width + down.module.in_features)))
 
@@ -241,8 +243,8 @@ def _groups(model: LanguageModel, downs: Sequence[Site], tokens: int) -> Iterato
     held = 0
     for down in downs:
         # x in the model's dtype, down [N, I] has its width N; a byte per neuron.
-        width, neurons = down.module.weight.shape
-        need = tokens * (width * down.module.weight.element_size() + neurons)
+        width, neurons = shape_of(down.module)
+        need = tokens * (width * model.dtype.itemsize + neurons)
         if group and held + need > _BYTES:
             yield group
             group, held = [], 0

@@ -13,7 +13,8 @@ import torch
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.tensor_file import read_tensors, write_tensors
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.models.weights import plain_weight
+from pytest_sparsity.models.plain_layers import shape_of
+from pytest_sparsity.models.weights import read_weight
 
 _FORMAT = "pytest-sparsity spontaneous vectors 1"
 
@@ -35,11 +36,11 @@ class SpontaneousVectors:
         """Site name to W a, float32 [N]: what the site's layer adds to its bias.
 
         Raises:
-            SparsityError: the vectors belong to another model, or a weight is packed.
+            SparsityError: the vectors belong to another model, or a weight cannot be read.
         """
         layers = {site.name: site.module for site in model.sites}
         for site, a in self.a.items():
-            if site not in layers or a.shape != (layers[site].in_features,):
+            if site not in layers or a.shape != (shape_of(layers[site])[1],):
                 raise SparsityError(
                     f"spontaneous vectors do not fit model {model.name} at site {site}: they "
                     f"were made for weights {self.provenance.get('weights', 'unknown')[:12]}, "
@@ -47,7 +48,7 @@ class SpontaneousVectors:
                     "--sparsity-train all"
                 )
         return {
-            site.name: plain_weight(site, model.name).float() @ self.a[site.name].to(model.device)
+            site.name: read_weight(site, model).float() @ self.a[site.name].to(model.device)
             for site in model.sites
             if site.name in self.a
         }
