@@ -18,7 +18,7 @@ from pytest_sparsity.methods.neuron_trial import fastest
 from pytest_sparsity.methods.plan import HIDDEN, INPUT, RESIDUAL, NeuronSelector, Plan
 from pytest_sparsity.methods.positions import DenseRows
 from pytest_sparsity.methods.reads import SelectorInputs
-from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models import LanguageModel, Site
 from pytest_sparsity.reference.hot_cold_mlp import HotColdMlpInputs
 from pytest_sparsity.reference.ops import op_of
 

@@ -14,7 +14,7 @@ def execution_device(model: nn.Module) -> torch.device:
     import torch
 
     for module in model.modules():
-        device = getattr(_hook(module), "execution_device", None)
+        device = _of_hooks(module, "execution_device")
         if device is not None:
             return torch.device(f"cuda:{device}" if isinstance(device, int) else device)
     return torch.device("cpu")
@@ -22,17 +22,15 @@ def execution_device(model: nn.Module) -> torch.device:
 
 def offloaded(module: nn.Module) -> dict[str, torch.Tensor]:
     """Name to the content of those parameters and buffers of a module that are on no device."""
-    weights = getattr(_hook(module), "weights_map", None)
+    weights = _of_hooks(module, "weights_map")
     if weights is None:
         return {}
     own = [*module._parameters.items(), *module._buffers.items()]
     return {name: weights[name] for name, each in own if each is not None and each.is_meta}
 
 
-def _hook(module: nn.Module) -> Any:
-    """What accelerate has at a module; where it has several, the one that places weights."""
+def _of_hooks(module: nn.Module, name: str) -> Any:
+    """An attribute of the hooks that accelerate has at a module: of the first that sets it."""
     hook = getattr(module, "_hf_hook", None)
-    for each in getattr(hook, "hooks", [hook]):
-        if hasattr(each, "execution_device"):
-            return each
-    return None
+    values = (getattr(each, name, None) for each in getattr(hook, "hooks", [hook]))
+    return next((value for value in values if value is not None), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
@@ -14,6 +15,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.experts import Stack
 from pytest_sparsity.models.kinds import ALL_KINDS, kind_of_path
 from pytest_sparsity.models.language_model import Site
+from pytest_sparsity.models.plain_layers import shape_of
 from pytest_sparsity.models.products import TOKENS, Watched, pointer_of, run_of, watch
 
 #: Most of a block's weights that may be exempt for a model to be mapped.
@@ -54,7 +56,7 @@ class Mapped:
         """Of the weights that the blocks multiply with, the fraction that is no site's."""
         no_product = (NOT_RUN, _ELEMENTWISE)
         left = sum(each.weights for each in self.exempt if each.reason not in no_product)
-        return left / (left + sum(site.module.weight.numel() for site in self.sites))
+        return left / (left + sum(math.prod(shape_of(site.module)) for site in self.sites))
 
 
 NOT_RUN = "is not run on text"
@@ -106,7 +108,7 @@ def _check(model: nn.Module, mapped: Mapped) -> None:
         )
     inside = [each for each in mapped.exempt if each.reason.startswith(_OUTSIDE)]
     own = sum(each.weights for each in inside)
-    share = own / (own + sum(s.module.weight.numel() for s in mapped.sites))
+    share = own / (own + sum(math.prod(shape_of(s.module)) for s in mapped.sites))
     # What does not grow with the square of the width is a larger share of a narrow model.
     if share > (LARGEST_EXEMPT if _width(model) >= _NARROW else 10 * LARGEST_EXEMPT):
         worst = max(inside, key=lambda each: each.weights)
