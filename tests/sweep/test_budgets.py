@@ -94,39 +94,34 @@ def test_what_is_swept_and_other_models(tmp_path, configurations):
 
 
 @pytest.mark.parametrize(
-    ("interval", "outcome"),
+    ("metric", "interval", "outcome"),
     [
-        ((0.05, 0.01, 0.09), Outcome.PASS),
-        ((0.05, 0.01, 0.10), Outcome.PASS),
-        ((0.05, 0.01, 0.11), Outcome.INCONCLUSIVE),
-        ((0.2, 0.10, 0.3), Outcome.INCONCLUSIVE),
-        ((0.2, 0.11, 0.3), Outcome.FAIL),
-        ((0.2, math.inf, math.inf), Outcome.FAIL),
-        ((0.2, -math.inf, math.inf), Outcome.INCONCLUSIVE),
+        ("perplexity", (0.05, 0.01, 0.09), Outcome.PASS),
+        ("perplexity", (0.05, 0.01, 0.10), Outcome.PASS),
+        ("perplexity", (0.05, 0.01, 0.11), Outcome.INCONCLUSIVE),
+        ("perplexity", (0.2, 0.10, 0.3), Outcome.INCONCLUSIVE),
+        ("perplexity", (0.2, 0.11, 0.3), Outcome.FAIL),
+        ("perplexity", (0.2, math.inf, math.inf), Outcome.FAIL),
+        ("perplexity", (0.2, -math.inf, math.inf), Outcome.INCONCLUSIVE),
+        ("recovery", (0.6, 0.45, 0.7), Outcome.PASS),
+        ("recovery", (0.6, 0.44, 0.7), Outcome.INCONCLUSIVE),
+        ("recovery", (0.4, 0.3, 0.45), Outcome.INCONCLUSIVE),
+        ("recovery", (0.4, 0.3, 0.44), Outcome.FAIL),
     ],
 )
-def test_judge_a_maximum(comparison, configurations, interval, outcome):
-    budget = Budget(configurations[1], "perplexity:austen", 0.1, False, "a.toml")
-    verdict = judge(comparison(change=interval), budget)
+def test_the_whole_interval_is_held_to_the_limit(
+    comparison, configurations, metric, interval, outcome
+):
+    if metric == "perplexity":
+        one, limit, side = comparison(change=interval), 0.1, "<="
+    else:
+        one, limit, side = comparison("recovery:austen", None, value=interval), 0.45, ">="
+    budget = Budget(configurations[1], f"{metric}:austen", limit, side == ">=", "a.toml")
+    verdict = judge(one, budget)
     assert verdict.outcome is outcome
-    assert f"{outcome.value}, budget <= 0.1000 (a.toml)" in verdict.message
+    assert f"{outcome.value}, budget {side} {limit:.4f} (a.toml)" in verdict.message
     assert f"{interval[0]:+.4f}" in verdict.message
     assert "n = 12" in verdict.message
-
-
-@pytest.mark.parametrize(
-    ("interval", "outcome"),
-    [
-        ((0.6, 0.5, 0.7), Outcome.PASS),
-        ((0.6, 0.44, 0.7), Outcome.INCONCLUSIVE),
-        ((0.4, 0.3, 0.45), Outcome.INCONCLUSIVE),
-        ((0.4, 0.3, 0.44), Outcome.FAIL),
-    ],
-)
-def test_judge_a_minimum(comparison, configurations, interval, outcome):
-    budget = Budget(configurations[2], "recovery:austen", 0.45, True, "a.toml")
-    one = comparison("recovery:austen", None, configurations[2], value=interval)
-    assert judge(one, budget).outcome is outcome
 
 
 def test_without_budget(comparison):
