@@ -150,6 +150,13 @@ def run_documents(
     return done
 
 
+def trial_tokens(model: LanguageModel) -> torch.Tensor:
+    """A few tokens that models are tried on when they are loaded, int64 [8]."""
+    embedding: Any = model.model.get_input_embeddings()
+    rows: int = embedding.weight.shape[0]
+    return torch.arange(1, 9) % rows
+
+
 def check_head(model: LanguageModel) -> None:
     """Prove on a few tokens that decoder and head, run apart, are the model.
 
@@ -157,7 +164,7 @@ def check_head(model: LanguageModel) -> None:
         SparsityError: the model gives NaN or infinity, or does more between decoder and
             logits than is known here.
     """
-    tokens = torch.arange(1, 9)
+    tokens = trial_tokens(model)
     with torch.inference_mode():
         whole = model.model(input_ids=tokens[None].to(model.device)).logits[0].float()
         apart = logits(model, hidden_states(model, tokens)).float()

@@ -20,7 +20,12 @@ from pytest_sparsity.models.folder import (
 )
 from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.prepare import prepare_model
-from pytest_sparsity.models.tensors import check_all_used, read_tensors, refuse_or_warn
+from pytest_sparsity.models.tensors import (
+    check_all_used,
+    check_complete,
+    read_tensors,
+    refuse_or_warn,
+)
 from pytest_sparsity.models.tokens import check_tokens, check_vocabulary, leading_tokens
 from pytest_sparsity.models.twin_loading import is_twin, make_twin
 from pytest_sparsity.models.upstream import failures_as, quiet
@@ -187,11 +192,10 @@ def _load_folder(
             dtype=dtype,
             attn_implementation=_attention(model_class),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told of by name below
             **local,
         )
-        if info["missing_keys"]:
-            # transformers would go on with random numbers in their place.
-            raise ValueError(f"the weights lack the tensors {sorted(info['missing_keys'])[:3]}")
+        check_complete(info)
         unused = check_all_used(model, tensors, info["unexpected_keys"], name)
         del tensors
         declared.finish(model)

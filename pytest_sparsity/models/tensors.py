@@ -57,6 +57,21 @@ def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     yield from loaded.items()
 
 
+def check_complete(info: Mapping[str, Any]) -> None:
+    """See that every parameter was read, from what transformers says of loading.
+
+    Raises:
+        ValueError: transformers would go on with random numbers in the place of one.
+    """
+    for name, found, wanted in sorted(info["mismatched_keys"]):
+        raise ValueError(
+            f"the tensor {name} has shape {list(found)}, where its configuration asks for "
+            f"{list(wanted)}"
+        )
+    if info["missing_keys"]:
+        raise ValueError(f"the weights lack the tensors {sorted(info['missing_keys'])[:_NAMED]}")
+
+
 def check_all_used(
     model: Any, tensors: Mapping[str, torch.Tensor], unexpected: Collection[str], name: str
 ) -> str | None:

@@ -55,6 +55,8 @@ def failures_as(beginning: str, advice: str) -> Iterator[None]:
 
 def _gist(error: Exception) -> str:
     """The first line of a message that may go on for pages, and the second if that explains it."""
+    if isinstance(error, KeyError):  # whose message is the key alone
+        return f"{error} was looked for and is not known there"
     lines = [" ".join(line.split()) for line in str(error).strip().splitlines()]
     said = lines[0] if lines else type(error).__name__
     if said.endswith(":") and len(lines) > 1:

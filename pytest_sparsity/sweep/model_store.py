@@ -10,9 +10,9 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.methods.given.given import Given, check_given
 from pytest_sparsity.models import LanguageModel, load_model
-from pytest_sparsity.models.forward import check_head
 from pytest_sparsity.models.own import OwnModel
 from pytest_sparsity.settings.settings import Settings
+from pytest_sparsity.sweep.load_checks import check_loaded
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class ModelStore:
                     f"{found.name!r}; rename one folder"
                 )
             if known is None:
-                check_head(found)
+                check_loaded(found)
                 if self.given is not None:
                     check_given(self.given, found)
                 self._loaded[found.name] = found

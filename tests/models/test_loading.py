@@ -235,7 +235,15 @@ def _garble_tokenizer(folder: Path) -> None:
             _configure(quantization_config={"quant_method": "gptq", "bits": 4}),
             r"is quantised \(gptq, by its config.json\), .* that with --sparsity-weights$",
         ),
-        (_configure(hidden_size=128), "cannot be loaded: .*; pass a folder"),
+        (
+            _configure(hidden_size=128),
+            r"cannot be loaded: the tensor model\.embed_tokens\.weight has shape \[257, 64\], "
+            r"where its configuration asks for \[257, 128\]; pass a folder",
+        ),
+        (
+            _configure(hidden_act="nosuch"),
+            "cannot be loaded: 'nosuch' was looked for and is not kn",
+        ),
         (_garble_config, "cannot be loaded: .*JSON.*; pass a folder"),
         (_garble_tokenizer, "cannot be loaded: .*; pass a folder"),
         (_truncate, "cannot be loaded: .*; pass a folder"),

@@ -79,7 +79,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Loaded(source.rpartition("/")[2], source)
 
     monkeypatch.setattr(model_store, "load_model", load)
-    monkeypatch.setattr(model_store, "check_head", lambda model: None)
+    monkeypatch.setattr(model_store, "check_loaded", lambda model: None)
     return asked
 
 
