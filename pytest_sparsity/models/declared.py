@@ -84,12 +84,27 @@ class Declared:
             model.config.architectures = [DRELU_CLASS]
 
 
-def read_declared(folder: Path, name: str) -> Declared:
+def is_known_type(kind: object) -> bool:
+    """Whether models of this ``model_type`` are computed without code that comes with them."""
+    from transformers import CONFIG_MAPPING
+
+    return isinstance(kind, str) and (kind in _TYPES or kind in CONFIG_MAPPING)
+
+
+def is_known_class(name: object) -> bool:
+    """Whether transformers has a class of this name, or one that computes the same here."""
+    import transformers
+
+    return isinstance(name, str) and (name in _CLASSES or hasattr(transformers, name))
+
+
+def read_declared(folder: Path, name: str, *, trusted: bool = False) -> Declared:
     """The configuration of ``folder``, without running code that comes with it.
 
     Args:
         folder: has a config.json.
         name: what the user called it, for the messages.
+        trusted: whether that code may be run after all, where transformers lacks its class.
 
     Raises:
         SparsityError: the config.json contradicts itself.
@@ -115,7 +130,7 @@ def read_declared(folder: Path, name: str) -> Declared:
     known = _TYPES.get(kind) if isinstance(kind, str) else None
     if known is None:
         config: Any = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
+            folder, local_files_only=True, trust_remote_code=trusted
         )
     else:
         config = CONFIG_MAPPING[known].from_dict({**said, "model_type": known})

@@ -103,9 +103,15 @@ def weights_hash(folder: Path) -> str:
     return combined_hash({path.name: sha256_file(path) for path in weight_files(folder)})
 
 
-def network_hash(folder: Path) -> str:
-    """Hex SHA-256 over the files that say what the weights do: configuration and tokenizer."""
-    found = (path for pattern in _DESCRIPTIONS for path in folder.glob(pattern))
+def network_hash(folder: Path, *, code: bool = False) -> str:
+    """Hex SHA-256 over the files that say what the weights do: configuration and tokenizer.
+
+    Args:
+        folder: with the model.
+        code: whether its own code is run, which then is one of them.
+    """
+    patterns = [*_DESCRIPTIONS, *(["*.py"] if code else [])]
+    found = (path for pattern in patterns for path in folder.glob(pattern))
     return combined_hash({path.name: sha256_file(path) for path in found if path.is_file()})
 
 

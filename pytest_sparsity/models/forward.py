@@ -150,11 +150,11 @@ def run_documents(
     return done
 
 
-def trial_tokens(model: LanguageModel) -> torch.Tensor:
-    """A few tokens that models are tried on when they are loaded, int64 [8]."""
+def trial_tokens(model: LanguageModel, first: int = 1) -> torch.Tensor:
+    """A few tokens that models are tried on when they are loaded, from ``first`` on, int64 [8]."""
     embedding: Any = model.model.get_input_embeddings()
     rows: int = embedding.weight.shape[0]
-    return torch.arange(1, 9) % rows
+    return torch.arange(first, first + 8) % rows
 
 
 def check_head(model: LanguageModel) -> None:

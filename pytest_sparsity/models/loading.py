@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from pytest_sparsity.models.folder import (
 )
 from pytest_sparsity.models.language_model import LanguageModel
 from pytest_sparsity.models.prepare import prepare_model
+from pytest_sparsity.models.remote_code import check_trusted, code_class, needed_code
 from pytest_sparsity.models.tensors import (
     check_all_used,
     check_complete,
@@ -45,6 +47,7 @@ def load_model(
     cache: Path | None = None,
     progress: Progress = silent,
     allow_unused: bool = False,
+    trust_remote_code: bool = False,
 ) -> LanguageModel:
     """Load a model by known name, local folder, GGUF file or hub id (``"org/name"``).
 
@@ -58,6 +61,8 @@ def load_model(
         progress: shows downloads and conversions.
         allow_unused: whether tensors, keys and adapters in its files may be left out of what is
             measured, with a warning.
+        trust_remote_code: whether code that comes with a model is run where transformers lacks
+            its class; it may do anything on this machine.
 
     Raises:
         SparsityError: the name, dtype or device is not known, the model cannot be had, read, or
@@ -68,7 +73,13 @@ def load_model(
             files with weights beside it are not read.
     """
     target, torch_dtype = chosen_dtype(dtype, device)
-    prepared = prepare_model(name, cache=cache, progress=progress, allow_unused=allow_unused)
+    prepared = prepare_model(
+        name,
+        cache=cache,
+        progress=progress,
+        allow_unused=allow_unused,
+        trust_remote_code=trust_remote_code,
+    )
     known = KNOWN.get(name)
     notice = ""
     if isinstance(known, RandomModel) or is_twin(name):
@@ -88,10 +99,13 @@ def load_model(
     else:
         assert prepared.folder is not None
         assert prepared.weights_hash is not None
+        code = needed_code(prepared.folder)
+        check_trusted(code, name, trusted=trust_remote_code)
         model, tokenizer = _load_folder(
-            prepared.folder, name, torch_dtype, allow_unused=allow_unused
+            prepared.folder, name, torch_dtype, code, allow_unused=allow_unused
         )
-        weights_hash, described = prepared.weights_hash, network_hash(prepared.folder)
+        weights_hash = prepared.weights_hash
+        described = network_hash(prepared.folder, code=bool(code))
     if known is not None and not isinstance(known, RandomModel):
         check_tokens(tokenizer, known.tokens, name)
     companion = prepared.folder / PREDICTORS if prepared.folder is not None else None
@@ -171,16 +185,19 @@ def finished(
 
 
 def _load_folder(
-    folder: Path, name: str, dtype: torch.dtype, *, allow_unused: bool
+    folder: Path, name: str, dtype: torch.dtype, code: Mapping[str, str], *, allow_unused: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoTokenizer, GenerationConfig
 
-    local: Any = {"local_files_only": True, "trust_remote_code": False}
+    local: Any = {"local_files_only": True, "trust_remote_code": bool(code)}
     advice = "pass a folder written by save_pretrained of both the model and its tokenizer"
     with quiet(), failures_as(f"--sparsity-model {name} cannot be loaded", advice):
-        declared = read_declared(folder, name)
+        declared = read_declared(folder, name, trusted="AutoConfig" in code)
         config = declared.config
-        model_class = _causal_class(config, name)
+        if (place := code.get("AutoModelForCausalLM")) is not None:
+            model_class = code_class(folder, place)
+        else:
+            model_class = _causal_class(config, name)
         _check_not_quantised(config, name)
         # Given the configuration, it does not look for a class by a model_type of hub code.
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **local)
@@ -193,14 +210,16 @@ def _load_folder(
             attn_implementation=_attention(model_class),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told of by name below
-            **local,
+            local_files_only=True,
         )
         check_complete(info)
         unused = check_all_used(model, tensors, info["unexpected_keys"], name)
         del tensors
         declared.finish(model)
         if (folder / "generation_config.json").is_file():
-            model.generation_config = GenerationConfig.from_pretrained(folder, **local)
+            model.generation_config = GenerationConfig.from_pretrained(
+                folder, local_files_only=True
+            )
     if unused is not None:
         refuse_or_warn(name, unused, allowed=allow_unused)
     if found := adapters(folder):

@@ -46,6 +46,7 @@ def prepare_model(
     cache: Path | None = None,
     progress: Progress = silent,
     allow_unused: bool = False,
+    trust_remote_code: bool = False,
 ) -> PreparedModel:
     """Resolve, download and convert a model without building it.
 
@@ -56,6 +57,7 @@ def prepare_model(
         cache: the cache folder; the user's by default.
         progress: shows downloads and conversions.
         allow_unused: whether a GGUF file may hold tensors and keys that are not used.
+        trust_remote_code: whether code is fetched with a model of the hub.
 
     Raises:
         SparsityError: the name is not known, the model cannot be had or converted, or something
@@ -87,7 +89,7 @@ def prepare_model(
         return PreparedModel(_safe(path.stem), name, ready.folder, ready.weights_hash)
     looks_like_path = path.is_absolute() or path.suffix == ".gguf" or name.startswith((".", "~"))
     if not looks_like_path and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        folder = _hub_snapshot(name, progress)
+        folder = _hub_snapshot(name, progress, code=trust_remote_code)
         return _prepared_folder(folder, _safe(name.rpartition("/")[2]), name)
     if looks_like_path or path.exists() or "/" in name or "\\" in name:
         what = "is not a GGUF file or a folder" if path.exists() else "does not exist"
@@ -150,11 +152,11 @@ def _cannot_read(path: Path | str, error: OSError) -> SparsityError:
     )
 
 
-def _hub_snapshot(name: str, progress: Progress) -> Path:
+def _hub_snapshot(name: str, progress: Progress, *, code: bool) -> Path:
     """The folder of a hub repository's model files in the hub client's own cache."""
     from huggingface_hub import snapshot_download
 
-    texts = ["*.json", "*.model", "*.txt", "*.jinja"]
+    texts = ["*.json", "*.model", "*.txt", "*.jinja", *(["*.py"] if code else [])]
     advice = f"check the name, connect to the network once, or {_OFF_LINE}"
     with (
         quiet(),

@@ -107,6 +107,8 @@ OPTIONS = (
             DEFAULT_MODEL, "MODEL", to.models, "models", repeatable=True),
     Option("allow-unused", "measure models without what is in their files and not used: tensors, "
             "keys of GGUF files, adapters", flag=True),
+    Option("trust-remote-code", "run the code that comes with a model, where transformers lacks "
+            "its class; it may do anything on this machine", flag=True),
     Option("weights", "weights: loaded, cast to float32, or compressed as int8, int4, gptq4, "
             "magnitude-0.5, wanda-0.5, sparsegpt-0.5, wanda-2:4 and so on", "loaded", "LIST",
             to.names),

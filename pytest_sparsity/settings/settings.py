@@ -92,6 +92,7 @@ class Settings:
     profile: str
     models: tuple[str, ...]
     allow_unused: bool
+    trust_remote_code: bool
     weights: tuple[str, ...]
     methods: tuple[str, ...]
     levels: tuple[float, ...]

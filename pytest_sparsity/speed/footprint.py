@@ -59,7 +59,10 @@ def scoring_footprint(
     texts = [(document.id, document.tokens.tolist()) for document in documents]
     dtype = str(model.dtype).removeprefix("torch.")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        work = process.submit(_score, model.source, dtype, str(model.device), cache, plan, texts)
+        trusted = type(model.model).__module__.startswith("transformers_modules")
+        work = process.submit(
+            _score, model.source, dtype, str(model.device), cache, plan, texts, trusted
+        )
         return work.result()
 
 
@@ -70,6 +73,7 @@ def _score(
     cache: Path,
     plan: Plan,
     texts: Sequence[tuple[str, list[int]]],
+    trusted: bool,
 ) -> Footprint:
     """Runs in the fresh process, which has imported this module to find it."""
     documents = [Window(id, torch.tensor(tokens)) for id, tokens in texts]
@@ -78,8 +82,16 @@ def _score(
     score_documents(tiny, [Window("", torch.zeros(2, dtype=torch.int64))])
     before = resident_bytes("VmRSS")
 
-    # What in its files is not used was refused or told of where it was loaded first.
-    model = load_model(source, dtype=dtype, device=device, cache=cache, allow_unused=True)
+    # What in its files is not used was refused or told of where it was loaded first, and so was
+    # code that comes with it.
+    model = load_model(
+        source,
+        dtype=dtype,
+        device=device,
+        cache=cache,
+        allow_unused=True,
+        trust_remote_code=trusted,
+    )
     loaded = resident_bytes("VmHWM")
     score_documents(model, documents)
     reference = dense_states(model, documents)

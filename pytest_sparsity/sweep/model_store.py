@@ -66,6 +66,7 @@ class ModelStore:
             cache=self.cache,
             progress=self.progress,
             allow_unused=self.settings.allow_unused,
+            trust_remote_code=self.settings.trust_remote_code,
         )
 
     def load(self, name: str) -> LanguageModel:

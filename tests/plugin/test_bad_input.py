@@ -115,20 +115,43 @@ def test_truncated_weights(sweep, assert_refused, model_folder):
     assert_refused(result, str(model_folder))
 
 
-def test_model_that_cannot_be_mapped(sweep, assert_refused, tmp_path):
-    from transformers import Phi3Config, Phi3ForCausalLM
+def test_model_that_sees_what_follows(sweep, assert_refused, tmp_path):
+    from transformers import BertConfig, BertLMHeadModel
 
     from pytest_sparsity.models.tiny import tiny_tokenizer
 
-    folder = tmp_path / "phi"
-    sizes = {"vocab_size": 257, "hidden_size": 16, "intermediate_size": 32}
+    folder = tmp_path / "encoder"
     layers = {"num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 256)
-    config = Phi3Config(**sizes, **layers, **ends)
-    Phi3ForCausalLM(config).save_pretrained(folder)
+    config = BertConfig(vocab_size=257, hidden_size=16, intermediate_size=32, **layers)
+    BertLMHeadModel(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     result = sweep.here(SWEEP, f"--sparsity-model={folder}")
-    assert_refused(result, "Phi3ForCausalLM cannot be sparsified", "layers.0")
+    assert_refused(result, "--sparsity-model", "BertLMHeadModel change", "decoder-only")
+
+
+def test_model_with_a_vocabulary_that_no_text_is_in(sweep, assert_refused, tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path / "digits"
+    sizes = {"vocab_size": 8, "hidden_size": 16, "intermediate_size": 32}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0)
+    LlamaForCausalLM(LlamaConfig(**sizes, **layers, **ends)).save_pretrained(folder)
+    cutter = Tokenizer(models.WordLevel({str(n): n for n in range(8)}, unk_token="none"))
+    cutter.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=cutter, eos_token="0").save_pretrained(folder)
+    result = sweep.here(SWEEP, f"--sparsity-model={folder}")
+    assert_refused(result, "its tokenizer cannot write the text", "--sparsity-corpora")
+
+
+def test_code_that_is_not_trusted(sweep, assert_refused, model_folder):
+    said = json.loads((model_folder / "config.json").read_text())
+    said |= {"model_type": "mine", "auto_map": {"AutoConfig": "configuration_mine.MineConfig"}}
+    (model_folder / "config.json").write_text(json.dumps(said))
+    (model_folder / "configuration_mine.py").write_text("raise AssertionError('it was run')")
+    result = sweep.here(SWEEP, f"--sparsity-model={model_folder}")
+    assert_refused(result, "configuration_mine.py (MineConfig)", "--sparsity-trust-remote-code")
 
 
 def test_weights_with_nan(sweep, assert_refused, model_folder):
