@@ -1,8 +1,8 @@
 """Makes Triton's interpreter several times as fast, by leaving out work that changes no result.
 
 Most of its time goes into types: every operation of a kernel makes new ones, of shapes that were
-made before.  They are remembered here.  What a version of Triton has elsewhere is left as it is:
-slower, and right.
+made before.  They are remembered (``remembered``, ``operators``).  What a version of Triton has
+elsewhere is left as it is: slower, and right.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from triton.language.semantic import TritonSemantic
 from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle
 
-from pytest_sparsity.checking import operators
+from pytest_sparsity.checking import operators, remembered
 
 _core: Any = tl.core
 #: Lanes that are loaded as fast one after another.
 _FEW = 256
-#: Types that numpy casts as a GPU does.
-_PLAIN = {"int1", "int32", "int64", "fp16", "bf16", "fp32", "fp64"}
 
 
 def hasten() -> None:
@@ -39,23 +37,28 @@ def hasten() -> None:
     if not hasattr(tl.block_type(tl.int32, [1]).shape, "values"):
         return  # an older Triton, whose types are made in another way
     _replace(interpreter, "_patch_lang", ("fn",), _redirected_once)
-    _replace(interpreter, "_get_np_dtype", ("tt_dtype",), _remembered_dtypes)
-    _replace(_core.block_type, "__init__", ("self", "element_ty", "shape"), _remembered_blocks)
-    _replace(_core.tensor, "__init__", ("self", "handle", "type"), _remembered_shapes)
+    _replace(interpreter, "_get_np_dtype", ("tt_dtype",), remembered.dtypes)
+    _replace(_core.block_type, "__init__", ("self", "element_ty", "shape"), remembered.blocks)
+    _replace(_core.tensor, "__init__", ("self", "handle", "type"), remembered.shapes)
     _replace(
         TritonSemantic,
         "computation_type_impl",
         ("self", "a_ty", "a_is_scalar", "b_ty", "b_is_scalar", "div_or_mod"),
-        _remembered_promotions,
+        remembered.promotions,
     )
-    _replace(TritonSemantic, "broadcast_impl_value", ("self", "lhs", "rhs"), _remembered_broadcasts)
+    _replace(TritonSemantic, "broadcast_impl_value", ("self", "lhs", "rhs"), remembered.broadcasts)
     if checked:
         for name in operators.FUNCTIONS:
             rest = ("sanitize_overflow",) if name in ("add", "sub", "mul") else ()
             parameters = ("self", "input", "other", *rest)
             _replace(TritonSemantic, name, parameters, operators.remembered(name))
-    _replace(TritonSemantic, "cast", ("self", "input", "dst_ty", "fp_downcast_rounding"), _cast)
-    _replace(TritonSemantic, "expand_dims", ("self", "input", "axis"), _remembered_expansions)
+    _replace(
+        TritonSemantic,
+        "cast",
+        ("self", "input", "dst_ty", "fp_downcast_rounding"),
+        remembered.casts,
+    )
+    _replace(TritonSemantic, "expand_dims", ("self", "input", "axis"), remembered.expansions)
     _replace(_core.dtype, "__eq__", ("self", "other"), _identical_first)
     _replace(_core, "_unwrap_if_constexpr", ("o",), _plain_first)
     _replace(InterpreterBuilder, "create_splat", ("self", "ret_ty", "arg"), _splat_by_strides)
@@ -132,150 +135,7 @@ def _called(function: Any) -> Callable[..., Any]:
     return called
 
 
-# Types
-
-
-def _remembered_dtypes(original: Any) -> Callable[..., Any]:
-    known: dict[str, np.dtype[Any]] = {}
-    pointers = np.dtype(np.uint64)
-
-    def faster(tt_dtype: Any) -> np.dtype[Any]:
-        if isinstance(tt_dtype, tl.block_type):
-            tt_dtype = tt_dtype.element_ty
-        if isinstance(tt_dtype, tl.pointer_type):
-            return pointers
-        found = known.get(tt_dtype.name)
-        if found is None:
-            found = known[tt_dtype.name] = original(tt_dtype)
-        return found
-
-    return faster
-
-
-def _remembered_blocks(original: Any) -> Callable[..., Any]:
-    known: dict[Any, tuple[Any, int, str]] = {}
-    constexpr = _core.constexpr
-
-    def faster(self: Any, element_ty: Any, shape: Any) -> None:
-        sizes = tuple([s.value if isinstance(s, constexpr) else s for s in shape])
-        key = (element_ty.name, sizes)
-        found = known.get(key)
-        if found is None:
-            original(self, element_ty, shape)
-            known[key] = self.shape, self.numel, self.name
-            return
-        self.element_ty = element_ty
-        self.shape, self.numel, self.name = found
-
-    return faster
-
-
-def _remembered_shapes(original: Any) -> Callable[..., Any]:
-    known: dict[tuple[int, ...], tuple[Any, Any]] = {}
-    block_type = tl.block_type
-
-    def faster(self: Any, handle: Any, type: Any) -> None:
-        sizes = tuple(type.shape.values) if isinstance(type, block_type) else ()
-        found = known.get(sizes)
-        if found is None:
-            original(self, handle, type)
-            known[sizes] = self.shape, self.numel
-            return
-        self.handle, self.type, self.dtype = handle, type, type.scalar
-        self.shape, self.numel = found
-
-    return faster
-
-
-def _remembered_promotions(original: Any) -> Callable[..., Any]:
-    known: dict[Any, Any] = {}
-
-    def faster(
-        self: Any, a_ty: Any, a_is_scalar: bool, b_ty: Any, b_is_scalar: bool, div_or_mod: bool
-    ) -> Any:
-        key = (a_ty.name, a_is_scalar, b_ty.name, b_is_scalar, div_or_mod)
-        found = known.get(key)
-        if found is None:
-            found = known[key] = original(self, a_ty, a_is_scalar, b_ty, b_is_scalar, div_or_mod)
-        return found
-
-    return faster
-
-
-def _remembered_broadcasts(original: Any) -> Callable[..., Any]:
-    known: dict[Any, list[int] | None] = {}
-    block_type = tl.block_type
-
-    def common(one: Sequence[int], two: Sequence[int]) -> list[int] | None:
-        pairs = list(zip(one, two, strict=False))
-        fits = len(one) == len(two) and all(a == b or 1 in (a, b) for a, b in pairs)
-        return [b if a == 1 else a for a, b in pairs] if fits else None
-
-    def spread(self: Any, value: Any, shape: list[int]) -> Any:
-        if value.type.shape.values == shape:
-            return value
-        handle = self.builder.create_broadcast(value.handle, shape)
-        return self.tensor(handle, block_type(value.type.scalar, shape))
-
-    def faster(self: Any, lhs: Any, rhs: Any) -> Any:
-        blocks = isinstance(lhs.type, block_type), isinstance(rhs.type, block_type)
-        if not any(blocks):
-            return lhs, rhs
-        if not all(blocks):
-            return original(self, lhs, rhs)
-        one, two = lhs.type.shape.values, rhs.type.shape.values
-        if one == two:
-            return lhs, rhs
-        key = (*one, None, *two)
-        if key not in known:
-            known[key] = common(one, two)
-        shape = known[key]
-        if shape is None:  # of another rank, or wrong
-            return original(self, lhs, rhs)
-        return spread(self, lhs, shape), spread(self, rhs, shape)
-
-    return faster
-
-
-def _cast(original: Any) -> Callable[..., Any]:
-    """Casts that are nothing but one of the interpreter's."""
-    known: dict[Any, Any] = {}
-
-    def direct(self: Any, input: Any, scalar: Any, type: Any) -> Any:
-        return self.tensor(self.builder.cast_impl(input.handle, scalar), type)
-
-    def faster(self: Any, input: Any, dst_ty: Any, fp_downcast_rounding: Any = None) -> Any:
-        scalar = dst_ty.scalar
-        if input.dtype is scalar:
-            return input
-        key = (input.type.name, scalar.name)
-        if (type_ := known.get(key)) is None or fp_downcast_rounding is not None:
-            result = original(self, input, dst_ty, fp_downcast_rounding)
-            if key not in known and {input.dtype.name, scalar.name} <= _PLAIN:
-                same = operators.same(direct(self, input, scalar, result.type), result)
-                known[key] = result.type if same else None
-            return result
-        return direct(self, input, scalar, type_)
-
-    return faster
-
-
-def _remembered_expansions(original: Any) -> Callable[..., Any]:
-    known: dict[Any, tuple[Any, Any]] = {}
-
-    def faster(self: Any, input: Any, axis: int) -> Any:
-        key = (input.type.name, axis)
-        found = known.get(key)
-        if found is None:
-            result = original(self, input, axis)
-            if isinstance(input.type, tl.block_type):
-                known[key] = result.type, (*[slice(None)] * axis, None)
-            return result
-        type_, places = found
-        handle = TensorHandle(input.handle.data[places], input.handle.dtype.scalar)
-        return self.tensor(handle, type_)
-
-    return faster
+# Values
 
 
 def _identical_first(original: Any) -> Callable[..., Any]:
