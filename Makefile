@@ -58,7 +58,7 @@ check: venv
 venv: $(VENV)/.stamp
 
 $(VENV)/.stamp: pyproject.toml ci/constraints.txt
-	@echo 'Setting up $(VENV): about 200 MB to download, a minute or two, once.'
+	@echo 'Setting up $(VENV): about 700 MB to download, some minutes, once.'
 	$(PYTHON) -m venv $(VENV)
 	$(bin)/pip install --quiet -c ci/constraints.txt -e '.[dev]'
 	touch $@
