@@ -33,6 +33,12 @@ KNOWN = frozenset(
 
 _SHARED, _OWN, _NODES = 6, 10, 512  # tokens that all sequences tried begin with, their own, a row
 _SEED = 20
+#: What configurations call the tokens that attention is limited to, or that it chooses.
+_WINDOWS = (
+    *("sliding_window", "sliding_window_size", "window_size", "attention_window_size"),
+    *("keep_window_size", "local_attention", "local_attention_window_len"),
+    *("attention_chunk_size", "index_topk", "index_block_size"),
+)
 #: Errors that models give for arguments or shapes that they have no use for.
 _UNABLE = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError)
 
@@ -49,10 +55,14 @@ def packing(model: LanguageModel) -> Packing:
 
 def find_packing(model: LanguageModel) -> Packing:
     """Find out by a few forward passes, of 650 tokens together, whatever its type."""
-    ropes = scaled_ropes(model.decoder)
+    ropes, window = scaled_ropes(model.decoder), _window(model)
     with torch.random.fork_rng([]), _without_hooks(model.model):
         trial = _Trial(model)
         reason = _fact(model) or trial.packed()
+        # Of tokens that an index finds equally good, rounding chooses: a cache shows nothing there.
+        chosen = getattr(model.model.config.get_text_config(), "index_topk", None)
+        tried = window is not None and window <= _NODES and not chosen
+        seen = window is None or (tried and trial.beyond(window))
         return Packing(
             packs=not reason,
             beginnings=trial.beginning(),
@@ -60,6 +70,7 @@ def find_packing(model: LanguageModel) -> Packing:
             one_at_a_time=bool(ropes) or trial.keeps_state,
             ropes=ropes,
             limit=_limit(model, ropes),
+            cached=None if seen else window,
             reason=reason,
         )
 
@@ -70,14 +81,19 @@ def _known(model: LanguageModel) -> Packing | None:
     if not ours or kind.model_type not in KNOWN or _fact(model):
         return None
     ropes = scaled_ropes(model.decoder)
-    return Packing(True, True, True, bool(ropes), ropes, _limit(model, ropes), "")
+    return Packing(True, True, True, bool(ropes), ropes, _limit(model, ropes), None, "")
+
+
+def _window(model: LanguageModel) -> int | None:
+    """Tokens from which on a token does not see all before it; None if it always does."""
+    config: Any = model.model.config.get_text_config()
+    found = (getattr(config, name, None) for name in _WINDOWS)
+    return min((n for n in found if isinstance(n, int) and n > 0), default=None)
 
 
 def _limit(model: LanguageModel, ropes: tuple[ScaledRope, ...]) -> int | None:
     """A row's mask lets a token see all before it, so no window of attention may end among them."""
-    config: Any = model.model.config.get_text_config()
-    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return min([n for n in (reach(ropes), *windows) if n], default=None)
+    return min((n for n in (reach(ropes), _window(model)) if n), default=None)
 
 
 def _fact(model: LanguageModel) -> str:
@@ -172,6 +188,28 @@ class _Trial:
                 for own, alone in zip(output.last_hidden_state, self._alone, strict=True):
                     if not self._same(own, alone[place, None]):
                         return False
+            return True
+
+        return _works(run)
+
+    def beyond(self, window: int) -> bool:
+        """Whether caches stay right where attention does not reach back to the beginning."""
+        draw = torch.Generator().manual_seed(_SEED)
+        vocabulary = int(self._rows.max()) + 1
+        ids = torch.randint(0, vocabulary, (1, window + 8), generator=draw)
+
+        def run() -> bool:
+            alone = self._run(ids)[0]
+            for place in (window // 2, window + 4):
+                begun = first_cache(self._model, ids[:, :place])
+                found = self._run(ids[:, place:], cache=repeated(begun, 1))[0]
+                if not self._same(found, alone[place:]):
+                    return False
+            for place in range(window + 4, window + 8):
+                output = run_decoder(self._model, ids[:, place, None], cache=begun)
+                begun = getattr(output, self._model.cache_name)
+                if not self._same(output.last_hidden_state[0], alone[place, None]):
+                    return False
             return True
 
         return _works(run)

@@ -20,6 +20,7 @@ class Packing:
         one_at_a_time: the model keeps something of a pass, so none may run beside another.
         ropes: positions that depend on how long a sequence is.
         limit: tokens of the longest sequence that packs; None for no limit.
+        cached: tokens of the longest sequence that is run after a cache; None for no limit.
         reason: why not packed, for people; empty if it is.
     """
 
@@ -29,6 +30,7 @@ class Packing:
     one_at_a_time: bool
     ropes: tuple[ScaledRope, ...]
     limit: int | None
+    cached: int | None
     reason: str
 
     def may_pack(self, length: int) -> bool:
@@ -37,7 +39,8 @@ class Packing:
 
     def regime(self, length: int) -> Hashable:
         """A cache of sequences serves longer ones while this stays the same."""
-        return regime(self.ropes, length)
+        beyond = self.cached is not None and length > self.cached
+        return regime(self.ropes, length), length if beyond else 0
 
 
 @dataclass(eq=False)

@@ -41,7 +41,6 @@ GROUPED: dict[str, Any] = {
     "max_position_embeddings": 512,
 }
 LONGROPE = {
-    "rope_type": "longrope",
     "type": "longrope",
     "short_factor": [1.0, 1.1, 1.2, 1.3],
     "long_factor": [4.0, 5.0, 6.0, 7.0],
@@ -63,8 +62,18 @@ RECURRENT_GEMMA: dict[str, Any] = {
     "attention_window_size": 512,
 }
 
+
+def known(make: Callable[[], Any]) -> bool:
+    """Whether this version of transformers has the configuration."""
+    try:
+        make()
+    except AttributeError:
+        return False
+    return True
+
+
 #: What cannot be packed, or not at every length: a configuration for each kind.
-MODELS: dict[str, Callable[[], Any]] = {
+EVERY: dict[str, Callable[[], Any]] = {
     "bloom": lambda: transformers.BloomConfig(**SHAPE),
     "mpt": lambda: transformers.MptConfig(
         vocab_size=257, d_model=32, n_layers=2, n_heads=4, max_seq_len=512
@@ -101,6 +110,8 @@ MODELS: dict[str, Callable[[], Any]] = {
         vocab_size=257, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32
     ),
     "recurrent_gemma": lambda: transformers.RecurrentGemmaConfig(**RECURRENT_GEMMA),
+    # Attends to 16 tokens that it chooses.
+    "doge": lambda: transformers.DogeConfig(**GROUPED, keep_window_size=16),
     "longrope": lambda: transformers.Phi3Config(
         **GROUPED,
         original_max_position_embeddings=64,
@@ -111,6 +122,7 @@ MODELS: dict[str, Callable[[], Any]] = {
         rope_scaling={"rope_type": "dynamic", "factor": 8.0},
     ),
 }
+MODELS = {kind: make for kind, make in EVERY.items() if known(make)}
 
 
 def made(config: Any) -> Any:
@@ -261,8 +273,8 @@ def test_probes_of_different_lengths_are_those_of_one_pass(kind: str, models: An
 def test_what_each_can_do(models: Any) -> None:
     """Not by its name: what is run together is what a trial found to be the same."""
     how = {kind: packing(models(kind)) for kind in MODELS}
-    assert {kind for kind in MODELS if how[kind].packs} == {"longrope", "dynamic"}
-    assert [how[kind].limit for kind in ("longrope", "dynamic")] == [64, 64]
+    assert {kind for kind in MODELS if how[kind].packs} == {"longrope", "dynamic", "doge"}
+    assert [how[kind].limit for kind in ("longrope", "dynamic", "doge")] == [64, 64, 16]
     assert {kind for kind in MODELS if how[kind].one_at_a_time} == {
         *("longrope", "dynamic", "recurrent_gemma"),
     }
