@@ -78,6 +78,8 @@ def in_turn(model: LanguageModel) -> Iterator[None]:
     with model._passes.turn:
         for rope in how.ropes:
             rope.forget(model.device)
+        for path, name in how.kept:  # RecurrentGemma's states, which transformers 4 leaves there
+            setattr(model.model.get_submodule(path), name, None)
         yield
 
 

@@ -67,7 +67,8 @@ def find_packing(model: LanguageModel) -> Packing:
             packs=not reason,
             beginnings=trial.beginning(),
             steps=trial.steps(),
-            one_at_a_time=bool(ropes) or trial.keeps_state,
+            one_at_a_time=bool(ropes) or bool(trial.kept),
+            kept=trial.kept if trial.forgets() else (),
             ropes=ropes,
             limit=_limit(model, ropes),
             cached=None if seen else window,
@@ -81,7 +82,7 @@ def _known(model: LanguageModel) -> Packing | None:
     if not ours or kind.model_type not in KNOWN or _fact(model):
         return None
     ropes = scaled_ropes(model.decoder)
-    return Packing(True, True, True, bool(ropes), ropes, _limit(model, ropes), None, "")
+    return Packing(True, True, True, bool(ropes), (), ropes, _limit(model, ropes), None, "")
 
 
 def _window(model: LanguageModel) -> int | None:
@@ -110,10 +111,10 @@ class _Trial:
     """Sequences run together and in parts, against each alone.
 
     Attributes:
-        keeps_state: whether the model holds something else after another pass.
+        kept: what the model holds anew after another pass, as (module, attribute).
     """
 
-    keeps_state: bool
+    kept: tuple[tuple[str, str], ...]
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
@@ -127,12 +128,24 @@ class _Trial:
         before = _state(model.model)
         longer = self._run(rows[:2].reshape(1, -1))[0][:length]
         after = _state(model.model)
-        self.keeps_state = any(before.get(place) is not own for place, own in after.items())
+        self.kept = tuple(place for place, own in after.items() if before.get(place) is not own)
         #: How far results differ where nothing but the number of rows of products does.
         self._noise = _apart(longer, self._alone[0])
         narrow = model.dtype != torch.float32
         self._floor = (4 if narrow else 64) * torch.finfo(model.dtype).eps
         self._causal = self._noise <= (5e-2 if narrow else 1e-4)
+
+    def forgets(self) -> bool:
+        """Whether the model gives the same without what it holds, which it then has no more."""
+        modules = dict(self._model.model.named_modules())
+        before = [getattr(modules[path], name) for path, name in self.kept]
+        for path, name in self.kept:
+            setattr(modules[path], name, None)
+        if _works(lambda: self._same(self._run(self._rows[:1])[0], self._alone[0])):
+            return True
+        for (path, name), own in zip(self.kept, before, strict=True):
+            setattr(modules[path], name, own)
+        return False
 
     def packed(self) -> str:
         """Why rows do not give the same in one; empty if they do."""

@@ -18,6 +18,7 @@ class Packing:
         beginnings: what they begin with by itself, then several tokens after a copy of its cache.
         steps: after a cache, one token at a time.
         one_at_a_time: the model keeps something of a pass, so none may run beside another.
+        kept: the tensors that hold it, as (module, attribute); none before the first pass.
         ropes: positions that depend on how long a sequence is.
         limit: tokens of the longest sequence that packs; None for no limit.
         cached: tokens of the longest sequence that is run after a cache; None for no limit.
@@ -28,6 +29,7 @@ class Packing:
     beginnings: bool
     steps: bool
     one_at_a_time: bool
+    kept: tuple[tuple[str, str], ...]
     ropes: tuple[ScaledRope, ...]
     limit: int | None
     cached: int | None

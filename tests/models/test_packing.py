@@ -105,6 +105,7 @@ EVERY: dict[str, Callable[[], Any]] = {
         mamba_d_state=8,
         attn_layer_period=2,
         attn_layer_offset=1,
+        use_mamba_kernels=False,  # transformers 4 asks for them otherwise
     ),
     "rwkv": lambda: transformers.RwkvConfig(
         vocab_size=257, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32
@@ -299,7 +300,7 @@ def test_falcons_without_alibi_pack(family: str, small_model: Any) -> None:
     assert (tried.packs, tried.beginnings, tried.steps, tried.reason) == (True, True, True, "")
 
 
-@pytest.mark.parametrize("kind", ["mamba", "rwkv", "bloom", "mpt"])
+@pytest.mark.parametrize("kind", ["mamba", "rwkv", "falcon_alibi", "mpt"])
 def test_the_trial_finds_what_is_known(
     kind: str, models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,8 +324,12 @@ def test_steps_tell_where_they_are(kind: str, models: Any) -> None:
     handle = model.decoder.register_forward_pre_hook(look, with_kwargs=True)
     continue_greedily(model, [Window("a", torch.tensor(text(62, 9)))], 4)
     handle.remove()
-    whole = range(65) if kind == "longrope" else [64]  # from there on all positions are others
-    assert seen == [list(range(62)), [62], [63], list(whole)]
+    wholes = [list(range(n)) for n in (62, 63, 64, 65)]
+    steps = [wholes[0], [62], [63], [64]]
+    if kind == "longrope":  # from there on all positions are others
+        steps[3] = wholes[3]
+    # With transformers 4 recurrent layers do not go on from what a pass returns.
+    assert seen == (steps if packing(model).steps else wholes)
 
 
 def test_a_cache_of_others_that_tells_nothing_is_behind_what_stays_dense(models: Any) -> None:
@@ -358,3 +363,25 @@ def test_nobody_sees_the_trial_and_it_is_made_once(
     assert packing(model) is packing(model.twin()) is how
     hidden_states(model, torch.tensor(text(5, 1)))
     assert seen == [1]
+
+
+class Counting(torch.nn.Module):
+    """A layer that holds the last x, and cannot do without."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.last = torch.zeros(1)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self.last = self.last.sum() * 0 + x
+        return self.inner(x)
+
+
+def test_what_a_layer_needs_is_left_to_it(small_model: Any) -> None:
+    model = small_model("llama")
+    block = model.decoder.layers[0]
+    block.mlp = Counting(block.mlp)
+    how = find_packing(model)
+    assert (how.packs, how.one_at_a_time, how.kept) == (True, True, ())
+    assert isinstance(block.mlp.last, torch.Tensor)
