@@ -50,6 +50,28 @@ class Packed(nn.Module):
         return x @ (self.packed * self.scale).t()
 
 
+class Grouped(nn.Module):
+    """As a GPTQ layer: four bits, eight of them in a whole number, input-major, in groups."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        weight = layer.weight.t()  # [K, N]
+        groups = weight.reshape(-1, 32, layer.out_features)
+        scales = groups.abs().amax(1) / 7
+        whole = (groups / scales[:, None]).round().long().reshape(weight.shape) + 8
+        bits = 4 * torch.arange(8)[None, :, None]
+        packed = (whole.reshape(-1, 8, layer.out_features) << bits).sum(1)
+        self.register_buffer("qweight", (packed - (packed >> 31 << 32)).to(torch.int32))
+        self.register_buffer("scales", scales)
+        self.register_buffer("g_idx", torch.arange(layer.in_features) // 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bits = 4 * torch.arange(8)[None, :, None]
+        whole = ((self.qweight[:, None] >> bits) & 15).reshape(self.in_features, -1) - 8
+        return x @ (whole * self.scales[self.g_idx])
+
+
 class Adapted(nn.Module):
     """As PEFT's LoRA: the layer that it adapts is inside, and two small ones beside it."""
 
@@ -115,6 +137,7 @@ def offloaded(layer: nn.Linear) -> nn.Module:
 
 CHANGES: dict[str, Callable[[nn.Linear], nn.Module]] = {
     "packed": Packed,
+    "grouped": Grouped,
     "adapted": Adapted,
     "rounded": rounded,
     "replaced": replaced,
@@ -377,6 +400,22 @@ def test_hooks_and_classes_with_the_same_forward_are_plain() -> None:
     layer = Named(4, 6)
     layer.register_forward_hook(lambda own, args, output: output * 2)
     assert difference(layer) is None
+
+
+def test_hooks_are_called_around_kernels(tiny: Any) -> None:
+    twin = tiny.twin()
+    step = TEXT[:, :1]
+    with sparsify(twin, plan_of(twin)):
+        without = logits(twin, step)
+    for number in (0, 4):
+        twin.sites[number].module.register_forward_hook(lambda own, args, output: output * 2)
+        twin.sites[number].module.register_forward_pre_hook(lambda own, args: (args[0] + 0.1,))
+    with sparsify(twin, plan_of(twin)):
+        expected = logits(twin, step)
+    assert not torch.allclose(expected, without, atol=0.1)
+    with sparsify(twin, plan_of(twin), "torch") as attached:
+        assert len(attached.kernels) == len(twin.sites)
+        torch.testing.assert_close(logits(twin, step), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_flattened_weights_are_packed() -> None:
