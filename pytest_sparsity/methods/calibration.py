@@ -39,8 +39,11 @@ def _count_magnitudes(model: LanguageModel) -> Counter:
     return count
 
 
-#: |x| at every site, and |act(W_gate x)|, by the leading 16 bits.
+#: |x| at every site, of experts together and of each, and |act(W_gate x)|, by the leading 16 bits.
 MAGNITUDES = register(Statistic("magnitudes", ALL_SITES, _count_magnitudes))
+MAGNITUDES_OF_EACH = register(
+    Statistic("magnitudes_of_each", ALL_SITES, _count_magnitudes, pooled=False)
+)
 ACTIVATED_MAGNITUDES = register(Statistic("activated_magnitudes", (ACTIVATED,), _count_magnitudes))
 
 
@@ -87,7 +90,8 @@ def exact_quantiles(
         tokens: documents, int64 [T] each.
         levels: target fractions in [0, 1].
         prefill: rows that it keeps dense are not counted.
-        counts: ``MAGNITUDES`` or ``ACTIVATED_MAGNITUDES`` or both, by name.
+        counts: ``MAGNITUDES`` or ``ACTIVATED_MAGNITUDES`` or both, or ``MAGNITUDES_OF_EACH``, by
+            name.
         progress: advances by one per document, if a pass is needed.
 
     Returns:
@@ -101,7 +105,8 @@ def exact_quantiles(
     }
     if _wide(model.dtype):
         buckets = {first: [bucket for bucket, _ in each] for first, each in found.items()}
-        low = _low_halves(model, tokens, prefill, buckets, progress)
+        pooled = MAGNITUDES_OF_EACH.name not in counts
+        low = _low_halves(model, tokens, prefill, buckets, pooled, progress)
         for first, each in found.items():
             for index, (bucket, rank) in enumerate(each):
                 inside, _ = _order_statistic(low[first][buckets[first].index(bucket)], rank)
@@ -162,6 +167,7 @@ def _low_halves(
     tokens: Sequence[torch.Tensor],
     prefill: PrefillPolicy,
     buckets: Mapping[str, Sequence[int]],
+    pooled: bool,
     progress: Progress,
 ) -> dict[str, torch.Tensor]:
     """Per place, how often each trailing 16 bits occur in its buckets: [buckets, 2^16]."""
@@ -185,7 +191,7 @@ def _low_halves(
     also = [ACTIVATED] if any(place.endswith(f".{ACTIVATED}") for place in buckets) else []
     with (
         progress(f"calibrate {model.name} exactly", len(tokens), "document") as task,
-        observe(model, prefill, visit, also=also, pooled=True),
+        observe(model, prefill, visit, also=also, pooled=pooled),
     ):
         run_documents(model, tokens, on_done=task.advance)
     return table

@@ -17,6 +17,7 @@ from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.calibration import (
     ACTIVATED_MAGNITUDES,
     MAGNITUDES,
+    MAGNITUDES_OF_EACH,
     Distribution,
     exact_quantiles,
 )
@@ -33,7 +34,7 @@ T = TypeVar("T")
 #: What a method wants that does not say so.
 DEFAULT_WANTS = (MAGNITUDES.name,)
 
-_WITH_QUANTILES = (MAGNITUDES.name, ACTIVATED_MAGNITUDES.name)
+_WITH_QUANTILES = (MAGNITUDES.name, MAGNITUDES_OF_EACH.name, ACTIVATED_MAGNITUDES.name)
 
 
 @dataclass(eq=False)
@@ -83,6 +84,11 @@ class Calibrator:
         expert alone sees few of a calibration text's, or none.
         """
         return self._of_sites(self._quantile(MAGNITUDES.name, level).thresholds)
+
+    def quantiles_of_each(self, level: float) -> dict[str, float]:
+        """The same, but each expert has its own, if a token of the text is routed to it."""
+        shared = self.quantiles(level)
+        return shared | self._quantile(MAGNITUDES_OF_EACH.name, level).thresholds
 
     def activated_quantiles(self, level: float) -> dict[str, float]:
         """``"{layer}.act"`` to the exact ``level`` quantile of |act(W_gate x)|."""
@@ -169,10 +175,12 @@ class Calibrator:
             return
         if self.store.folder is not None:
             check_writable(self.store.folder)  # rather than after the pass
-        made = collect(self.model, tokens, self.prefill, missing, self.progress)
-        for statistic in missing:
-            self._sums[statistic.name] = made[statistic.name]
-            self.store.keep_sums(statistic, made[statistic.name])
+        for pooled in (True, False):
+            group = [statistic for statistic in missing if statistic.pooled is pooled]
+            made = collect(self.model, tokens, self.prefill, group, self.progress) if group else {}
+            for statistic in group:
+                self._sums[statistic.name] = made[statistic.name]
+                self.store.keep_sums(statistic, made[statistic.name])
 
     def cost(self, wants: Iterable[str] = DEFAULT_WANTS, level: float | None = None) -> Cost:
         """What the passes took in which ``wants`` and their quantiles of ``level`` were found.
@@ -195,7 +203,7 @@ class Calibrator:
         return self._quantiles[name, level]
 
     def _prepare_quantiles(self, wanted: Iterable[tuple[str, float]]) -> None:
-        missing = []
+        missing: list[tuple[str, float]] = []
         for name, level in dict.fromkeys(wanted):
             if (name, level) in self._quantiles:
                 continue
@@ -203,8 +211,12 @@ class Calibrator:
                 self._quantiles[name, level] = found
             else:
                 missing.append((name, level))
-        if not missing:
-            return
+        for pooled in (True, False):
+            group = [each for each in missing if by_name(each[0]).pooled is pooled]
+            if group:
+                self._make_quantiles(group)
+
+    def _make_quantiles(self, missing: Sequence[tuple[str, float]]) -> None:
         counts = {name: self._sums[name] for name, _ in missing}
         levels = {level for _, level in missing}
         started = time.monotonic()

@@ -16,7 +16,7 @@ NATURAL = "natural"
 #: Methods whose share is the model's own.
 _LEVELLESS = frozenset({"exact_zeros"})
 #: What may stand behind the colon of a method that takes levels.
-_SCOPES = frozenset({"", "model", "capacity"})
+_SCOPES = frozenset({"", "model", "capacity", "experts"})
 
 
 def has_level(method: str) -> bool:

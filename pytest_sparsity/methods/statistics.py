@@ -43,12 +43,14 @@ class Statistic:
             results are added up in document order.  A tensor that several sites read is
             counted once, as that of the first one looked at.
         version: raise it when the sums become others, so that caches are made anew.
+        pooled: whether what the experts of a layer read is added up, or kept for each of them.
     """
 
     name: str
     at: tuple[str, ...]
     counter: Callable[[LanguageModel], Counter]
     version: int = 1
+    pooled: bool = True
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,14 @@ def collect(
         model: dense, nothing attached.
         tokens: documents, int64 [T] each.
         prefill: rows that it keeps dense are not counted.
-        statistics: what to add up.
+        statistics: what to add up; all of them pooled, or none.
         progress: advances by one per document.
 
     Raises:
         SparsityError: an activation is not finite, or ``prefill`` keeps every row dense.
     """
     wanted = list(statistics)
+    pooled = all(statistic.pooled for statistic in wanted)
     visit = _Visitor({statistic: statistic.counter(model) for statistic in wanted})
     started = time.monotonic()
     rows: dict[str, int] = {}
@@ -139,7 +142,7 @@ def collect(
     totals: dict[tuple[str, str], torch.Tensor] = {}
     also = {place for statistic in wanted for place in statistic.at if place not in ALL_SITES}
     with progress(f"calibrate {model.name}", len(tokens), "document") as task:
-        for found in observe_documents(model, prefill, tokens, visit, also=also, pooled=True):
+        for found in observe_documents(model, prefill, tokens, visit, also=also, pooled=pooled):
             for place, (first, count, counted) in found.items():
                 same_as[place] = first
                 rows[place] = rows.get(place, 0) + count

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.methods.calibrator import Calibrator
+from pytest_sparsity.methods.calibration import MAGNITUDES_OF_EACH
+from pytest_sparsity.methods.calibrator import DEFAULT_WANTS, Calibrator
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.models import LanguageModel
 
@@ -43,21 +44,61 @@ def thresholds_plan(
     )
 
 
-class Teal:
-    """Every site drops its ``level`` smallest activations, by a threshold from calibration."""
+#: Behind the colon: every expert has a threshold of its own.
+EXPERTS = "experts"
 
-    name = "teal"
-    parameters: Mapping[str, object] = {"allocation": "uniform", "quantile": "exact |x|"}
+
+class Teal:
+    """Every site drops its ``level`` smallest activations, by a threshold from calibration.
+
+    Args:
+        of_each: whether each expert has its own threshold, ``teal:experts``, and not that of all
+            experts of its layer.
+    """
+
     takes = ("teal",)
+
+    def __init__(self, of_each: bool = False) -> None:
+        self._of_each = of_each
+        self.name = f"teal:{EXPERTS}" if of_each else "teal"
+        self.parameters: Mapping[str, object] = {
+            "allocation": "uniform",
+            "quantile": "exact |x|",
+            **({"experts": "each its own"} if of_each else {}),
+        }
+        own = (MAGNITUDES_OF_EACH.name,) if of_each else ()
+        self.wants: tuple[str, ...] = (*DEFAULT_WANTS, *own)
+
+    def variant(self, text: str) -> Teal:
+        """The method ``teal:experts``.
+
+        Raises:
+            SparsityError: it is called otherwise.
+        """
+        if text != EXPERTS:
+            raise SparsityError(
+                f"method teal:{text}: what stands behind the colon is {EXPERTS}; or leave it out"
+            )
+        return Teal(of_each=True)
 
     def plan(self, calibrator: Calibrator, level: float) -> Plan:
         """Thresholds at the exact ``level`` quantile of |x| at every site.
 
         Where TEAL's own histograms are given, at that of their symmetric fit.
+
+        Raises:
+            SparsityError: thresholds of each expert are asked for, and the model has none.
         """
+        if self._of_each and not any(site.routed for site in calibrator.model.sites):
+            raise SparsityError(
+                f"method {self.name} has a threshold for each expert, and {calibrator.model.name} "
+                "has no experts; use teal"
+            )
         given = calibrator.given
         if given is not None and given.teal is not None:
             thresholds = of_model(given.teal.thresholds(level), calibrator.model)
+        elif self._of_each:
+            thresholds = calibrator.quantiles_of_each(level)
         else:
             thresholds = calibrator.quantiles(level)
         return thresholds_plan(self.name, calibrator, level, thresholds)

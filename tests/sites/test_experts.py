@@ -15,7 +15,7 @@ from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
-from pytest_sparsity.methods.teal import Teal
+from pytest_sparsity.methods.registry import by_name, find
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 
 STACKED = ("mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3")
@@ -130,32 +130,54 @@ def test_level_0_is_the_dense_model(family: str, wrapped: Any) -> None:
             assert torch.equal(model.model(input_ids=TEXT, use_cache=False).logits, dense)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("of_each", [False, True])
 @pytest.mark.parametrize("family", ["mixtral", "llama4"])
-def test_thresholds_are_of_the_tokens_that_were_routed(family: str, wrapped: Any) -> None:
-    """All experts of a layer share a threshold, the quantile over the tokens of each."""
-    model = wrapped(built(family), family)
+def test_thresholds_are_of_the_tokens_that_were_routed(
+    family: str, of_each: bool, dtype: torch.dtype, wrapped: Any
+) -> None:
+    """Of all tokens of the experts of a layer, or of those of each."""
+    model = wrapped(built(family), family).twin(dtype)
     seen: dict[str, list[torch.Tensor]] = {}
 
-    def hook_of(name: str) -> Any:
+    def hook_of(site: Any) -> Any:
         def hook(layer: Any, args: Any) -> None:
-            # One document at a time, whose first token is the first row of the first expert
-            # that has it: it is known by what it is.
-            seen.setdefault(name, []).append(args[0])
+            if len(args[0]):
+                seen.setdefault(site.name, []).append(args[0])
+                seen.setdefault(site.pool, []).append(args[0])
 
         return hook
 
     experts = [site for site in model.sites if site.routed and site.kind == "gate_up"]
-    handles = [s.module.register_forward_pre_hook(hook_of(s.pool)) for s in experts]
+    handles = [site.module.register_forward_pre_hook(hook_of(site)) for site in experts]
     with torch.inference_mode():
-        model.model(input_ids=TEXT[:1], use_cache=False)
+        model.model(input_ids=TEXT[:1, :2], use_cache=False)
     for handle in handles:
         handle.remove()
-    calibrator = Calibrator(model, [TEXT[0]], prefill=PrefillPolicy("none"))
-    found = Teal().plan(calibrator, 0.5).selectors
-    assert list(found) == [site.name for site in model.sites]
+    calibrator = Calibrator(model, [TEXT[0, :2]], prefill=PrefillPolicy("none"))
+    method = find(by_name(), "teal:experts" if of_each else "teal")
+    found = method.plan(calibrator, 0.5).selectors
+    assert set(found) == {site.name for site in model.sites}
+    if family == "llama4":  # one of four experts a token
+        assert any(site.name not in seen for site in experts)
     for site in experts:
-        every = torch.cat(seen[site.pool]).abs().flatten().sort().values
+        own = seen.get(site.name, seen[site.pool]) if of_each else seen[site.pool]
+        every = torch.cat(own).abs().float().flatten().sort().values
         assert found[site.name] == Threshold(float(every[(len(every) + 1) // 2 - 1]))
+
+
+def test_a_threshold_for_each_expert_needs_experts(wrapped: Any) -> None:
+    calibrator = Calibrator(wrapped(built("phi3"), "phi3"), [TEXT[0]], prefill=FIRST_TOKEN_DENSE)
+    with pytest.raises(SparsityError) as caught:
+        find(by_name(), "teal:experts").plan(calibrator, 0.5)
+    assert str(caught.value) == (
+        "method teal:experts has a threshold for each expert, and phi3 has no experts; use teal"
+    )
+    with pytest.raises(SparsityError) as caught:
+        find(by_name(), "teal:each")
+    assert str(caught.value) == (
+        "method teal:each: what stands behind the colon is experts; or leave it out"
+    )
 
 
 def test_the_first_token_is_left_out_of_calibration(wrapped: Any) -> None:
