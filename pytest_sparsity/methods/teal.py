@@ -56,18 +56,17 @@ class Teal:
             experts of its layer.
     """
 
+    name = "teal"
+    parameters: Mapping[str, object] = {"allocation": "uniform", "quantile": "exact |x|"}
+    wants: tuple[str, ...] = DEFAULT_WANTS
     takes = ("teal",)
 
     def __init__(self, of_each: bool = False) -> None:
         self._of_each = of_each
-        self.name = f"teal:{EXPERTS}" if of_each else "teal"
-        self.parameters: Mapping[str, object] = {
-            "allocation": "uniform",
-            "quantile": "exact |x|",
-            **({"experts": "each its own"} if of_each else {}),
-        }
-        own = (MAGNITUDES_OF_EACH.name,) if of_each else ()
-        self.wants: tuple[str, ...] = (*DEFAULT_WANTS, *own)
+        if of_each:
+            self.name = f"teal:{EXPERTS}"
+            self.parameters = {**self.parameters, "experts": "each its own"}
+            self.wants = (*DEFAULT_WANTS, MAGNITUDES_OF_EACH.name)
 
     def variant(self, text: str) -> Teal:
         """The method ``teal:experts``.
