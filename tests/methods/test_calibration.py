@@ -55,7 +55,7 @@ def inputs_of_sites(
     for handle in handles:
         handle.remove()
     skipped = {"none": lambda n: 0, "first:1": lambda n: 1, "first:4": lambda n: 4}
-    skip = skipped.get(dense.name, lambda n: n // 2)
+    skip = skipped.get(dense.name, lambda n: (n + 1) // 2)
     return {site: torch.cat([x[skip(len(x)) :] for x in rows]) for site, rows in seen.items()}
 
 
