@@ -33,8 +33,7 @@ class _Place(Enum):
     CPU = auto()
     #: On the CPU, where a GPU reaches it.
     PINNED = auto()
-    #: On the CPU, since nothing was said.  Kernels may be started with it: a wrapper that was only
-    #: ever run by the interpreter is not wrong for it.
+    #: On the CPU, since nothing was said.
     UNSAID = auto()
 
 
@@ -48,22 +47,35 @@ def pretending() -> Iterator[None]:
         yield
 
 
-def check_reachable(arguments: Iterable[tuple[str, Any]]) -> None:
+def check_reachable(arguments: Iterable[tuple[str, Any]], by: str = "Triton") -> None:
     """See that a GPU could reach the tensors that a kernel is started with, as Triton does.
 
+    Args:
+        arguments: names and values; those that are no tensors are passed over.
+        by: what starts the kernel, for the message.
+
     Raises:
-        ValueError: one is on the CPU, where its code has put it.
+        ValueError: one is on the CPU: its code has put it there, or made it without a device.
     """
     for name, value in arguments:
-        if getattr(value, _PLACE, _Place.GPU) is _Place.CPU and value.numel():
+        place = getattr(value, _PLACE, _Place.GPU)
+        if place in (_Place.CPU, _Place.UNSAID) and value.numel():
             raise ValueError(
-                f"the argument {name} cannot be accessed from Triton: it is a tensor on the CPU"
+                f"the argument {name} cannot be accessed from {by}: it is a tensor on the CPU"
+                f"{said_of(value)}"
             )
 
 
 def place_of(tensor: Tensor) -> torch.device:
     """Where a result is; on the CUDA device, inside of :func:`pretending`, if nothing was said."""
     return CUDA if _place(tensor) is _Place.UNSAID else tensor.device
+
+
+def said_of(tensor: Tensor) -> str:
+    """For a message about a tensor that is on the CPU: how to say another place, if none was."""
+    if _place(tensor) is not _Place.UNSAID:
+        return ""
+    return ", for it was made without a device; give device=x.device, x being an operand"
 
 
 class _Pretence(TorchFunctionMode):

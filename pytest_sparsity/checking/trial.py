@@ -23,7 +23,7 @@ from pytest_sparsity.checking.failure import (
     same_numbers,
 )
 from pytest_sparsity.checking.left_behind import leaving_nothing
-from pytest_sparsity.checking.pretended_tensors import place_of
+from pytest_sparsity.checking.pretended_tensors import place_of, said_of
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.settling import KernelResult, in_order, settle
 from pytest_sparsity.core.errors import SparsityError
@@ -61,6 +61,11 @@ class Trial:
     def emulated(self) -> bool:
         """Whether its launches are emulated: they are of CUDA C++, and there is no device."""
         return self.kernel.source is not None and self.device == "cpu"
+
+    @property
+    def for_gpu(self) -> bool:
+        """Whether the kernel is one for a GPU, wherever it runs."""
+        return self.kernel.backend == "triton" or self.kernel.source is not None
 
     def inputs(self) -> Any:
         """The operands; a new copy every time.
@@ -102,14 +107,19 @@ class Trial:
                 raise missing from error
             raise CheckFailure(f"raised {type(error).__name__}: {error}") from error
         found = self.tensors(output)
+        # What is made for a CPU says no device, also where a pretended one counts what it reads.
+        where = (lambda tensor: tensor.device) if self.for_gpu else place_of
         for tensor, declared, dtype in zip(found, op.outputs, op.dtypes(inputs), strict=True):
             which = f" as {declared.name}" if len(found) > 1 else ""
             for name, got, wanted in (
                 ("dtype", tensor.dtype, dtype),
-                ("device", place_of(tensor), leading.device),
+                ("device", where(tensor), leading.device),
             ):
                 if got != wanted:
-                    raise CheckFailure(f"returned a tensor of {name} {got}{which}, not {wanted}")
+                    how = said_of(tensor) if name == "device" else ""
+                    raise CheckFailure(
+                        f"returned a tensor of {name} {got}{which}, not {wanted}{how}"
+                    )
         return found
 
     def tensors(self, output: Any) -> Tensors:

@@ -24,6 +24,8 @@ Wrapper = Callable[[Tensor, Tensor, float], Tensor]
 DEVICE = driver.active.get_active_torch_device()
 PROCESSORS = driver.active.utils.get_device_properties(DEVICE.index)["multiprocessor_count"]
 CAPABILITY = torch.cuda.get_device_capability()
+#: Made when the module is imported, on the CPU.
+TABLE = torch.ones(1, 1)
 
 
 #: Of kernels that take tiles of the weights: rows of channels, adjacent and aligned.
@@ -210,6 +212,20 @@ def calls_libdevice(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
     return launch(x, weight, threshold, x.new_empty(1, len(weight)), by_libdevice)
 
 
+@habit
+def makes_tensors_on_a_default_device(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    with torch.device("cuda"):
+        y = torch.empty(1, len(weight), dtype=x.dtype)
+    assert y.is_cuda
+    return launch(x, weight, threshold, y)
+
+
+@habit
+def makes_numbers_without_a_device(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    x = x[:, torch.arange(x.shape[1])] * torch.tensor(1.0) * TABLE.to(x.device, x.dtype)
+    return launch(x, weight, threshold, x.new_empty(1, len(weight)))
+
+
 # What is wrong on a GPU, and only there.
 
 
@@ -232,6 +248,21 @@ def returns_a_copy_on_the_cpu(x: Tensor, weight: Tensor, threshold: float) -> Te
 def uses_another_device(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
     with torch.cuda.device(1):
         return launch(x, weight, threshold, x.new_empty(1, len(weight)))
+
+
+@habit
+def allocates_without_a_device(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    return launch(x, weight, threshold, torch.empty(1, len(weight), dtype=x.dtype))
+
+
+@habit
+def starts_with_a_table_of_its_module(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    return launch(x * TABLE.to(x.dtype), TABLE, threshold, x.new_empty(1, len(weight)))
+
+
+@habit
+def returns_zeros_without_a_device(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    return torch.zeros(1, len(weight), dtype=x.dtype)
 
 
 # What needs a GPU.

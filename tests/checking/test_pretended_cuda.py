@@ -33,6 +33,11 @@ RIGHT = (
     "is-compiled-by-torch",
     "is-an-operator-of-torch",
     "looks-at-a-copy",
+    "makes-tensors-on-a-default-device",
+    "makes-numbers-without-a-device",
+)
+SAID_NOTHING = (
+    "it is a tensor on the CPU, for it was made without a device; give device=x.device"
 )
 #: What Triton's interpreter has not by itself.
 GIVEN = ("has-block-pointers", "has-a-tensor-descriptor", "calls-libdevice")
@@ -81,6 +86,12 @@ def test_they_are_compiled_for_every_architecture(pool: Pool, name: str) -> None
         ("starts-with-a-copy-on-the-cpu", "x cannot be accessed from Triton"),
         ("returns-a-copy-on-the-cpu", "returned a tensor of device cpu, not cuda:0"),
         ("uses-another-device", "invalid device ordinal"),
+        ("allocates-without-a-device", f"y cannot be accessed from Triton: {SAID_NOTHING}"),
+        ("starts-with-a-table-of-its-module", f"w cannot be accessed from Triton: {SAID_NOTHING}"),
+        (
+            "returns-zeros-without-a-device",
+            "returned a tensor of device cpu, not cuda:0, for it was made without a device",
+        ),
     ],
 )
 def test_what_fails_on_a_gpu_fails(pool: Pool, name: str, words: str) -> None:

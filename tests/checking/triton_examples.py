@@ -78,7 +78,7 @@ heuristic = triton.heuristics({"BK": lambda given: 16 if given["k"] < 64 else 32
 def call(function, x, weight, threshold, bias=None):
     """One row through a kernel above; the shape of tiles unless the kernel chooses it."""
     n, k = weight.shape
-    y = torch.empty(1, n, dtype=x.dtype)
+    y = x.new_empty(1, n)
     tiles = {gemv: {"BN": 64, "BK": 32}, heuristic: {"BN": 64}, tuned: {}}
     meta = tiles.get(function, tiles[gemv])
     function[lambda given: (triton.cdiv(n, given["BN"]),)](

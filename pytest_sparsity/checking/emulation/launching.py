@@ -19,7 +19,7 @@ from torch import Tensor
 from pytest_sparsity.checking import pretended_cuda
 from pytest_sparsity.checking.emulation import compiling
 from pytest_sparsity.checking.guards import extent
-from pytest_sparsity.checking.pretended_tensors import place_of
+from pytest_sparsity.checking.pretended_tensors import check_reachable
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.kernels.cuda.source import Launch, instead
 
@@ -117,6 +117,7 @@ def _run(launch: Launch) -> None:
     for position, given in enumerate(launch.arguments):
         arguments[position] = _passed(given, f"{launch.entry}: argument {position + 1}", kept)
         if isinstance(given, Tensor) and given.numel():
+            check_reachable([(names[position], given)], by="a GPU")
             for part in _parts(given):
                 span = _span(part, names[position], kept)
                 spans.setdefault((span.start, span.stop), span)
@@ -148,7 +149,7 @@ def _schedule() -> int:
 def _passed(given: Any, what: str, kept: list[Any]) -> _Argument:
     pointer, integer, real, raw = range(4)
     if isinstance(given, Tensor):
-        if place_of(given).type != "cpu" and not pretended_cuda.installed():
+        if given.device.type != "cpu" and not pretended_cuda.installed():
             raise ValueError(f"{what} is on {given.device}: kernels are emulated on the CPU")
         return _Argument(pointer, 8, given.data_ptr())
     if given is None:
