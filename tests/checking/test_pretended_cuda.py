@@ -36,9 +36,7 @@ RIGHT = (
     "makes-tensors-on-a-default-device",
     "makes-numbers-without-a-device",
 )
-SAID_NOTHING = (
-    "it is a tensor on the CPU, for it was made without a device; give device=x.device"
-)
+SAID_NOTHING = "it is a tensor on the CPU, for it was made without a device; give device=x.device"
 #: What Triton's interpreter has not by itself.
 GIVEN = ("has-block-pointers", "has-a-tensor-descriptor", "calls-libdevice")
 
