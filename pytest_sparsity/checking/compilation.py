@@ -25,6 +25,7 @@ from triton import knobs
 from triton.runtime.jit import JITFunction
 
 from pytest_sparsity.checking import pretended_tensors, ptx, triton_internals
+from pytest_sparsity.checking.launched import Launched
 from pytest_sparsity.checking.triton_internals import method
 from pytest_sparsity.core.errors import SparsityError
 
@@ -123,6 +124,14 @@ def install() -> None:
         pretended_tensors.check_reachable(bound_args.items())
         return pack(self, backend, kwargs, bound_args, *rest)
 
+    run = method(JITFunction, "run", "self", "args", "grid", "warmup")
+
+    def ran(self: Any, *args: Any, **named: Any) -> Launched:
+        run(self, *args, **named)
+        rest = {name: given for name, given in named.items() if name not in self.arg_names}
+        return Launched(lambda grid, *args: run(self, *args, **rest | {"grid": grid}))
+
+    JITFunction.run = ran
     JITFunction._pack_args = noting
     JITFunction._do_compile = _compile
     _State.installed = True

@@ -32,16 +32,19 @@ from pytest_sparsity.reference.ops import Op, as_tuple
 _CASES = 6
 
 
-@cache
 def check_record(op: str) -> None:
-    """Hold the record of ``op`` against its definition, once per process.
+    """Hold the record of ``op`` against its definition, once per process and record.
 
     Raises:
         SparsityError: they contradict each other.
     """
     own = record(op)
-    if not own.foreign:
-        return
+    if own.foreign:
+        _hold(own)
+
+
+@cache
+def _hold(own: OpRecord) -> None:
     try:
         _check(own)
     except SparsityError:
@@ -49,7 +52,8 @@ def check_record(op: str) -> None:
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise SparsityError(
-            f"@sparse_op: the record of {op} cannot be used: {type(error).__name__}: {error} "
+            f"@sparse_op: the record of {own.op.name} cannot be used: "
+            f"{type(error).__name__}: {error} "
             f"({place.filename}:{place.lineno}); see its draw, definition, needed, bound and "
             "relations"
         ) from error

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pytest_sparsity.checking.case import Case
 from pytest_sparsity.checking.check import finite
+from pytest_sparsity.checking.record import OpRecord
 from pytest_sparsity.checking.records import record
 from pytest_sparsity.checking.trial import Trial
 from pytest_sparsity.core.errors import SparsityError
@@ -46,13 +47,13 @@ def cases(kernel: Kernel) -> Sequence[Case]:
         and case.level < 1
         and all(getattr(case, name) in _SIZES for name in ("k", "n") if getattr(case, name) > 1)
     }
-    return list(islice((case for case in found.values() if _moves(kernel.op, case)), _CASES))
+    own = record(kernel.op)
+    return list(islice((case for case in found.values() if _moves(own, case)), _CASES))
 
 
 @cache
-def _moves(op: str, case: Case) -> bool:
-    """Whether a case has operands that can be moved."""
-    own = record(op)
+def _moves(own: OpRecord, case: Case) -> bool:
+    """Whether a case of an op has operands that can be moved."""
     try:
         inputs = own.build(case)
     except (TypeError, ValueError, SparsityError):

@@ -6,8 +6,10 @@ environment, before Triton is imported, and then it serves every kernel of the p
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,10 +25,12 @@ from triton.runtime.interpreter import (
 
 from pytest_sparsity.checking import (
     accesses,
+    addresses,
     bfloat16,
     block_pointers,
     choices,
     dots,
+    jitted,
     libdevice,
     pretended_tensors,
     triton_internals,
@@ -34,6 +38,7 @@ from pytest_sparsity.checking import (
 )
 from pytest_sparsity.checking.elements import known
 from pytest_sparsity.checking.haste import hasten
+from pytest_sparsity.checking.launched import Launched, launched
 from pytest_sparsity.checking.programs import Programs
 from pytest_sparsity.checking.traffic import Launch, Traffic
 from pytest_sparsity.checking.triton_internals import method
@@ -48,6 +53,8 @@ class _State:
 
     installed = False
     traffic: Traffic | None = None
+    #: Threads launch one after another: where a launch is, the interpreter keeps in one place.
+    lock = threading.RLock()
 
 
 def install() -> None:
@@ -77,6 +84,7 @@ def install() -> None:
     triton_internals.use_device(_ARCH)
     triton_internals.pin_autotuners(lambda configs: [configs[choices.configuration(len(configs))]])
     libdevice.install()
+    jitted.install()
     block_pointers.install()
     accesses.guard()
     _guard_launches()
@@ -114,6 +122,14 @@ def _guard_launches() -> None:
         named = [*zip(self.arg_names, args, strict=False), *kwargs.items()]
         tensors = [found for name, value in named for found in _tensors(name, value)]
         pretended_tensors.check_reachable(tensors)
+        names = [*self.arg_names, *["too many"] * len(args)]
+        args = tuple(map(addresses.as_tensor, names, args))
+        kwargs = {name: addresses.as_tensor(name, value) for name, value in kwargs.items()}
+        with _State.lock:
+            return run(self, tensors, args, kwargs)
+
+    def run(self: Any, tensors: Sequence[tuple[str, Tensor]], args: Any, kwargs: Any) -> Launched:
+        before = copy.copy(self)
         grid = self.grid  # a list is as good for a GPU
         self.grid = (lambda given: tuple(grid(given))) if callable(grid) else tuple(grid)
         operands = known() if _State.traffic is None else ()
@@ -124,11 +140,12 @@ def _guard_launches() -> None:
             # A device does not warn of NaN and overflow either.  The interpreter sees tensors where
             # they are, in the CPU's memory.
             with np.errstate(all="ignore"), torch._C.DisableTorchFunction():
-                result = call(self, *args, **kwargs)
+                call(self, *args, **kwargs)
         finally:
             accesses.current = accesses.Current()
+            vars(self).update(vars(before))  # it may be kept, and called again
         launch.finish()
-        return result
+        return launched(before)
 
     GridExecutor.__call__ = guarded
 
@@ -142,3 +159,5 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(f"{name}[{index}]", item)
     elif isinstance(getattr(value, "base", None), Tensor):
         yield name, value.base
+    elif (memory := addresses.whole(name, value)) is not None:
+        yield name, memory

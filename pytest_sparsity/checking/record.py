@@ -22,7 +22,7 @@ Space = Mapping[str, Sequence[Any]]
 FIELDS = {field.name for field in dataclasses.fields(Case)} - {"options"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpRecord:
     """One op, as the checks, the gate and the rooflines know it.
 

@@ -46,20 +46,16 @@ def drawn() -> Callable[..., list[Case]]:
 
 
 @pytest.fixture
-def forgotten(own_kernels: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def forgotten(own_kernels: None) -> Iterator[None]:
     """What a test registers is known to that test only."""
-    from pytest_sparsity.checking import consistency, records
-    from pytest_sparsity.kernels import registry
+    from pytest_sparsity.checking import records
     from pytest_sparsity.reference import ops
 
-    records.records()
-    monkeypatch.setattr(ops, "_OPS", known := dict(ops.OPS))
-    for module in (ops, registry):
-        monkeypatch.setattr(module, "OPS", known)
-    monkeypatch.setattr(records, "_RECORDS", dict(records._RECORDS))
-    consistency.check_record.cache_clear()
+    tables = [(ops._OPS, dict(ops.OPS)), (records._RECORDS, dict(records.records()))]
     yield
-    consistency.check_record.cache_clear()
+    for table, before in tables:  # the very same: many modules hold them
+        table.clear()
+        table.update(before)
 
 
 @pytest.fixture(scope="session")

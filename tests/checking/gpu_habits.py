@@ -226,6 +226,59 @@ def makes_numbers_without_a_device(x: Tensor, weight: Tensor, threshold: float) 
     return launch(x, weight, threshold, x.new_empty(1, len(weight)))
 
 
+_compiled: dict[Any, Any] = {}
+
+
+@habit
+def keeps_what_was_compiled(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    assert isinstance(gemv, triton.runtime.JITFunction)
+    constants = [param.name for param in gemv.params if param.is_constexpr]
+    assert constants == ["BN", "BK"] == gemv.arg_names[-2:] == list(gemv.signature.parameters)[-2:]
+    assert gemv.src.startswith("def gemv(")
+    n, k = weight.shape
+    y = x.new_empty(1, n)
+    args = x.contiguous(), weight, y, threshold, n, k, *weight.stride(), 64, 32
+    grid, kind = (triton.cdiv(n, 64), 1, 1), (gemv.cache_key, x.dtype, n, k, weight.stride())
+    if kind in _compiled:
+        _compiled[kind][grid](*args)
+    else:
+        _compiled[kind] = gemv[grid](*args)
+    return y
+
+
+@habit
+def compiles_before_it_launches(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    n, k = weight.shape
+    y = x.new_empty(1, n)
+    args = x.contiguous(), weight, y, threshold, n, k, *weight.stride()
+    compiled = gemv.warmup(*args, BN=64, BK=32, grid=(1,))
+    compiled._init_handles()
+    compiled[(triton.cdiv(n, 64), 1, 1)](*args, 64, 32)
+    return y
+
+
+class Address:
+    """Where a tensor is, which is all that Triton asks of an argument."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.dtype = tensor, tensor.dtype
+
+    def data_ptr(self) -> int:
+        return self.tensor.data_ptr()
+
+
+class Buffer(Address):
+    def untyped_storage(self) -> Any:
+        return self.tensor.untyped_storage()
+
+
+@habit
+def passes_what_is_no_tensor(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    y = x.new_empty(3, len(weight))[1:2]
+    launch(x, weight, threshold, Buffer(y))  # type: ignore[arg-type]
+    return y
+
+
 # What is wrong on a GPU, and only there.
 
 
@@ -306,3 +359,19 @@ def records_a_graph_of_wide_ones(x: Tensor, weight: Tensor, threshold: float) ->
     if len(weight) > 8:
         torch.cuda.CUDAGraph()
     return launch(x, weight, threshold, x.new_empty(1, len(weight)))
+
+
+@habit
+def asks_for_registers(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    y = x.new_empty(1, len(weight))
+    n, k = weight.shape
+    args = x.contiguous(), weight, y, threshold, n, k, *weight.stride()
+    assert gemv.warmup(*args, BN=64, BK=32, grid=(1,)).n_regs < 256
+    return launch(x, weight, threshold, y)
+
+
+@habit
+def passes_an_address(x: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    y = x.new_empty(1, len(weight))
+    launch(x, weight, threshold, Address(y))  # type: ignore[arg-type]
+    return y

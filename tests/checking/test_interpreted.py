@@ -16,11 +16,12 @@ pytestmark = pytest.mark.skipif(
 
 TEST = """
 import torch, triton, triton.language as tl
+from parts import times
 
 @triton.jit
 def scale(x, y, n, factor, BLOCK: tl.constexpr):
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    tl.store(y + at, factor * tl.load(x + at, mask=at < n, other=0.0), mask=at < STOP)
+    tl.store(y + at, times(factor, tl.load(x + at, mask=at < n, other=0.0)), mask=at < STOP)
 
 def test_scale():
     x = torch.randn(100, device="cuda")
@@ -29,6 +30,14 @@ def test_scale():
     torch.cuda.synchronize()
     assert y.is_cuda
     torch.testing.assert_close(y, 3 * x)
+"""
+#: The module of a function that needs nothing of Triton's language.
+PARTS = """
+import triton
+
+@triton.jit
+def times(x, y):
+    return x * y
 """
 
 
@@ -46,6 +55,7 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(("stop", "words"), [("n", "1 passed"), ("128", "a store outside of y")])
 def test_a_suite_for_a_gpu_runs_unchanged(tmp_path: Path, stop: str, words: str) -> None:
+    (tmp_path / "parts.py").write_text(PARTS)
     (tmp_path / "test_scale.py").write_text(TEST.replace("STOP", stop))
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_scale.py", folder=tmp_path)
     assert words in done.stdout

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,3 +179,25 @@ def test_a_parameter_that_only_matters_with_another() -> None:
 
     register(linear, draw=draw, space=SPACE | {"bits": (8, 4), "group": (32, 16)})
     assert of("linear", "fuzz", lambda tokens, matrix: tokens @ matrix.T).startswith("passed")
+
+
+DEFINITION = """
+from foreign_ops import SPACE, draw_linear
+from pytest_sparsity.testing import Relations, sparse_op
+
+@sparse_op(draw=draw_linear, space=SPACE | {"pattern": ("none",)}, relations=Relations(ENDS))
+def twice_imported(tokens, matrix):
+    return tokens @ matrix.T
+"""
+
+
+def test_an_op_that_is_imported_again_is_looked_at_again(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.py"
+    file.write_text(DEFINITION.replace("ENDS", ""))
+    runpy.run_path(str(file))
+    right = kernel("twice_imported", linear)
+    assert run(right, "fuzz", 5).status == "passed"
+    file.write_text(DEFINITION.replace("ENDS", "ends={}"))
+    runpy.run_path(str(file))
+    with pytest.raises(SparsityError, match="not exactly the bias, or zero, without active"):
+        run(right, "fuzz", 5)

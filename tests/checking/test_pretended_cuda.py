@@ -35,6 +35,9 @@ RIGHT = (
     "looks-at-a-copy",
     "makes-tensors-on-a-default-device",
     "makes-numbers-without-a-device",
+    "keeps-what-was-compiled",
+    "compiles-before-it-launches",
+    "passes-what-is-no-tensor",
 )
 SAID_NOTHING = "it is a tensor on the CPU, for it was made without a device; give device=x.device"
 #: What Triton's interpreter has not by itself.
@@ -106,6 +109,8 @@ def test_what_fails_on_a_gpu_fails(pool: Pool, name: str, words: str) -> None:
             "has-inline-assembly",
             "it has inline assembly (tl.inline_asm_elementwise), which only a GPU runs",
         ),
+        ("passes-an-address", "its argument y is an address of no known memory (Address)"),
+        ("asks-for-registers", "it asks for n_regs of a compiled kernel, which needs a GPU"),
         ("calls-what-has-no-twin", "it calls __nv_ynf, which has no twin on a CPU"),
     ],
 )

@@ -75,7 +75,7 @@ class Project:
     def run(self, *options: str) -> pytest.RunResult:
         """Run it here, where torch is imported; the kernels it registers are forgotten again."""
         with self._monkeypatch.context() as patch:
-            patch.setattr(registry, "_KERNELS", dict(registry._KERNELS))
+            patch.setattr(registry, "_KERNELS", dict(registry.registered()))
             return self.pytester.runpytest_inprocess(*ARGUMENTS, self._cache, *options)
 
     def start(self, *options: str) -> subprocess.Popen[str]:
