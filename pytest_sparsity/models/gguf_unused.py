@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -94,7 +95,11 @@ def _unused_tensors(architecture: str, names: list[str], model: Any) -> Iterator
         if second.is_gguf_arch_supported(architecture):  # it tells of what it does not use
             return
     kind = theirs.TENSOR_PROCESSORS.get(architecture, theirs.TensorProcessor)
-    read = theirs.get_gguf_hf_weights_map(model, kind(config=model.config.to_dict()))
+    names_of = theirs.get_gguf_hf_weights_map
+    # transformers 4 knows experts by their names there, without a processor.
+    newer = "processor" in inspect.signature(names_of).parameters
+    given = [kind(config=model.config.to_dict())] if newer else []
+    read = names_of(model, *given)
     for name in names:
         # The experts of a layer are known by their name without the ending.
         if name not in read and name.removesuffix(".weight") not in read:

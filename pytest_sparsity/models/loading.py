@@ -25,6 +25,7 @@ from pytest_sparsity.models.remote_code import check_trusted, code_class, needed
 from pytest_sparsity.models.tensors import (
     check_all_used,
     check_complete,
+    check_floating,
     read_tensors,
     refuse_or_warn,
 )
@@ -202,6 +203,7 @@ def _load_folder(
         # Given the configuration, it does not look for a class by a model_type of hub code.
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **local)
         tensors = read_tensors(folder, dtype)
+        check_floating(tensors, name)
         model, info = model_class.from_pretrained(
             None,
             config=config,
@@ -213,7 +215,7 @@ def _load_folder(
             local_files_only=True,
         )
         check_complete(info)
-        unused = check_all_used(model, tensors, info["unexpected_keys"], name)
+        unused = check_all_used(model, tensors, info["unexpected_keys"])
         del tensors
         declared.finish(model)
         if (folder / "generation_config.json").is_file():

@@ -63,7 +63,10 @@ def check_complete(info: Mapping[str, Any]) -> None:
     Raises:
         ValueError: transformers would go on with random numbers in the place of one.
     """
-    for name, found, wanted in sorted(info["mismatched_keys"]):
+    for each in sorted(info["mismatched_keys"]):
+        if isinstance(each, str):  # some versions of transformers tell no shapes
+            raise ValueError(f"the tensor {each} has another shape than its configuration asks for")
+        name, found, wanted = each
         raise ValueError(
             f"the tensor {name} has shape {list(found)}, where its configuration asks for "
             f"{list(wanted)}"
@@ -72,8 +75,29 @@ def check_complete(info: Mapping[str, Any]) -> None:
         raise ValueError(f"the weights lack the tensors {sorted(info['missing_keys'])[:_NAMED]}")
 
 
+def check_floating(tensors: Mapping[str, torch.Tensor], name: str) -> None:
+    """See that weights are numbers to compute with, and no codes of a quantised model.
+
+    Args:
+        tensors: of a model's files, by name.
+        name: what the user called the model, for the message.
+
+    Raises:
+        SparsityError: one holds integers.
+    """
+    for key, tensor in tensors.items():
+        if key.endswith(".weight") and not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise SparsityError(
+                f"--sparsity-model {name}: its tensor {key} is stored as {kind}, where the model "
+                "computes with floating-point numbers, and its config.json has no "
+                "quantization_config that says how; pass the model it was made from and compress "
+                "that with --sparsity-weights"
+            )
+
+
 def check_all_used(
-    model: Any, tensors: Mapping[str, torch.Tensor], unexpected: Collection[str], name: str
+    model: Any, tensors: Mapping[str, torch.Tensor], unexpected: Collection[str]
 ) -> str | None:
     """Hold what a folder's files hold against the model that was made of them.
 
@@ -81,24 +105,11 @@ def check_all_used(
         model: of transformers.
         tensors: of the files, by name.
         unexpected: names of those that it has no place for.
-        name: what the user called it, for messages.
 
     Returns:
         What is not used, as :func:`refuse_or_warn` takes it; None if everything is.
-
-    Raises:
-        SparsityError: integers stand where the model computes with floating-point numbers.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    for key, tensor in tensors.items():
-        kind = str(tensor.dtype).removeprefix("torch.")
-        if not tensor.is_floating_point() and key in parameters:
-            raise SparsityError(
-                f"--sparsity-model {name}: its tensor {key} is stored as {kind}, where the model "
-                "computes with floating-point numbers, and its config.json has no "
-                "quantization_config that says how; pass the model it was made from and compress "
-                "that with --sparsity-weights"
-            )
     lost = [*unexpected, *_lost_by_tying(parameters, tensors)]
     if not lost:
         return None
