@@ -39,6 +39,8 @@ _WINDOWS = (
     *("keep_window_size", "local_attention", "local_attention_window_len"),
     *("attention_chunk_size", "index_topk", "index_block_size"),
 )
+#: Units of a dtype's precision that rounding alone may move a hidden state by, of its norm.
+_UNITS = {torch.float32: 64, torch.float16: 16, torch.bfloat16: 4}
 #: Errors that models give for arguments or shapes that they have no use for.
 _UNABLE = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError)
 
@@ -132,7 +134,7 @@ class _Trial:
         #: How far results differ where nothing but the number of rows of products does.
         self._noise = _apart(longer, self._alone[0])
         narrow = model.dtype != torch.float32
-        self._floor = (4 if narrow else 64) * torch.finfo(model.dtype).eps
+        self._floor = _UNITS.get(model.dtype, 4) * torch.finfo(model.dtype).eps
         self._causal = self._noise <= (5e-2 if narrow else 1e-4)
 
     def forgets(self) -> bool:

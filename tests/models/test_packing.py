@@ -365,6 +365,18 @@ def test_nobody_sees_the_trial_and_it_is_made_once(
     assert seen == [1]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rounding_of_narrow_types_is_told_from_what_is_wrong(
+    dtype: torch.dtype, small_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing_module, "_fact", lambda model: "")
+    for model in (made(MODELS["mpt"]()), made(MODELS["mamba"]()), made(MODELS["rwkv"]())):
+        assert not find_packing(model.twin(dtype)).packs
+    for family in ("llama", "gemma3", "gpt2"):
+        how = find_packing(small_model(family).twin(dtype))
+        assert (how.packs, how.beginnings, how.steps, how.cached) == (True, True, True, None)
+
+
 class Counting(torch.nn.Module):
     """A layer that holds the last x, and cannot do without."""
 
