@@ -89,6 +89,8 @@ def fewer_layers(config: dict[str, Any], least: int = 2) -> dict[str, Any]:
     for key in _LAST:
         if isinstance(config.get(key), int):
             new[key] = sum(layer >= count - config[key] for layer in chosen)
+    if isinstance(config.get("attention_types"), list):  # GPT-Neo says it a second time, in short
+        new["attention_types"] = [[new["attention_layers"], 1]]
     if isinstance(own := config.get("per_layer_config"), dict):
         by_layer = {int(layer): entry for layer, entry in own.items()}
         new["per_layer_config"] = {
@@ -115,4 +117,4 @@ def _shared(config: dict[str, Any]) -> list[int]:
 
 
 def _is_list(value: Any, count: int | None = None) -> bool:
-    return isinstance(value, list) and (count is None or len(value) == count)
+    return isinstance(value, list | tuple) and (count is None or len(value) == count)

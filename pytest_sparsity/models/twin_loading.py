@@ -78,7 +78,7 @@ def make_twin(name: str, progress: Progress = silent) -> Twin:
         config = shrunk_config(causal_config(declared.config, name))
         model = random_model(config, SEED)
         declared.finish(model)
-        _check_reads_forward(model, name)
+        check_reads_forward(model, name)
     return Twin(
         model,
         tiny_tokenizer(),
@@ -124,9 +124,12 @@ def causal_config(config: Any, name: str) -> Any:
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    for each in (config, config.get_text_config()):
+    for each in (config, config.get_text_config(decoder=True)):
         if type(each) in MODEL_FOR_CAUSAL_LM_MAPPING and not each.is_encoder_decoder:
-            return each
+            text = each.get_text_config(decoder=True)
+            # Llama 4's class for text takes the part for text of the whole's configuration.
+            wants = getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(each)], "config_class", None)
+            return text if type(text) is wants else each
     raise SparsityError(
         f"--sparsity-model {name} is a {config.model_type}, not a decoder-only language model; "
         "take one that generates text"
@@ -157,7 +160,7 @@ def _from_hub(wanted: str, name: str, progress: Progress) -> Declared:
         return read_declared(path.parent, name)
 
 
-def _check_reads_forward(model: Any, name: str) -> None:
+def check_reads_forward(model: Any, name: str) -> None:
     """See that what a token gives does not depend on tokens after it.
 
     Raises:
@@ -169,7 +172,9 @@ def _check_reads_forward(model: Any, name: str) -> None:
     other = tokens.clone()
     other[0, -1] = 90
     with torch.no_grad():
-        one, two = (model(input_ids=each).logits[0, :-1] for each in (tokens, other))
+        one, two = (
+            model(input_ids=each, use_cache=False).logits[0, :-1] for each in (tokens, other)
+        )
     if not torch.allclose(one, two, rtol=1e-4, atol=1e-4):
         raise SparsityError(
             f"--sparsity-model {name}: {type(model).__name__} reads a text both ways, as an "

@@ -111,6 +111,8 @@ GROUPED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 OWN_SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         # heads x their width = what the recurrent layer computes in
+        "mamba": {"intermediate_size": INNER},
+        "falcon_mamba": {"intermediate_size": INNER},
         "mamba2": {"num_heads": 8},
         "falcon_h1": {"mamba_d_head": HEAD},
         "bamba": {"mamba_d_head": HEAD},
@@ -158,7 +160,7 @@ PLAIN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "num_experts_per_tok": 6,
             "first_k_dense_replace": 1,
         },
-        "granitemoehybrid": {"layer_types": [*["linear_attention"] * 7, "full_attention"] * 4},
+        "granitemoehybrid": {"layer_types": [*["mamba"] * 7, "attention"] * 4},
         "hunyuan_v1_dense": {"head_dim": 128},
         "hunyuan_v1_moe": {"head_dim": 128, "num_experts": 16},
         "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 8},

@@ -7,6 +7,7 @@ hundred thousand weights.  What it computes means nothing; how it computes is th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
@@ -57,6 +58,11 @@ def shrunk_config(config: PreTrainedConfig) -> PreTrainedConfig:
     return type(config)(**_shrunk(old, config, tokens))
 
 
+def shortened_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The configuration with the layers that its shrunk twin has, and all sizes as they are."""
+    return type(config)(**_shortened(config.to_dict(), config))
+
+
 def random_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     """A float32 model in evaluation mode with random weights.
 
@@ -71,14 +77,32 @@ def random_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
         Exception: transformers cannot build it, in its own words.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loader: Any = AutoModelForCausalLM
-        model: torch.nn.Module = loader.from_config(config, dtype=torch.float32)
+        config._attn_implementation = (
+            "sdpa" if (kind := causal_class(config))._supports_sdpa else "eager"
+        )
+        model: torch.nn.Module = kind(config)
     _draw_weights(model, seed)
     return cast("PreTrainedModel", model.eval())
+
+
+def causal_class(config: PreTrainedConfig) -> Any:
+    """The class of transformers that generates text with a configuration.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    # The table names Llama 4's class by the configuration of the whole; it takes that of the text.
+    for kind in MODEL_FOR_CAUSAL_LM_MAPPING.values():
+        if getattr(kind, "config_class", None) is type(config):
+            return kind
+    raise ValueError(f"no class generates text with {type(config).__name__}")
 
 
 def _draw_weights(model: torch.nn.Module, seed: int) -> None:
@@ -117,8 +141,7 @@ def _shrunk(old: dict[str, Any], config: Any, tokens: Mapping[int, int]) -> dict
         config: the same as an object, which knows what of it are configurations.
         tokens: special token -> the number that stands for it.
     """
-    kept = {key: value for key, value in old.items() if key not in (*_ORIGIN, *_LABELS)}
-    new = kept | fewer_layers(old)
+    new = _own(old) | fewer_layers(old)
     for key, value in new.items():
         if key == "per_layer_config" and isinstance(value, dict):
             new[key] = {place: _of_one_layer(entry, old) for place, entry in value.items()}
@@ -136,9 +159,31 @@ def _shrunk(old: dict[str, Any], config: Any, tokens: Mapping[int, int]) -> dict
     return new | _fitting(new, old)
 
 
+def _shortened(old: dict[str, Any], config: Any) -> dict[str, Any]:
+    """The entries of a shortened configuration."""
+    new = _own(old) | fewer_layers(old)
+    for key, value in new.items():
+        if isinstance(value, dict) and hasattr(inner := getattr(config, key, None), "to_dict"):
+            new[key] = _shortened(value, inner)
+    new |= OWN_SIZES.get(str(old.get("model_type")), {}) if "attn_layer_period" in new else {}
+    fits = _fitting(new, old)
+    return new | {key: value for key, value in fits.items() if "layers" in key}
+
+
+def _own(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration says that not every one says: some classes take nothing of that."""
+    from transformers import PretrainedConfig as PreTrainedConfig  # its name until transformers 5
+
+    every = PreTrainedConfig().to_dict()
+    own = {key: value for key, value in entries.items() if key not in every or value != every[key]}
+    return {key: value for key, value in own.items() if key not in (*_ORIGIN, *_LABELS)}
+
+
 def _fitting(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """Entries that follow from others."""
     fits: dict[str, Any] = {}
+    if "use_mamba_kernels" in new and version("transformers") < "5":  # later ones know themselves
+        fits["use_mamba_kernels"] = False
     if _is_number(rope := new.get("qk_rope_head_dim")):
         if old.get("head_dim") == old["qk_rope_head_dim"]:
             fits["head_dim"] = rope

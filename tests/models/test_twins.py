@@ -15,6 +15,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models import load_model, prepare_model
 from pytest_sparsity.models.prepare import short_name
 from pytest_sparsity.models.twin_layers import fewer_layers
+from pytest_sparsity.models.twin_loading import causal_config
 from pytest_sparsity.models.twins import TOKENS, plain_config, random_model, shrunk_config
 
 TEXT = torch.randint(0, 256, (1, 40), generator=torch.Generator().manual_seed(0))
@@ -27,7 +28,7 @@ def twin(kind: str, **changes: Any) -> Any:
     config = plain_config(transformers.CONFIG_MAPPING[kind])
     for key, value in changes.items():
         setattr(config, key, value)
-    return random_model(shrunk_config(config), seed=3)
+    return twin_of(causal_config(config, kind))
 
 
 def logits(model: Any) -> torch.Tensor:
