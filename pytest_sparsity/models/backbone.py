@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.models.elsewhere import offloaded
 from pytest_sparsity.models.kinds import ALL_KINDS
 from pytest_sparsity.models.language_model import Site
 from pytest_sparsity.models.plain_layers import is_layer_of_others, linear_layers
@@ -79,6 +80,9 @@ def use_linear_layers(model: torch.nn.Module) -> None:
     forward of its own that computes the same; the new layer has its parameters.  What experts
     have in one stack becomes a layer each, see :mod:`~pytest_sparsity.models.experts`, and what a
     mixer multiplies from the left a layer, see :mod:`~pytest_sparsity.models.left_products`.
+
+    Raises:
+        SparsityError: one that is to be exchanged is offloaded: a new one would have no weights.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
@@ -87,9 +91,13 @@ def use_linear_layers(model: torch.nn.Module) -> None:
     from pytest_sparsity.models.left_products import use_left_layers
 
     for parent in list(model.modules()):
+        before = dict(parent.named_children())
         use_left_layers(parent)
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, Conv1D):
+            if layer is not before.get(name):
+                _check_here(before.get(name, parent))
+            elif isinstance(layer, Conv1D):
+                _check_here(layer)
                 linear = torch.nn.Linear(layer.nx, layer.nf, device="meta").train(layer.training)
                 weight = layer.weight.detach().t().contiguous()
                 linear.weight = torch.nn.Parameter(weight, layer.weight.requires_grad)
@@ -97,13 +105,23 @@ def use_linear_layers(model: torch.nn.Module) -> None:
                 setattr(parent, name, linear)
             # By name: importing Falcon for every model would cost each of them a moment.
             elif type(layer).__name__ == "FalconLinear":
+                _check_here(layer)
                 own: Any = layer
                 linear = torch.nn.Linear(own.in_features, own.out_features, device="meta")
                 linear.train(own.training)
                 linear.weight, linear.bias = own.weight, own.bias
                 setattr(parent, name, linear)
             elif any(stacked_parameters(layer)):
+                _check_here(layer)
                 use_expert_layers(layer)
+
+
+def _check_here(layer: torch.nn.Module) -> None:
+    if offloaded(layer):
+        raise SparsityError(
+            f"the weights of a {type(layer).__name__} are offloaded, and it has to be exchanged "
+            "for linear layers; load the model without offloading (no device_map, no cpu_offload)"
+        )
 
 
 def check_layout(layout: SiteLayout, what: str) -> None:

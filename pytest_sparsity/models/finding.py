@@ -15,7 +15,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.experts import Stack
 from pytest_sparsity.models.kinds import ALL_KINDS, kind_of_path
 from pytest_sparsity.models.language_model import Site
-from pytest_sparsity.models.plain_layers import shape_of
+from pytest_sparsity.models.plain_layers import linear_layers, shape_of
 from pytest_sparsity.models.products import TOKENS, Watched, pointer_of, run_of, watch
 
 #: Most of a block's weights that may be exempt for a model to be mapped.
@@ -168,9 +168,17 @@ def _weights(module: nn.Module) -> int:
 
 def _of_block(number: int, block: nn.Module, watched: Watched) -> tuple[list[Site], list[Exempt]]:
     """The sites of one block, in order, and what is exempt of it."""
-    layers: dict[str, nn.Linear] = {}
+    layers: dict[str, Any] = {}
     exempt: list[Exempt] = []
+    others = {path: layer for path, layer in linear_layers(block) if _is_of_others(layer)}
+    for path, layer in others.items():
+        if _ROUTERS.search(path):
+            exempt.append(Exempt(f"{number}.{path}", math.prod(shape_of(layer)), _ROUTER))
+        else:
+            layers[path] = layer
     for path, module in block.named_modules():
+        if any(path == other or path.startswith(f"{other}.") for other in others):
+            continue
         for leaf, parameter in module.named_parameters(recurse=False):
             if parameter.ndim < 2:
                 continue
@@ -183,6 +191,11 @@ def _of_block(number: int, block: nn.Module, watched: Watched) -> tuple[list[Sit
                 exempt.append(Exempt(name, parameter.numel(), reason))
     exempt += _never_run(number, layers, watched)
     return _named(number, layers, watched), exempt
+
+
+def _is_of_others(layer: nn.Module) -> bool:
+    """Whether a layer is another library's, made of whatever parameters, or makes its weight."""
+    return not isinstance(layer, nn.Linear) or "weight" not in layer._parameters
 
 
 def _reason(
@@ -209,7 +222,8 @@ def _never_run(number: int, layers: dict[str, nn.Linear], watched: Watched) -> l
     run = {_alike(path) for path, layer in layers.items() if id(layer) in watched.rows}
     idle = [path for path in layers if _alike(path) not in run]
     return [
-        Exempt(f"{number}.{path}.weight", layers.pop(path).weight.numel(), NOT_RUN) for path in idle
+        Exempt(f"{number}.{path}.weight", math.prod(shape_of(layers.pop(path))), NOT_RUN)
+        for path in idle
     ]
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.models.elsewhere import execution_device
+from pytest_sparsity.models.plain_layers import linear_layers
 
 #: Tokens of the pass in which the products are watched.
 TOKENS = 4
@@ -96,14 +98,16 @@ def pointer_of(tensor: Tensor) -> int:
 def watch(model: nn.Module, blocks: Sequence[nn.Module]) -> Watched:
     """Run the model once, and watch what its blocks multiply."""
     own: dict[int, set[int]] = {}
-    linears: dict[int, nn.Linear] = {}
+    linears: dict[int, nn.Module] = {}
     for block in blocks:
         for module in block.modules():
             for parameter in module._parameters.values():
                 if parameter is not None and parameter.ndim >= 2:
                     own.setdefault(pointer_of(parameter), set()).add(id(module))
-            if isinstance(module, nn.Linear):
-                linears[id(module)] = module
+        for _, layer in linear_layers(block):
+            linears[id(layer)] = layer
+            for parameter in layer.parameters():  # of an adapter: also what it adapts
+                own.setdefault(pointer_of(parameter), set()).add(id(layer))
     own.pop(0, None)
     products = _Products(own)
     rows: dict[int, int] = {}
@@ -136,6 +140,7 @@ def _pass(model: nn.Module) -> None:
     """
     embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
     size, device = len(embedding.weight), embedding.weight.device
+    device = execution_device(model) if device.type == "meta" else device
     tokens = (torch.arange(1, TOKENS + 1, device=device) % max(1, size))[None]
     try:
         with torch.no_grad():

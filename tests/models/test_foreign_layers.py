@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel, Phi3Config, Phi3ForCausalLM
 
 from pytest_sparsity import (
     Plan,
@@ -306,6 +307,36 @@ def test_a_whole_model_offloaded_after_loading(tiny: Any) -> None:
     with sparsify(twin, plan) as attached:
         torch.testing.assert_close(hidden_states(twin, TEXT[0]), expected, rtol=0, atol=1e-5)
         assert not attached.kernels
+
+
+@pytest.mark.parametrize("change", ["packed", "adapted", "parametrized", "offloaded"])
+def test_families_that_are_mapped_by_a_pass(change: str) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+    more = {"vocab_size": 257, "num_hidden_layers": 2, "pad_token_id": 256}
+    model = Phi3ForCausalLM(Phi3Config(**sizes, **more)).eval().requires_grad_(False)
+    for block in model.model.layers:
+        block.self_attn.qkv_proj = CHANGES[change](block.self_attn.qkv_proj)
+    found = OwnModel("phi", lambda: (model, tiny_tokenizer())).load(dtype="float32")
+    kinds = ("qkv", "o", "gate_up", "down")
+    assert {s.name for s in found.sites} == {f"{n}.{kind}" for n in (0, 1) for kind in kinds}
+    with plain_hooks(found):
+        expected = logits(found)
+    assert not torch.allclose(expected, logits(found), atol=0.01)
+    with sparsify(found, plan_of(found)):
+        assert torch.equal(logits(found), expected)
+
+
+def test_offloaded_layers_that_would_be_exchanged_are_refused() -> None:
+    import accelerate
+
+    from pytest_sparsity.models.backbone import use_linear_layers
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=257, n_embd=64, n_layer=1, n_head=4)
+    model = accelerate.cpu_offload(GPT2LMHeadModel(config).eval())
+    with pytest.raises(SparsityError, match="the weights of a Conv1D are offloaded, and it has"):
+        use_linear_layers(model)
 
 
 # --- a model that was changed after its sites were found
