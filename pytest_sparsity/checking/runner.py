@@ -32,7 +32,7 @@ EXAMPLES = 100
 #: Cases of a fixed list per drawn one: all of every list by default, a part of long ones in a
 #: quick look.
 _LISTED = 4
-#: Seconds that shrinking may take.
+#: Seconds of processor time that shrinking may take: a busy machine does not end it earlier.
 _SHRINKING = 20.0
 
 
@@ -236,7 +236,7 @@ class _Attempts:
             finding = self._shrinking(case) if self._failures else self._attempt(case)
             if finding is not None:
                 if not self._failures:
-                    self._deadline = time.monotonic() + _SHRINKING
+                    self._deadline = time.process_time() + _SHRINKING
                 self._failures[case] = finding
                 self.failure = case, finding
                 # From here always: hypothesis shrinks failures that come from the same line.
@@ -257,7 +257,7 @@ class _Attempts:
 
     def _shrinking(self, case: Case) -> CheckFailure | None:
         """As ``_attempt``, but what takes too long passes, except what is known to fail."""
-        if time.monotonic() > self._deadline:
+        if time.process_time() > self._deadline:
             return self._failures.get(case)
         count = self.count
         finding = self._attempt(case)
