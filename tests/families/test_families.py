@@ -16,12 +16,19 @@ KEPT = read_families()
 BY_TYPE = {family.type: family for family in KEPT.all}
 #: So many are mapped, and hold all that is promised, at the least: a number that only rises.
 FLOOR = 146
-#: What does not hold yet, and why: a list that only gets shorter.
-NOT_YET = {
-    "blt": "a configuration without num_hidden_layers ends in a traceback",
-    "llama4": "experts one by one sum in another order, and fail where one has no rows",
-    "llama4_text": "as llama4",
+#: What does not hold yet, and why, with transformers 5 and with 4: lists that only get shorter.
+_NOT_YET = {
+    "5": {
+        "blt": "a configuration without num_hidden_layers ends in a traceback",
+        "llama4": "experts one by one sum in another order, and fail where one has no rows",
+        "llama4_text": "as llama4",
+    },
+    "4": {
+        "open-llama": "a model without output embeddings ends in a traceback",
+        "openai-gpt": "its class of transformers 4 takes no use_cache: a traceback",
+    },
 }
+NOT_YET = _NOT_YET[transformers.__version__[0]]
 same_version = pytest.mark.skipif(
     transformers.__version__ != KEPT.transformers,
     reason=f"families.json is of transformers {KEPT.transformers}",
@@ -59,6 +66,7 @@ def test_the_package_says_something_of_every_architecture() -> None:
     assert document(KEPT.all) == FILE.read_text(encoding="utf-8")
 
 
+@same_version
 def test_so_many_are_mapped() -> None:
     mapped = [f for f in KEPT.of(MAPPED) if f.exempt <= LARGEST_EXEMPT and f.type not in NOT_YET]
     assert len(mapped) >= FLOOR
@@ -70,6 +78,7 @@ def test_each_that_is_not_has_a_reason() -> None:
     assert all(not family.reason for family in KEPT.of(MAPPED))
 
 
+@same_version
 def test_what_does_not_hold_yet_is_known() -> None:
     assert {family.type for family in KEPT.all if family.faults} == set(NOT_YET)
 
