@@ -155,6 +155,7 @@ def _cannot_read(path: Path | str, error: OSError) -> SparsityError:
 def _hub_snapshot(name: str, progress: Progress, *, code: bool) -> Path:
     """The folder of a hub repository's model files in the hub client's own cache."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError
 
     texts = ["*.json", "*.model", "*.txt", "*.jinja", *(["*.py"] if code else [])]
     advice = f"check the name, connect to the network once, or {_OFF_LINE}"
@@ -168,7 +169,14 @@ def _hub_snapshot(name: str, progress: Progress, *, code: bool) -> Path:
         # Subfolders and "consolidated" files hold the same weights in other formats.
         skip = ["*/*", "consolidated*"]
         patterns = [*texts, "*.safetensors"]
-        folder = Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=skip))
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=skip))
+        except GatedRepoError as error:
+            raise SparsityError(
+                f"--sparsity-model {name} is gated: its terms must be accepted; accept them "
+                "on the model's page, log in with `hf auth login` (or set HF_TOKEN), and run "
+                f"again, or {_OFF_LINE}"
+            ) from error
         if not weight_files(folder):
             patterns = [*texts, "pytorch_model*.bin"]
             snapshot_download(name, allow_patterns=patterns, ignore_patterns=skip)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file, save_file
 
 from pytest_sparsity.core.errors import SparsityError
@@ -305,6 +306,23 @@ def test_a_hub_id_off_line_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
         caught.value
     )
     assert "\n" not in str(caught.value)
+
+
+def test_a_gated_hub_id_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gated(GatedRepoError):
+        def __init__(self) -> None:
+            Exception.__init__(self, "401 Client Error.\n\nCannot access gated repo")
+
+    def snapshot(*_: object, **__: object) -> str:
+        raise Gated
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    with pytest.raises(SparsityError) as caught:
+        load_model("some-org/Some-Model")
+    said = str(caught.value)
+    assert said.startswith("--sparsity-model some-org/Some-Model is gated: ")
+    assert "hf auth login" in said
+    assert "\n" not in said
 
 
 def test_a_hub_id_is_loaded_from_its_snapshot(
