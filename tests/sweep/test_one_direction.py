@@ -16,8 +16,8 @@ PREFIX = f"{sweep.__name__}."
 NAMES = ("cell", "grid", "code_hash", "chosen_methods", "offered")
 #: Each makes one thing, once, from what those before it made.
 STORES = (
-    *("model_store", "text_store", "weight_store", "calibration_store", "plan_store"),
-    *("configured_model", "dense_results", "dense_cache", "record_key", "stores"),
+    *("load_checks", "model_store", "text_store", "weight_store", "calibration_store"),
+    *("plan_store", "configured_model", "dense_results", "dense_cache", "record_key", "stores"),
 )
 MEASURING = ("record", "inputs", "task_cells", "measuring")
 JUDGING = ("metric", "task_metrics", "comparison", "budgets", "verdict")
