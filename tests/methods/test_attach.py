@@ -276,6 +276,7 @@ def test_the_policies_differ(tiny: Any) -> None:
 
 
 def test_half_of_a_decoding_step_is_sparse(tiny: Any) -> None:
+    tiny = tiny.twin()  # its hooks stay
     seen = Seen(tiny)
     with sparsify(tiny, plan_of(tiny, policy="half")):
         seen.behind()
@@ -351,6 +352,7 @@ def test_a_layer_called_by_itself_has_no_first_token(tiny: Any) -> None:
 def test_achieved_counts_are_those_of_brute_force(tiny: Any, policy: str) -> None:
     plan = plan_of(tiny, 0.4, policy)
     skip = {"none": 0, "first:1": 1, "half": 12}[policy]
+    tiny = tiny.twin()  # its hooks stay
     seen = Seen(tiny)
     with sparsify(tiny, plan) as attached:
         logits(tiny)
