@@ -149,7 +149,8 @@ def test_the_hottest_of_the_whole_model_are_hotter_than_all_others(
         ("hot_only:layers", "hot_only:layers: what stands behind the colon is model, capacity or"),
         ("random_neurons:natural", "random_neurons:natural: what stands behind the colon is model"),
         ("hot_only:", "'hot_only:' is unknown; known are dense, teal"),
-        ("teal:model", "'teal:model' is unknown"),
+        ("topk:model", "'topk:model' is unknown"),
+        ("teal:model", "teal:model: what stands behind the colon is experts"),
     ],
 )
 def test_a_scope_that_there_is_not(name: str, message: str) -> None:
