@@ -103,7 +103,8 @@ OPTIONS = (
             "LIST", to.some_of(SUITES), "suites"),
     Option("profile", f"amount of work: {', '.join(PROFILES)}", "quick", "NAME",
             to.one_of(PROFILES)),
-    Option("model", "model to sparsify: a known name, a local folder, a GGUF file or a hub id",
+    Option("model", "model to sparsify: a known name, a local folder, a GGUF file, a hub id, or "
+            "tiny:FOLDER or tiny:org/name for its architecture in small with random weights",
             DEFAULT_MODEL, "MODEL", to.models, "models", repeatable=True),
     Option("allow-unused", "measure models without what is in their files and not used: tensors, "
             "keys of GGUF files, adapters", flag=True),

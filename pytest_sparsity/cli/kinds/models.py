@@ -61,7 +61,8 @@ KIND = Kind(
     remarks=_notices,
     notes=(
         "* is the default. --sparsity-model also takes a folder as save_pretrained writes it, a "
-        "GGUF file, FILE.powerinfer.gguf, or org/name of a hub.",
+        "GGUF file, FILE.powerinfer.gguf, org/name of a hub, or tiny: and one of these for its "
+        "architecture in small; `pytest-sparsity models` lists the families that work.",
     ),
     hook="pytest_sparsity_models",
 )
