@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.models.elsewhere import execution_device
@@ -115,7 +114,7 @@ class LanguageModel:
     def __post_init__(self) -> None:
         names = {id(module): name for name, module in self.model.named_modules()}
         paths = {site.name: names.get(id(site.module), "") for site in self.sites}
-        object.__setattr__(self, "paths", MappingProxyType(paths))
+        object.__setattr__(self, "paths", paths)
 
     def __repr__(self) -> str:
         return f"<{self.name}, {str(self.dtype).removeprefix('torch.')} on {self.device}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 from pytest_sparsity.models.rope import ScaledRope, regime
 
@@ -56,3 +57,7 @@ class Passes:
 
     packing: Packing | None = None
     turn: threading.RLock = field(default_factory=threading.RLock)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copied model takes turns of its own: a lock cannot be copied."""
+        return Passes, (self.packing,)

@@ -349,6 +349,14 @@ def test_what_logits_go_through_is_known(models: Any) -> None:
     assert float(logits(model, hidden_states(model, torch.tensor(text(5, 1)))).abs().max()) <= 0.5
 
 
+def test_a_copied_model_knows_how_it_may_be_run(models: Any) -> None:
+    model = models("bloom")
+    found = packing(model)
+    copied = copy.deepcopy(model)
+    assert packing(copied) == found
+    assert copied.model is not model.model
+
+
 def test_nobody_sees_the_trial_and_it_is_made_once(
     models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
