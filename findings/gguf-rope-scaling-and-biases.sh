@@ -6,7 +6,7 @@
 # output_loading_info names the tensors that the model has no place for, as it does for safetensors.
 # Seen: positions are the default ones, the model has no bias, and every list of the loading info is
 # empty.  The tensors are dropped before they are compared with the model, and of the keys that begin
-# with llama.rope only the base is read.
+# with llama.rope only the base and the size of a head are read.
 # Why it matters: files of fine-tunes to longer texts carry exactly these keys.  The model that is
 # measured is another one than llama.cpp runs from the same file, and the usual way to find out, the
 # loading info, says that all is well.  Tensor names and keys have to be compared with the file itself.
