@@ -70,9 +70,10 @@ class Joined:
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
         """Outputs [..., N] of every layer for one input [..., K]."""
         y = self._compute(x.reshape(-1, x.shape[-1]))
+        whole = y.view(*x.shape[:-1], y.shape[-1])
         if len(self._sizes) == 1:
-            return (y.view(*x.shape[:-1], -1),)
-        parts = torch.split(y.view(*x.shape[:-1], -1), self._sizes, -1)
+            return (whole,)
+        parts = torch.split(whole, self._sizes, -1)
         return parts if len(y) == 1 else [part.contiguous() for part in parts]
 
 

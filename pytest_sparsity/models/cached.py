@@ -26,7 +26,7 @@ def run_decoder(
         mask: additive attention mask [T, P + T] in the model's dtype, for packed sequences.
         cache: of the P tokens before; it grows.
     """
-    given: dict[str, Any] = {"use_cache": cache is not None}
+    given: dict[str, Any] = {"use_cache": cache is not None} if model.takes_use_cache else {}
     if positions is not None:
         given["position_ids"] = positions[None].to(model.device)
     if mask is not None:

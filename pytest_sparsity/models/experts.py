@@ -20,7 +20,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pytest_sparsity.core.errors import SparsityError
 
@@ -152,18 +154,49 @@ def _all_tokens(stack: Stack, expert: int, x: Tensor) -> Tensor:
     """The product of one expert with all tokens [T, K].
 
     Where experts are routed (Llama 4), tokens of other experts are rows of zeros, and so is what
-    comes of them: they are left out.
+    comes of them: the layer is given the others only, and not called where there are none.
     """
     layer = stack.layer(expert)
     if not stack.routed:
         return _called(layer, x)
+    rows = x.any(-1).nonzero().squeeze(1)
+    whole = x.new_zeros(len(x), layer.out_features)
+    if not len(rows):
+        return whole
     before = _ROUTING.rows
-    rows = _ROUTING.rows = x.any(-1).nonzero().squeeze(1)
+    _ROUTING.rows = rows
     try:
-        y = _called(layer, x[rows])
+        with _AmongAll(layer, rows, len(x)):
+            y = _called(layer, x[rows])
     finally:
         _ROUTING.rows = before
-    return y.new_zeros(len(x), y.shape[1]).index_copy(0, rows, y)
+    return whole.index_copy(0, rows, y)
+
+
+class _AmongAll(TorchFunctionMode):
+    """Has a layer's product made of all tokens, though the layer is given those of its expert.
+
+    How a row is added up depends on how many there are, so that the product of some of them is
+    not that of transformers to the last bit.
+
+    Args:
+        layer: whose product.
+        rows: the places of what it is given among all tokens, int64 [R].
+        tokens: how many there are.
+    """
+
+    def __init__(self, layer: nn.Linear, rows: Tensor, tokens: int) -> None:
+        super().__init__()
+        self._layer, self._rows, self._tokens = layer, rows, tokens
+
+    def __torch_function__(
+        self, function: Any, kinds: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function is not F.linear or args[1] is not self._layer.weight:
+            return function(*args, **(kwargs or {}))
+        x, *others = args
+        whole = x.new_zeros(self._tokens, x.shape[1]).index_copy(0, self._rows, x)
+        return function(whole, *others, **(kwargs or {}))[self._rows]
 
 
 def _called(layer: nn.Linear, x: Tensor) -> Tensor:

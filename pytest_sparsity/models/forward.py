@@ -22,6 +22,7 @@ _ROWS = 128  # logits made at a time: enough for an efficient product
 _VALUES = 400_000  # log-probabilities made at a time on a CPU: 1.6 MB, which its caches hold
 
 _FACTORS = ("logit_scale", "lm_head_multiplier")  # of logits: Cohere, Falcon-H1
+_DIVISORS = ("logits_mup_width_multiplier",)  # of hidden states: Inkling
 #: Softly, at most so much: Gemma, RecurrentGemma, xLSTM.
 _CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 
@@ -86,7 +87,14 @@ def in_turn(model: LanguageModel) -> Iterator[None]:
 def logits(model: LanguageModel, hidden: torch.Tensor) -> torch.Tensor:
     """Logits [R, V] of hidden states [R, H], in the dtype of the model's head."""
     config = model.model.config
+    for name in _DIVISORS:
+        if (divisor := getattr(config, name, None)) is not None:
+            hidden = hidden / divisor
+    if model.before_head is not None:
+        hidden = model.before_head(hidden)
     out: torch.Tensor = model.head(hidden)
+    if (size := getattr(config, "unpadded_vocab_size", None)) is not None:
+        out = out[..., :size]
     for name in _FACTORS:
         if (factor := getattr(config, name, None)) is not None:
             out = out * factor
@@ -159,16 +167,38 @@ def trial_tokens(model: LanguageModel, first: int = 1) -> torch.Tensor:
     return torch.arange(first, first + 8) % rows
 
 
+def trial_logits(model: LanguageModel, tokens: torch.Tensor) -> torch.Tensor:
+    """Of int64 tokens [T] as the whole model gives them, with a cache, float32 [T, V].
+
+    Raises:
+        SparsityError: the model does not run that way.
+    """
+    try:
+        with torch.inference_mode():
+            output: Any = model.model(input_ids=tokens[None].to(model.device))
+    except SparsityError:
+        raise
+    except Exception as error:
+        raise SparsityError(
+            f"--sparsity-model {model.source}: {type(model.model).__name__} does not run with the "
+            f"cache that it makes itself ({type(error).__name__}: "
+            f"{str(error).partition(chr(10))[0]}); pass another model, or take another version of "
+            "transformers"
+        ) from error
+    found: torch.Tensor = output.logits[0].float()
+    return found
+
+
 def check_head(model: LanguageModel) -> None:
     """Prove on a few tokens that decoder and head, run apart, are the model.
 
     Raises:
-        SparsityError: the model gives NaN or infinity, or does more between decoder and
-            logits than is known here.
+        SparsityError: the model does not run, gives NaN or infinity, or does more between
+            decoder and logits than is known here.
     """
     tokens = trial_tokens(model)
+    whole = trial_logits(model, tokens)
     with torch.inference_mode():
-        whole = model.model(input_ids=tokens[None].to(model.device)).logits[0].float()
         apart = logits(model, hidden_states(model, tokens)).float()
     if not bool(torch.isfinite(whole).all()):
         raise SparsityError(

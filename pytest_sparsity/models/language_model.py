@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.elsewhere import execution_device
 from pytest_sparsity.models.kinds import FUSED
 from pytest_sparsity.models.passes import Passes
@@ -163,11 +164,30 @@ class LanguageModel:
         return next((name for name in CACHE_NAMES if name in known), CACHE_NAMES[0])
 
     @cached_property
+    def takes_use_cache(self) -> bool:
+        """Whether the decoder can be told to make a cache, or not to; OpenAI's GPT has none."""
+        known = inspect.signature(self.decoder.forward).parameters.values()
+        return any(each.name == "use_cache" or each.kind is each.VAR_KEYWORD for each in known)
+
+    @cached_property
     def head(self) -> nn.Module:
         """The projection of the last hidden states on the vocabulary."""
         head: nn.Module | None = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        assert head is not None, "a causal language model has output embeddings"
+        if head is None:
+            raise SparsityError(
+                f"--sparsity-model {self.source}: {type(self.model).__name__} has no output "
+                "embeddings (get_output_embeddings), by which its logits are made; pass another "
+                "model"
+            )
         return head
+
+    @cached_property
+    def before_head(self) -> nn.Module | None:
+        """What stands between the last hidden states and :attr:`head`; None if nothing does."""
+        found: nn.Module | None = getattr(self.model, "lm_head", None)
+        # ModernBERT's decoder has a layer and a norm under the name that others give the head.
+        apart = found is not None and all(each is not self.head for each in found.modules())
+        return found if apart else None
 
     def check_unchanged(self) -> None:
         """See that what is attached at the sites will have its effect.

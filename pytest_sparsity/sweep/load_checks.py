@@ -8,7 +8,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.models import LanguageModel
-from pytest_sparsity.models.forward import check_head, trial_tokens
+from pytest_sparsity.models.forward import check_head, trial_logits, trial_tokens
 
 #: Of a dtype's precision, what logits may move by where nothing changes but rounding: experts
 #: round otherwise with other tokens beside theirs.
@@ -22,7 +22,7 @@ def check_loaded(model: LanguageModel) -> None:
     Raises:
         SparsityError: it does not, or its logits are not finite.
     """
-    plain = _logits(model, trial_tokens(model))
+    plain = trial_logits(model, trial_tokens(model))
     check_causal(model, plain)
     check_head(model)
     check_hooks(model, plain)
@@ -42,7 +42,7 @@ def check_causal(model: LanguageModel, plain: torch.Tensor) -> None:
     half = len(tokens) // 2
     # Other ones: where a model looks at all of them alike, their order hardly matters.
     changed = torch.cat([tokens[:half], trial_tokens(model, 10)[half:]])
-    first, second = plain[:half], _logits(model, changed)[:half]
+    first, second = plain[:half], trial_logits(model, changed)[:half]
     steps = _EXPERTS if any(site.routed for site in model.sites) else _OTHERS
     steps = _FLOAT32 if model.dtype == torch.float32 else steps
     allowed = steps * torch.finfo(model.dtype).eps * first.abs().max()
@@ -67,7 +67,7 @@ def check_hooks(model: LanguageModel, plain: torch.Tensor) -> None:
     """
     twin = model.twin()
     with sparsify(twin, Plan("threshold", 0.0, {s.name: Threshold(0.0) for s in model.sites})):
-        hooked = _logits(twin, trial_tokens(model))
+        hooked = trial_logits(twin, trial_tokens(model))
     if not torch.equal(plain, hooked):
         off = float((plain - hooked).abs().max())
         raise SparsityError(
@@ -75,10 +75,3 @@ def check_hooks(model: LanguageModel, plain: torch.Tensor) -> None:
             f"and nothing skipped is off by up to {off:.3g} from itself, so that its damage could "
             "not be told from that of the hooks; report it with the model's configuration"
         )
-
-
-def _logits(model: LanguageModel, tokens: torch.Tensor) -> torch.Tensor:
-    """Of all tokens as the whole model gives them, float32 [T, V]."""
-    with torch.inference_mode():
-        output = model.model(input_ids=tokens[None].to(model.device))
-    return output.logits[0].float()  # type: ignore[no-any-return]

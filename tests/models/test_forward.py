@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models import forward, load_model, parallel
@@ -66,6 +67,58 @@ def test_a_model_that_does_more_is_one_clear_sentence(small_model: Any) -> None:
         "model small-llama: the logits of LlamaForCausalLM are not a plain projection of its last "
         "hidden states; add its rule to pytest_sparsity/models/forward.py"
     )
+
+
+def test_a_model_that_does_not_run_is_one_clear_sentence(small_model: Any) -> None:
+    model = small_model("llama")
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise AttributeError("no num_hidden_layers\nand more lines")
+
+    model.model.forward = broken
+    with pytest.raises(SparsityError) as caught:
+        check_head(model)
+    assert str(caught.value) == (
+        "--sparsity-model small-llama: LlamaForCausalLM does not run with the cache that it makes "
+        "itself (AttributeError: no num_hidden_layers); pass another model, or take another "
+        "version of transformers"
+    )
+
+
+def test_a_model_without_output_embeddings_is_one_clear_sentence(small_model: Any) -> None:
+    model = small_model("llama")
+    model.model.get_output_embeddings = lambda: None
+    with pytest.raises(SparsityError, match="LlamaForCausalLM has no output embeddings"):
+        check_head(model)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # transformers 4's ModernBERT
+@pytest.mark.parametrize("kind", ["modernbert-decoder", "inkling_text"])
+def test_what_stands_before_the_projection_is_known(kind: str) -> None:
+    """ModernBERT's layer and norm, Inkling's divisor and its rows that stand for no token."""
+    if kind not in transformers.CONFIG_MAPPING:
+        pytest.skip(f"transformers {transformers.__version__} has no {kind}")
+    model = load_model(f"tiny:{kind}")
+    check_head(model)
+    if kind == "inkling_text":
+        model.model.config.unpadded_vocab_size = 200
+        check_head(model)
+        assert logits(model, hidden_states(model, TEXT)).shape[-1] == 200
+    with torch.inference_mode():
+        whole = model.model(input_ids=TEXT[None]).logits[0]
+        apart = logits(model, hidden_states(model, TEXT))
+    torch.testing.assert_close(apart, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_decoder_that_cannot_be_told_of_a_cache_is_run(small_model: Any) -> None:
+    """OpenAI's GPT of transformers 4."""
+    model = small_model("llama")
+    expected = hidden_states(model, TEXT)
+    model = small_model("llama")
+    forward = model.decoder.forward
+    model.decoder.forward = lambda input_ids: forward(input_ids)
+    assert torch.equal(hidden_states(model, TEXT), expected)
+    assert not model.takes_use_cache
 
 
 def test_broken_weights_are_not_taken_for_another_rule(small_model: Any) -> None:

@@ -41,6 +41,38 @@ def test_experts_compute_what_they_did(family: str, implementation: str) -> None
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("tokens", [1, 2, 7, 24])
+def test_experts_that_are_given_all_tokens_compute_what_they_did(tokens: int, wrapped: Any) -> None:
+    """To the bit, though each expert's layer is given its own tokens only."""
+    text = TEXT[:, :tokens]
+    with torch.inference_mode():
+        expected = built("llama4")(input_ids=text, use_cache=False).logits
+    model = wrapped(built("llama4"), "llama4")
+    rows: dict[str, int] = {}
+    for site in model.sites:
+        if site.name.startswith("1.experts.") and site.kind == "gate_up":
+            site.module.register_forward_pre_hook(
+                lambda _, args, name=site.name: rows.__setitem__(name, len(args[0]))
+            )
+    with torch.inference_mode():
+        found = model.model(input_ids=text, use_cache=False).logits
+    assert torch.equal(found, expected)
+    assert sum(rows.values()) == 2 * tokens
+    assert min(rows.values()) > 0
+
+
+def test_an_expert_that_no_token_comes_to_runs_no_kernel(wrapped: Any) -> None:
+    """Of four experts, three in every step of a decoding of one sequence."""
+    model = wrapped(built("llama4"), "llama4")
+    plan = Plan("by_hand", 0.5, {site.name: Threshold(0.4) for site in model.sites})
+    given: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
+    with sparsify(model, plan):
+        expected = model.model.generate(input_ids=TEXT[:1], **given)
+    with sparsify(model, plan, kernels="torch") as attached:
+        assert any(".experts." in name for name in attached.kernels)
+        assert torch.equal(model.model.generate(input_ids=TEXT[:1], **given), expected)
+
+
 def masked(x: torch.Tensor, threshold: float) -> torch.Tensor:
     return torch.where(x.abs() > threshold, x, 0)
 
