@@ -13,6 +13,8 @@ from pytest_sparsity.core.files import no_repeats, sha256_file, sha256_text
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")
 #: Predictors of neurons that came with the model: a companion, and no part of its weights.
 PREDICTORS = "predictors.safetensors"
+#: Adapters: one file, several, or a configuration that points to weights elsewhere.
+_ADAPTERS = ("adapter_model*", "adapter_config.json", "adapter.bin", "adapter.safetensors")
 #: What transformers looks for, in this order, each as one file or as an index of several.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
@@ -94,8 +96,8 @@ def stray_files(folder: Path) -> list[str]:
 
 def adapters(folder: Path) -> list[str]:
     """Names of files with adapters (PEFT), which change what the weights beside them compute."""
-    files = ("adapter_model.safetensors", "adapter_model.bin")
-    return [name for name in files if (folder / name).is_file()]
+    found = {path.name for pattern in _ADAPTERS for path in folder.glob(pattern) if path.is_file()}
+    return sorted(found)
 
 
 def weights_hash(folder: Path) -> str:

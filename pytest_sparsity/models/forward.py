@@ -92,6 +92,9 @@ def logits(model: LanguageModel, hidden: torch.Tensor) -> torch.Tensor:
             hidden = hidden / divisor
     if model.before_head is not None:
         hidden = model.before_head(hidden)
+    if hidden.dtype == torch.float32 and model.dtype != torch.float32:
+        # Mamba keeps its residual stream in float32, and rounds before the head.
+        hidden = hidden.to(getattr(model.head, "weight", hidden).dtype)
     out: torch.Tensor = model.head(hidden)
     if (size := getattr(config, "unpadded_vocab_size", None)) is not None:
         out = out[..., :size]

@@ -120,7 +120,9 @@ def unused_keys(values: Mapping[str, Any], config: Any) -> list[str]:
             continue
         if key == "rope.dimension_count":
             known: list[Any] = _rotary_widths(config)
-        elif key == "rope.scaling.original_context_length" and value == values["context_length"]:
+        elif key == "rope.scaling.original_context_length" and value == values.get(
+            "context_length"
+        ):
             continue
         else:
             known = [v for name in _SAID.get(key, ()) for v in _values(said, name)]

@@ -61,4 +61,5 @@ def _gist(error: Exception) -> str:
     said = lines[0] if lines else type(error).__name__
     if said.endswith(":") and len(lines) > 1:
         said = f"{said} {lines[1]}"
+    said = said.partition(" For details look at ")[0]  # at a report that is not shown
     return said.rstrip(".") if len(said) <= 300 else said[:300] + " ..."

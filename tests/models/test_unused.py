@@ -19,7 +19,7 @@ from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.models import LanguageModel, load_model, prepare_model
 from pytest_sparsity.models.gguf_unused import unused_keys
-from pytest_sparsity.models.tiny import tiny_model
+from pytest_sparsity.models.tiny import tiny_model, tiny_tokenizer
 
 TOKENS = torch.arange(40)[None]
 
@@ -212,6 +212,43 @@ def test_integers_without_a_word_how_are_no_weights(folder: Path) -> None:
         load_model(str(folder))
 
 
+def test_an_expert_too_many_points_to_no_report_that_is_not_shown(tmp_path: Path) -> None:
+    config = transformers.Qwen3MoeConfig(
+        vocab_size=257,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        intermediate_size=8,
+        moe_intermediate_size=8,
+        num_experts=2,
+        num_experts_per_tok=1,
+    )
+    transformers.Qwen3MoeForCausalLM(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    add(tmp_path, model__layers__0__mlp__experts__2__up_proj__weight=torch.ones(8, 16))
+    with pytest.raises(SparsityError, match=r"cannot be loaded|has no place") as caught:
+        load_model(str(tmp_path))
+    assert "report" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adapter_model.bin",
+        "adapter_model.default.safetensors",
+        "adapter_model-00001-of-00002.safetensors",
+        "adapter_config.json",
+        "adapter.bin",
+    ],
+)
+def test_adapters_have_many_names(folder: Path, name: str) -> None:
+    (folder / name).write_text("{}")
+    with pytest.raises(SparsityError, match=rf"holds an adapter \({re.escape(name)}\), which woul"):
+        load_model(str(folder))
+
+
 def test_an_adapter_beside_the_weights_is_named(folder: Path, tiny: LanguageModel) -> None:
     save_file({"a": torch.ones(2)}, folder / "adapter_model.safetensors")
     with pytest.raises(
@@ -294,6 +331,7 @@ def test_scalings_of_rotation_that_scale_nothing_are_let_pass(
 LLAMA = transformers.LlamaConfig(
     hidden_size=64, num_attention_heads=4, num_key_value_heads=2, rope_theta=500.0, head_dim=16
 )
+_ORIGINAL = "rope.scaling.original_context_length"
 GEMMA = transformers.Gemma3TextConfig(head_dim=32, sliding_window=128)
 
 
@@ -310,6 +348,7 @@ GEMMA = transformers.Gemma3TextConfig(head_dim=32, sliding_window=128)
         (LLAMA, {"attention.layer_norm_rms_epsilon": 1e-5}, ["attention.layer_norm_rms_epsilon"]),
         (LLAMA, {"attention.sliding_window": 64}, ["attention.sliding_window"]),
         (LLAMA, {"rope.scaling.original_context_length": 9, "context_length": 9}, []),
+        (LLAMA, {"rope.scaling.original_context_length": 9}, [_ORIGINAL]),
         (LLAMA, {"something.new": 1}, ["something.new"]),
         (GEMMA, {"attention.key_length": 32, "attention.sliding_window": 128}, []),
         (GEMMA, {"rope.freq_base": 1e6}, []),

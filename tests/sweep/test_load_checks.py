@@ -9,7 +9,8 @@ import torch
 import transformers
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.models.forward import trial_tokens
+from pytest_sparsity.models import load_model
+from pytest_sparsity.models.forward import hidden_states, logits, trial_tokens
 from pytest_sparsity.sweep.load_checks import check_loaded
 
 FAMILIES = ["llama", "qwen3", "gemma2", "gemma3", "opt", "gpt_neox", "gpt2", "arcee"]
@@ -21,6 +22,18 @@ def test_models_that_can_be_measured_pass(
     small_model: Any, family: str, dtype: torch.dtype
 ) -> None:
     check_loaded(small_model(family).twin(dtype))
+
+
+@pytest.mark.parametrize("family", ["mamba", "mamba2", "falcon_mamba"])
+def test_a_residual_stream_in_float32_is_rounded_before_the_head(family: str) -> None:
+    model = load_model(f"tiny:{family}", dtype="bfloat16")
+    tokens = trial_tokens(model)
+    hidden = hidden_states(model, tokens)
+    assert hidden.dtype == torch.float32
+    check_loaded(model)
+    with torch.inference_mode():
+        plain = model.model(input_ids=tokens[None]).logits[0]
+    assert torch.equal(logits(model, hidden).float(), plain.float())
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 8, 9, 10])
@@ -43,6 +56,20 @@ def test_a_model_that_sees_later_tokens_is_no_decoder(small_model: Any) -> None:
         SparsityError, match=r"LlamaForCausalLM change with the tokens that follow, "
     ):
         check_loaded(model)
+
+
+def test_a_model_whose_decoder_fails_alone_is_one_sentence(
+    small_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*args: Any) -> None:
+        raise RuntimeError("expected m1 and m2 to have the same dtype")
+
+    monkeypatch.setattr("pytest_sparsity.models.forward.hidden_states", failing)
+    with pytest.raises(
+        SparsityError,
+        match=r"^--sparsity-model .*: LlamaForCausalLM fails on eight tokens: expected m1.*; try ",
+    ):
+        check_loaded(small_model("llama"))
 
 
 def _seeing_all(forward: Any) -> Any:
