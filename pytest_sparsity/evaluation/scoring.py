@@ -52,9 +52,9 @@ def encode(model: LanguageModel, context: str, text: str) -> Span:
 
 
 def token_limit(model: LanguageModel) -> int | None:
-    """Tokens that a packed sequence may have; None for no limit.
+    """Tokens that a window or a prompt may have; None for no limit.
 
-    Packed trees attend to all ancestors, so a sequence must fit a sliding window as well.
+    A sliding window is one: what lm-eval is told decides where it cuts texts into windows.
     """
     names = ("max_position_embeddings", "sliding_window")
     limits = [getattr(model.model.config, name, None) for name in names]
@@ -69,7 +69,8 @@ def check_spans(
     Raises:
         SparsityError: one is too long for the model, or has no context or no text.
     """
-    limit = token_limit(model)
+    # What is longer than a window of attention is scored by itself.
+    limit = getattr(model.model.config, "max_position_embeddings", None)
     for item, group in zip(items, groups, strict=True):
         longest = max(len(span.tokens) for span in group)
         if limit is not None and longest > limit:

@@ -172,10 +172,23 @@ def test_the_last_word_is_right_when_greedy_decoding_gives_it(
     assert all(result["right"] == result["right_normalised"] for result in results)
 
 
-@pytest.mark.parametrize(("family", "limit"), [("llama", 512), ("gemma3", 200)])
-def test_an_item_that_is_too_long_is_one_clear_sentence(
-    family: str, limit: int, small_model: Any
+@pytest.mark.parametrize("sparse", [False, True])
+def test_an_item_longer_than_a_window_of_attention_scores_as_it_does_alone(
+    sparse: bool, small_model: Any
 ) -> None:
+    model, twin = twins(small_model("gemma3"), sparse)
+    window = model.model.config.sliding_window
+    shots = "one two three. " * 20
+    items = [
+        Item(f"i{length}", shots + "x" * length, (" no", " yes it is"), 0)
+        for length in (3, window - len(shots), window)
+    ]
+    for item, result in zip(items, score_items(twin, task_of(*items), items), strict=True):
+        assert result["scores"] == pytest.approx(plain_scores(twin, item), rel=1e-5, abs=1e-4)
+
+
+def test_an_item_that_is_too_long_is_one_clear_sentence(small_model: Any) -> None:
+    family, limit = "llama", 512
     model = small_model(family)
     lead = int(model.bos is not None)
     fits = Item("fits", "x" * (limit - 3 - lead), (" no",), 0)
