@@ -90,13 +90,13 @@ def load_model(
         tokenizer: PreTrainedTokenizerBase
         if isinstance(known, RandomModel):
             model, tokenizer, described = tiny.tiny_model(known.seed), tiny.tiny_tokenizer(), ""
+            weights_hash = tiny.tensors_hash(model)
+            for parameter in model.parameters():  # not the buffers: rotary angles stay float32
+                parameter.data = parameter.data.to(torch_dtype)
         else:
-            twin = make_twin(name, progress)
-            model, tokenizer = twin.model, twin.tokenizer
+            twin = make_twin(name, torch_dtype, progress)
+            model, tokenizer, weights_hash = twin.model, twin.tokenizer, twin.weights_hash
             described, notice = twin.network_hash, twin.notice
-        weights_hash = tiny.tensors_hash(model)
-        for parameter in model.parameters():  # not the buffers: rotary angles stay float32
-            parameter.data = parameter.data.to(torch_dtype)
     else:
         assert prepared.folder is not None
         assert prepared.weights_hash is not None

@@ -16,6 +16,7 @@ from pytest_sparsity.models.declared import Declared, read_declared
 from pytest_sparsity.models.upstream import failures_as, quiet
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: What the names of shrunk twins begin with.
@@ -43,19 +44,21 @@ class Twin:
     """What :func:`make_twin` made.
 
     Attributes:
-        model: in float32, on the CPU.
+        model: on the CPU.
         tokenizer: one token per byte.
+        weights_hash: hex SHA-256 over its tensors in float32, the same for every dtype.
         network_hash: hex SHA-256 over its configuration.
         notice: what every record says of it.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    weights_hash: str
     network_hash: str
     notice: str
 
 
-def make_twin(name: str, progress: Progress = silent) -> Twin:
+def make_twin(name: str, dtype: torch.dtype, progress: Progress = silent) -> Twin:
     """The shrunk twin of a model: its architecture in small, with random weights.
 
     Nothing but a configuration is read, and nothing but that is fetched.
@@ -63,26 +66,30 @@ def make_twin(name: str, progress: Progress = silent) -> Twin:
     Args:
         name: ``tiny:`` and a folder with a ``config.json``, a hub id, or a ``model_type`` of
             transformers, whose class's own configuration it then is.
+        dtype: of its weights, which are drawn in float32.
         progress: shows the fetch.
 
     Raises:
         SparsityError: there is no such configuration, or it is of no decoder-only model that
             transformers can build.
     """
-    from pytest_sparsity.models.tiny import tiny_tokenizer
-    from pytest_sparsity.models.twins import random_model, shrunk_config
+    from pytest_sparsity.models.tiny import tensors_hash, tiny_tokenizer
+    from pytest_sparsity.models.twins import in_dtype, random_model, shrunk_config
 
     declared = read_twin(name, progress)
     advice = "take another architecture, or a newer transformers"
     with quiet(), failures_as(f"--sparsity-model {name} cannot be built small", advice):
         config = shrunk_config(causal_config(declared.config, name))
-        model = random_model(config, SEED)
-        declared.finish(model)
-        check_reads_forward(model, name)
+        drawn = random_model(config, SEED)
+        check_reads_forward(drawn, name)
+        described = config.to_dict()
+        model = in_dtype(drawn, dtype)
+        declared.finish(model)  # what it puts in, no class of transformers can build
     return Twin(
         model,
         tiny_tokenizer(),
-        sha256_text(json.dumps(config.to_dict(), sort_keys=True, default=str)),
+        tensors_hash(drawn),
+        sha256_text(json.dumps(described, sort_keys=True, default=str)),
         f"a shrunk twin of {name.removeprefix(TINY)} with random weights (seed {SEED}): "
         "its text means nothing",
     )

@@ -76,6 +76,32 @@ def random_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     Raises:
         Exception: transformers cannot build it, in its own words.
     """
+    model: torch.nn.Module = _built(config, seed)
+    _draw_weights(model, seed)
+    return cast("PreTrainedModel", model.eval())
+
+
+def in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """A model with the same weights, built in another dtype as ``from_pretrained`` builds it.
+
+    Casting the parameters is not enough, and casting everything too much: which buffers have the
+    dtype of the weights, and which stay float32, the architecture decides while it is built.
+    """
+    import torch
+
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        built = _built(model.config, 0)
+    finally:
+        torch.set_default_dtype(default)
+    built.load_state_dict(model.state_dict())
+    built.train(model.training)
+    return built
+
+
+def _built(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
+    """A model as its class makes it, in the default dtype."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -83,9 +109,7 @@ def random_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
         config._attn_implementation = (
             "sdpa" if (kind := causal_class(config))._supports_sdpa else "eager"
         )
-        model: torch.nn.Module = kind(config)
-    _draw_weights(model, seed)
-    return cast("PreTrainedModel", model.eval())
+        return cast("PreTrainedModel", kind(config))
 
 
 def causal_class(config: PreTrainedConfig) -> Any:

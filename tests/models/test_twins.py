@@ -178,6 +178,19 @@ def test_a_folder_with_a_configuration_gives_a_twin(folder: Path) -> None:
     assert load_model(name, dtype="bfloat16").dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("kind", ["xglm", "openai-gpt", "falcon_h1"])
+def test_a_twin_in_bfloat16_is_built_as_a_folder_of_it_is_loaded(kind: str, tmp_path: Path) -> None:
+    twin = load_model(f"tiny:{kind}", dtype="float32").model
+    transformers.AutoModelForCausalLM.from_config(twin.config).save_pretrained(tmp_path)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    dtypes = {name: buffer.dtype for name, buffer in loaded.named_buffers()}
+    model = load_model(f"tiny:{kind}", dtype="bfloat16").model
+    assert {name: buffer.dtype for name, buffer in model.named_buffers()} == dtypes
+    with torch.inference_mode():
+        found = model(input_ids=torch.arange(40, 52)[None], use_cache=False).logits
+    assert found.dtype == torch.bfloat16
+
+
 def test_a_type_and_a_known_folder_give_twins() -> None:
     one, other = load_model("tiny:llama"), load_model("tiny:relu-4m")
     assert (one.name, other.name) == ("tiny-llama", "tiny-relu-4m")
