@@ -327,7 +327,7 @@ def test_a_layer_learns_what_depends_on_its_input(seen: Observed, rule: str) -> 
 @pytest.mark.slow
 def test_predictors_of_a_relu_model_find_its_active_neurons() -> None:
     model = load_model("relu-4m")
-    text = windows(corpus("austen", "calibration").documents, model.tokenizer, 256)[:40]
+    text = windows(corpus("austen", "calibration").documents, model, 256)[:40]
     found = _fit(model, [w.tokens for w in text], FitRecipe(first=4096), held_out=8)
     (_, before), (tokens, after) = found.provenance["curve"]
     assert tokens == 8192
