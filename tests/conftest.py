@@ -73,7 +73,10 @@ def _imported() -> None:
     import pytest_sparsity.reporting.summary
     import pytest_sparsity.sweep.propose
     import pytest_sparsity.sweep.sanity
+    from pytest_sparsity.kernels import registry
 
+    # The registry stays, and what registered in it must be found as well.
+    registry.registered()
     _ = matplotlib.pyplot, pytest_sparsity, transformers.LlamaForCausalLM
 
 
