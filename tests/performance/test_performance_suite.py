@@ -139,7 +139,8 @@ def test_times_are_compared_of_equal_work_only(suite: Any, tiny: Any) -> None:
     suite._check_same(tiny, windows)
     broken = tiny.twin()
     broken.model.lm_head = torch.nn.Linear(64, 257, bias=False).requires_grad_(False)
-    broken.__dict__["head"] = tiny.head  # what our scores use, cached: the right one
+    # What our scores use, cached: the right head, which the other is not a module before.
+    broken.__dict__.update(head=tiny.head, before_head=None)
     with pytest.raises(AssertionError):
         suite._check_same(broken, windows)
 
