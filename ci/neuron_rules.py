@@ -35,7 +35,7 @@ from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.store import RecordStore
 
 if TYPE_CHECKING:
-    from pytest_sparsity.core.stats import Interval
+    from pytest_sparsity.core.statistics import Interval
 
 _DOCS = Path(__file__).parents[1] / "docs"
 _FIGURES = "powerinfer"

@@ -32,7 +32,7 @@ from pytest_sparsity.claims.perplexity_claim import spon, teal
 from pytest_sparsity.cli.train_vectors import training_text
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import on_stream
-from pytest_sparsity.core.stats import Vector, paired_ratio
+from pytest_sparsity.core.statistics import Vector, paired_ratio
 from pytest_sparsity.evaluation.perplexity import Window, dense_states, score_documents
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan

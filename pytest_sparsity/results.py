@@ -16,7 +16,7 @@ from pytest_sparsity.claims.finding import ClaimVerdict, Effect, Finding
 from pytest_sparsity.claims.store import stored
 from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.reporting import gate, kernels, summary
 from pytest_sparsity.reporting.stored import Gate, GateDecision, Metric, StoredCheck
 from pytest_sparsity.sweep.budgets import Budget

@@ -9,7 +9,7 @@ from accuracy_summary import Rates, Summary, summary
 from rivals_accuracy import RULES
 from tabulate import tabulate
 
-from pytest_sparsity.core.stats import proportion
+from pytest_sparsity.core.statistics import proportion
 from pytest_sparsity.settings.settings import PROFILES
 from pytest_sparsity.sweep.regression import PERPLEXITY_TOLERANCE
 

@@ -11,7 +11,7 @@ from accuracy_page import accuracy_section
 from speed import IDENTICAL
 from tabulate import tabulate
 
-from pytest_sparsity.core.stats import proportion
+from pytest_sparsity.core.statistics import proportion
 from pytest_sparsity.reporting.numbers import percent
 from pytest_sparsity.speed.gate import rules
 

@@ -13,7 +13,7 @@ from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.perplexity_claim import spon, teal
 from pytest_sparsity.claims.tracing import ADDITION, PRODUCT, operations, step_of
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.spon.vectors import SpontaneousVectors

@@ -17,8 +17,7 @@ from pytest_sparsity.claims.claim import Part, conclude
 from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.perplexity_claim import spon, teal
-from pytest_sparsity.core.resampling import Table
-from pytest_sparsity.core.stats import Interval, Vector
+from pytest_sparsity.core.statistics import Interval, Table, Vector
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import Cell, Configuration, on_text, product
 

@@ -12,8 +12,7 @@ from pytest_sparsity.claims.evidence import CannotTest, Evidence
 from pytest_sparsity.claims.finding import Finding
 from pytest_sparsity.claims.losses import Losses, over
 from pytest_sparsity.claims.perplexity_claim import HALF, PerplexityClaim, spon, teal
-from pytest_sparsity.core.resampling import Table, bootstrap
-from pytest_sparsity.core.stats import Vector
+from pytest_sparsity.core.statistics import Table, Vector, bootstrap
 from pytest_sparsity.settings.options import DEFAULT_MODEL
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import Cell, Configuration, on_text, product

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pytest_sparsity.claims import rules
 from pytest_sparsity.claims.evidence import CannotTest, Evidence
 from pytest_sparsity.claims.finding import ClaimVerdict, Effect, Finding, limit_in_unit
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import Cell
 

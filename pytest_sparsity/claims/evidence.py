@@ -12,7 +12,7 @@ import numpy as np
 from pytest_sparsity.claims.losses import Losses
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.files import InUse
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.settings.options import OFF, TRAINED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import Cell, Configuration, on_text, product

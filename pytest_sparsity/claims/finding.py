@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.reporting import numbers
 
 # Units that are written in hundredths: name and sign; and decimals and names of others.

@@ -8,8 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pytest_sparsity.core.resampling import Table, bootstrap
-from pytest_sparsity.core.stats import Interval, Vector, paired_mean, paired_ratio
+from pytest_sparsity.core.statistics import (
+    Interval,
+    Table,
+    Vector,
+    bootstrap,
+    paired_mean,
+    paired_ratio,
+)
 from pytest_sparsity.sweep.cell import Configuration
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from pytest_sparsity.claims.evidence import BrokenEvidence
-from pytest_sparsity.core.resampling import Table, bootstrap, rank_correlation
-from pytest_sparsity.core.stats import Interval, Vector
+from pytest_sparsity.core.statistics import Interval, Table, Vector, bootstrap, rank_correlation
 from pytest_sparsity.evaluation.evidence import refusal
 from pytest_sparsity.sweep.record import Record, is_right
 

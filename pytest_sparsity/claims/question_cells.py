@@ -11,8 +11,7 @@ import numpy as np
 
 from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.question_answers import Answers
-from pytest_sparsity.core.resampling import Table
-from pytest_sparsity.core.stats import Interval, paired_mean
+from pytest_sparsity.core.statistics import Interval, Table, paired_mean
 from pytest_sparsity.settings.settings import QUICK_TASKS, Settings
 from pytest_sparsity.sweep.cell import GENERATION, TASK, Cell, Configuration, on_text
 

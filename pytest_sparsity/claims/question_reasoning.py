@@ -27,7 +27,7 @@ from pytest_sparsity.claims.question_cells import (
     text_of,
     value,
 )
-from pytest_sparsity.core.stats import paired_mean, paired_ratio
+from pytest_sparsity.core.statistics import paired_mean, paired_ratio
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import (
     ANSWER_LIKELIHOOD,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pytest_sparsity.claims.finding import ClaimVerdict
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 
 _ERROR = 0.05
 

@@ -55,7 +55,7 @@ MOVED = {
     "speed_gate": "plugin.speed_gate",
     "spon": "methods.spon",
     "state": "plugin.state",
-    "stats": "core.stats",
+    "stats": "core.statistics",
     "sweep.sources": "sweep.code_hash",
     "tensor_file": "core.tensor_file",
     "terminal": "plugin.terminal",

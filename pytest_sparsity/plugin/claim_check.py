@@ -12,7 +12,7 @@ from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.evidence import BrokenEvidence, CannotTest, Evidence
 from pytest_sparsity.claims.finding import ClaimVerdict, Finding
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.plugin import junit
 from pytest_sparsity.plugin.paired_benchmark import PairedBenchmark
 from pytest_sparsity.plugin.sent import FOUND

@@ -12,7 +12,7 @@ import torch
 
 from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.plugin.sent import TIMED
 from pytest_sparsity.plugin.speed_gate import Timing
 from pytest_sparsity.speed.cold import FLUSHED_BYTES

@@ -14,7 +14,7 @@ from pytest_sparsity.settings.options import SPON
 from pytest_sparsity.sweep.cell import Cell, Configuration
 
 if TYPE_CHECKING:  # the real imports bring numpy and scipy
-    from pytest_sparsity.core.stats import Interval
+    from pytest_sparsity.core.statistics import Interval
     from pytest_sparsity.sweep.comparison import Comparison
     from pytest_sparsity.sweep.skipped import Skipped
     from pytest_sparsity.sweep.verdict import Verdict

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_sparsity.core.stats import Interval
+    from pytest_sparsity.core.statistics import Interval
     from pytest_sparsity.sweep.comparison import Comparison
 
 _SIGNIFICANT = 0.05

@@ -12,7 +12,7 @@ from pytest_sparsity.reporting.arrange import Results, mean_interval
 from pytest_sparsity.sweep.cell import Configuration
 
 if TYPE_CHECKING:
-    from pytest_sparsity.core.stats import Interval
+    from pytest_sparsity.core.statistics import Interval
     from pytest_sparsity.sweep.comparison import Comparison
 
 LINEAR_UP_TO = 10.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_sparsity.core.decision import Decision
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from time import perf_counter
 import numpy as np
 from scipy import stats
 
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 
 
 def interleave(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from pytest_sparsity.core.stats import Interval, paired_mean, paired_ratio
+from pytest_sparsity.core.statistics import Interval, paired_mean, paired_ratio
 from pytest_sparsity.settings.options import OFF
 from pytest_sparsity.sweep.cell import (
     ANSWER_LIKELIHOOD,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_sparsity.core.decision import Decision
-from pytest_sparsity.core.stats import Interval, mcnemar, paired_mean, paired_proportion
+from pytest_sparsity.core.statistics import Interval, mcnemar, paired_mean, paired_proportion
 from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY, Cell
 from pytest_sparsity.sweep.comparison import perplexity_change
 from pytest_sparsity.sweep.record import Record, is_right

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_sparsity.core.stats import (
+from pytest_sparsity.core.statistics import (
     Interval,
     mcnemar,
     paired_mean,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.sweep.budgets import Budget
 from pytest_sparsity.sweep.comparison import Comparison
 

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_sparsity.claims.claim import at_least, beside, conclude, untestable
 from pytest_sparsity.claims.finding import ClaimVerdict, limit_in_unit
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 
 EVIDENCE = SimpleNamespace(model="m", used=["a"])
 

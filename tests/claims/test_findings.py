@@ -10,7 +10,7 @@ from pytest_sparsity.claims.catalog import CATALOG
 from pytest_sparsity.claims.finding import ClaimVerdict, Effect, Finding
 from pytest_sparsity.claims.log import finding_line, findings_table
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.reporting.live import progress_line
 
 EFFECT = Effect("share", Interval(0.4, -math.inf, 0.5, 12, 0.975, math.nan, "a note"), "share", 0.1)

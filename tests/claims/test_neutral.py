@@ -13,7 +13,7 @@ from pytest_sparsity.claims.claim import investigate
 from pytest_sparsity.claims.evidence import Evidence
 from pytest_sparsity.claims.finding import ClaimVerdict
 from pytest_sparsity.claims.tracing import ADDITION, PRODUCT, operations, step_of
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.methods.attach import sparsify
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.spon.library import MissingVectors

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_sparsity.claims import rules
 from pytest_sparsity.claims.finding import ClaimVerdict
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 
 NUMBERS = st.floats(-10, 10)
 LIMITED = (rules.below, rules.above, rules.at_least)

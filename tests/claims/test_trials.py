@@ -15,7 +15,7 @@ from pytest_sparsity.claims.finding import Effect
 from pytest_sparsity.claims.page.trial_tables import trials_section
 from pytest_sparsity.claims.page.trials import TriedRecipe, keep_trial, read_trials
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.methods.spon.training import Recipe
 
 CI = Path(__file__).parents[2] / "ci"

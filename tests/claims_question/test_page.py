@@ -20,7 +20,7 @@ from pytest_sparsity.claims.page.page import claims_page, question_page
 from pytest_sparsity.claims.page.runs import read_runs
 from pytest_sparsity.claims.question import QUESTION
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 
 Make = Callable[..., Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_sparsity.core.decision import Decision
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.regression import (

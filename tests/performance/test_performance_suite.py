@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.evaluation.perplexity import Window
 from pytest_sparsity.sweep.verdict import Outcome
 

@@ -29,10 +29,10 @@ def test_an_old_name_gives_the_module_with_a_warning() -> None:
     sys.modules.pop("pytest_sparsity.stats", None)
     with pytest.warns(DeprecationWarning, match="pytest_sparsity.stats is pytest_sparsity.core"):
         old = import_module("pytest_sparsity.stats")
-    new = import_module("pytest_sparsity.core.stats")
+    new = import_module("pytest_sparsity.core.statistics")
     assert old is new
     assert new.__spec__ is not None
-    assert new.__spec__.name == new.__name__ == "pytest_sparsity.core.stats"
+    assert new.__spec__.name == new.__name__ == "pytest_sparsity.core.statistics"
 
 
 def test_modules_of_a_moved_package() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.settings.options import MEAN_RESIDUAL, OFF, SPON
 from pytest_sparsity.settings.settings import QUICK_TASKS
 from pytest_sparsity.sweep.budgets import Budget

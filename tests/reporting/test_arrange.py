@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.reporting.arrange import Results, label, mean_interval
 from pytest_sparsity.sweep.cell import Configuration
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.reporting.live import cell_line, format_eta, progress_line
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison

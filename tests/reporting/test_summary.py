@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.reporting.arrange import Results
 from pytest_sparsity.reporting.summary import (
     Origin,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.reporting.arrange import Results
 from pytest_sparsity.reporting.columns import Column, Table, escape
 from pytest_sparsity.reporting.table import problems, tables, terminal_tables

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from pytest_sparsity.claims.claim import Claim
 from pytest_sparsity.claims.finding import ClaimVerdict, Effect, in_unit, limit_in_unit
 from pytest_sparsity.claims.page.runs import ClaimsRun
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.reporting.columns import escape
 
 #: How a claim of the question is answered.

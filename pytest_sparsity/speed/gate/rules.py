@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pytest_sparsity.core.decision import Decision
-from pytest_sparsity.core.stats import Interval
+from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.speed.gate.result import best
 
 #: Rounds of the first stage, and of the second one, whose fresh rounds decide alone.

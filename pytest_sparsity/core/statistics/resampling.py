@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from pytest_sparsity.core.stats import (
+from pytest_sparsity.core.statistics.intervals import (
     SMALLEST_BOOTSTRAP,
     Interval,
     Vector,

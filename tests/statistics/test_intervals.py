@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pytest_sparsity.core.stats import (
+from pytest_sparsity.core.statistics import (
     Interval,
     mcnemar,
     paired_mean,

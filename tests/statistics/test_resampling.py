@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, spearmanr
 
-from pytest_sparsity.core.resampling import bootstrap, rank_correlation, spearman
-from pytest_sparsity.core.stats import paired_ratio
+from pytest_sparsity.core.statistics import bootstrap, paired_ratio, rank_correlation, spearman
 
 
 def test_a_ratio_of_sums_agrees_with_its_own_interval() -> None:
