@@ -1,24 +1,22 @@
-"""Bootstraps of any figure of several measurements of the same units, and rank correlations."""
+"""Bootstraps of any figure of several measurements of the same units."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
-from pytest_sparsity.core.statistics.intervals import (
-    SMALLEST_BOOTSTRAP,
+from pytest_sparsity.core.statistics.interval import (
     Interval,
     Vector,
-    as_vector,
     checked_confidence,
     effect_per_error,
-    expanded,
+    unlimited,
 )
+from pytest_sparsity.core.statistics.looks import level_of_a_look
+from pytest_sparsity.core.statistics.means import SMALLEST_BOOTSTRAP, expanded
 
 #: Numbers by draw or unit (rows) and column.
 Table = npt.NDArray[np.float64]
@@ -31,6 +29,7 @@ def bootstrap(
     seed: int,
     resamples: int = 2000,
     confidence: float = 0.95,
+    looks: int = 1,
 ) -> Interval:
     """Any figure of several measurements of the same units, with a bootstrap over the units.
 
@@ -46,6 +45,7 @@ def bootstrap(
         seed: the same seed and data give the same interval.
         resamples: bootstrap samples.
         confidence: in (0, 1).
+        looks: at how many amounts of data a verdict may be spoken, see :mod:`.looks`.
 
     The interval is the percentile one, expanded for small samples as in :func:`paired_mean`:
     unlike BCa it needs no smooth statistic.  A draw that leaves the figure undefined could have
@@ -54,7 +54,7 @@ def bootstrap(
     Raises:
         ValueError: there is no group, or one is empty, not finite or of another shape.
     """
-    checked_confidence(confidence)
+    level = level_of_a_look(checked_confidence(confidence), looks)
     if not len(groups):
         raise ValueError("groups must not be empty")
     tables = [_table(f"groups[{place}]", group) for place, group in enumerate(groups)]
@@ -63,10 +63,10 @@ def bootstrap(
         estimate = float(statistic([table.sum(axis=0, keepdims=True) for table in tables])[0])
         if fewest < SMALLEST_BOOTSTRAP:
             note = f"no limits: {fewest} are too few for a bootstrap"
-            return Interval(estimate, -math.inf, math.inf, n, confidence, math.inf, note)
+            return unlimited(estimate, n, confidence, looks, note)
         rng = np.random.default_rng(seed)
         drawn = statistic([_drawn_sums(table, resamples, rng) for table in tables])
-    tail = (1 - expanded(confidence, fewest)) / 2
+    tail = (1 - expanded(level, fewest)) / 2
     undefined = np.isnan(drawn)
     low = np.quantile(np.where(undefined, -math.inf, drawn), tail, method="lower")
     high = np.quantile(np.where(undefined, math.inf, drawn), 1 - tail, method="higher")
@@ -75,58 +75,7 @@ def bootstrap(
     note = (
         f"{int(undefined.sum())} of {resamples} draws do not define it" if undefined.any() else ""
     )
-    return Interval(estimate, float(low), float(high), n, confidence, detectable, note)
-
-
-def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> Vector:
-    """Spearman's rank correlation over the last axis; ties have the mean of their ranks.
-
-    NaN where one of the two is constant: it then has no order to agree with.
-    """
-    ranks = (stats.rankdata(values, axis=-1) for values in np.broadcast_arrays(x, y))
-    a, b = (rank - rank.mean(axis=-1, keepdims=True) for rank in ranks)
-    with np.errstate(invalid="ignore"):
-        found = (a * b).sum(axis=-1) / np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
-    return np.asarray(found)
-
-
-def rank_correlation(
-    x: Sequence[float] | Vector,
-    groups: Sequence[npt.ArrayLike],
-    y: Callable[[Sequence[Table]], Table],
-    *,
-    seed: int,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-) -> Interval:
-    """Spearman's correlation of ``x`` with a figure of the same cells that is itself uncertain.
-
-    Args:
-        x: one value per cell, taken as known.
-        groups: as for :func:`bootstrap`.
-        y: from the sums over units to the figure of every draw and cell, [draws, cells].
-        seed: as for :func:`bootstrap`.
-        resamples: as for :func:`bootstrap`.
-        confidence: as for :func:`bootstrap`.
-
-    Noise in ``y`` pulls a rank correlation towards 0, and drawing adds noise: the interval is too
-    cautious rather than too sure that there is a correlation.  It always holds the estimate.
-
-    Raises:
-        ValueError: as for :func:`bootstrap`.
-    """
-    cells = as_vector("x", x)
-    found = bootstrap(
-        groups,
-        lambda sums: spearman(cells, y(sums)),
-        seed=seed,
-        resamples=resamples,
-        confidence=confidence,
-    )
-    low, high = max(found.low, -1.0), min(found.high, 1.0)
-    if not math.isnan(found.estimate):
-        low, high = min(low, found.estimate), max(high, found.estimate)
-    return replace(found, low=low, high=high)
+    return Interval(estimate, float(low), float(high), n, confidence, detectable, note, looks)
 
 
 def _drawn_sums(table: Table, resamples: int, rng: np.random.Generator) -> Table:
