@@ -10,9 +10,11 @@ import torch
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibration import ACTIVATED_MAGNITUDES
 from pytest_sparsity.methods.calibrator import Calibrator
-from pytest_sparsity.methods.gated import activated_gate
+from pytest_sparsity.methods.gated import activated_gate, check_gates
+from pytest_sparsity.methods.given.given import Given
 from pytest_sparsity.methods.levels import NATURAL
 from pytest_sparsity.methods.plan import GATE, Plan
+from pytest_sparsity.models import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -72,27 +74,45 @@ class Cats:
                 not, or are of another model.
         """
         model = calibrator.model
-        gated = {site.layer for site in model.sites if site.name == f"{site.layer}.gate"}
-        if not gated:
+        self.check_model(model, calibrator.given)
+        layers = _gated(model)
+        if self._given:
+            thresholds = _given_thresholds(model, calibrator.given, layers)
+        else:
+            thresholds = calibrator.activated_quantiles(level)
+        neurons = {f"{layer}.down": OpenGate(thresholds[activated_gate(layer)]) for layer in layers}
+        return Plan(self.name, level, {}, calibrator.prefill, neurons=neurons)
+
+    def check_model(self, model: LanguageModel, given: Given | None) -> None:
+        """See that a model has gates, and thresholds where they are to be given.
+
+        Raises:
+            SparsityError: see :meth:`plan`, or what an MLP computes is not gated in that way.
+        """
+        layers = _gated(model)
+        if not layers:
             fused = any(site.kind == "gate_up" for site in model.sites)
             none = "none of their own: gate and up are one matrix" if fused else "none"
             raise SparsityError(
                 f"method cats decides by the gates of the MLPs, and {model.name} has {none}; leave "
                 "cats out of --sparsity-methods for this model"
             )
+        check_gates(model, layers)
         if self._given:
-            thresholds = _given_thresholds(calibrator, sorted(gated))
-        else:
-            thresholds = calibrator.activated_quantiles(level)
-        neurons = {
-            f"{layer}.down": OpenGate(thresholds[activated_gate(layer)]) for layer in sorted(gated)
-        }
-        return Plan(self.name, level, {}, calibrator.prefill, neurons=neurons)
+            _given_thresholds(model, given, layers)
 
 
-def _given_thresholds(calibrator: Calibrator, layers: Sequence[int]) -> dict[str, float]:
+def _gated(model: LanguageModel) -> list[int]:
+    """The layers whose MLP has a gate of its own."""
+    names = {site.name for site in model.sites}
+    layers = sorted({site.layer for site in model.sites})
+    return [n for n in layers if {f"{n}.gate", f"{n}.up", f"{n}.down"} <= names]
+
+
+def _given_thresholds(
+    model: LanguageModel, given: Given | None, layers: Sequence[int]
+) -> dict[str, float]:
     """Those of the given file, or of the model's own configuration, by ``"{layer}.act"``."""
-    given, model = calibrator.given, calibrator.model
     found = given.cats if given is not None else None
     if found is None:
         found = getattr(model.model.config, "thresholds", None)

@@ -198,7 +198,7 @@ class Block:
         args, kwargs = self._call
         with torch.inference_mode():
             output = self._block(*args, **kwargs)
-        found: torch.Tensor = output[0] if isinstance(output, tuple) else output
+        found: torch.Tensor = output[0] if isinstance(output, tuple | list) else output
         return found
 
     def _forward(self, site: str, linear: Any) -> Any:

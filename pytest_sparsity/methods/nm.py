@@ -12,6 +12,7 @@ from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.levels import offers
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.topk_mask import keep_largest, kept
+from pytest_sparsity.models import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,21 @@ class GroupPattern:
                 f"method {self.name} drops {1 - n / m:g} of the activations and is not defined at "
                 f"level {level:g}; name {1 - n / m:g} in --sparsity-levels"
             )
-        for site in calibrator.model.sites:
+        self.check_model(calibrator.model, None)
+        selectors = {site.name: self._selector for site in calibrator.model.sites}
+        return Plan(self.name, level, selectors, calibrator.prefill, exact=True)
+
+    def check_model(self, model: LanguageModel, given: object) -> None:
+        """See that the channels of every site are a multiple of the group.
+
+        Raises:
+            SparsityError: those of a site are not.
+        """
+        m = self._selector.m
+        for site in model.sites:
             if site.module.in_features % m:
                 raise SparsityError(
                     f"method {self.name} needs groups of {m} channels, and {site.name} of "
-                    f"{calibrator.model.name} has {site.module.in_features}; leave the method out "
-                    "of --sparsity-methods for this model"
+                    f"{model.name} has {site.module.in_features}; leave the method out of "
+                    "--sparsity-methods for this model"
                 )
-        selectors = {site.name: self._selector for site in calibrator.model.sites}
-        return Plan(self.name, level, selectors, calibrator.prefill, exact=True)

@@ -8,6 +8,7 @@ from typing import Protocol
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import DEFAULT_WANTS, Calibrator
 from pytest_sparsity.methods.cats import Cats
+from pytest_sparsity.methods.given.given import Given
 from pytest_sparsity.methods.neurons.cold_skip import RECALLS, ColdSkip, ColdSkipOracle
 from pytest_sparsity.methods.neurons.fixed import ColdOnly, HotOnly, RandomNeurons
 from pytest_sparsity.methods.neurons.predicted import DejaVu, PowerInfer
@@ -18,12 +19,14 @@ from pytest_sparsity.methods.teal import Teal
 from pytest_sparsity.methods.teal_greedy import TealGreedy
 from pytest_sparsity.methods.topk import TopK
 from pytest_sparsity.methods.wina import Wina
+from pytest_sparsity.models import LanguageModel
 
 
 class Method(Protocol):
     """Chooses, per level, which activations to skip.
 
-    A method may have ``wants``, see :func:`wants_of`; ``takes``, the
+    A method may have ``check_model(model, given)``, see :func:`check_method`; ``wants``, see
+    :func:`wants_of`; ``takes``, the
     :attr:`~.given.given.Given.kinds` of files that take the place of what it would count or train;
     ``needs``, those without which there is no plan; ``note``, what must stand below tables with its
     rows; ``deprecated``, what to use instead; and ``variant(text)``, which makes the method
@@ -77,6 +80,24 @@ def takes_of(method: Method) -> tuple[str, ...]:
     """The :attr:`~.given.given.Given.kinds` of files that a method takes, by its ``takes``."""
     found: tuple[str, ...] = getattr(method, "takes", ())
     return found
+
+
+def check_method(method: Method, model: LanguageModel, given: Given | None = None) -> None:
+    """See that a method has a meaning for a model, by its ``check_model``, before anything is made.
+
+    Args:
+        method: its ``plan`` would say the same, but only after calibration.
+        model: dense.
+        given: files of others that methods take; None without such files.
+
+    Raises:
+        SparsityError: it has none; the sentence says what to leave out.
+    """
+    check: Callable[[LanguageModel, Given | None], None] | None = getattr(
+        method, "check_model", None
+    )
+    if check is not None:
+        check(model, given)
 
 
 def find(methods: Mapping[str, Method], name: str) -> Method:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibration import MAGNITUDES_OF_EACH
 from pytest_sparsity.methods.calibrator import DEFAULT_WANTS, Calibrator
+from pytest_sparsity.methods.given.given import Given
 from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.models import LanguageModel
 
@@ -88,12 +89,8 @@ class Teal:
         Raises:
             SparsityError: thresholds of each expert are asked for, and the model has none.
         """
-        if self._of_each and not any(site.routed for site in calibrator.model.sites):
-            raise SparsityError(
-                f"method {self.name} has a threshold for each expert, and {calibrator.model.name} "
-                "has no experts; use teal"
-            )
         given = calibrator.given
+        self.check_model(calibrator.model, given)
         if given is not None and given.teal is not None:
             thresholds = of_model(given.teal.thresholds(level), calibrator.model)
         elif self._of_each:
@@ -101,3 +98,17 @@ class Teal:
         else:
             thresholds = calibrator.quantiles(level)
         return thresholds_plan(self.name, calibrator, level, thresholds)
+
+    def check_model(self, model: LanguageModel, given: Given | None) -> None:
+        """See that a model has experts where each is to have a threshold.
+
+        Raises:
+            SparsityError: it has none, or TEAL's files are given and lack sites of it.
+        """
+        if self._of_each and not any(site.routed for site in model.sites):
+            raise SparsityError(
+                f"method {self.name} has a threshold for each expert, and {model.name} has no "
+                "experts; use teal"
+            )
+        if given is not None and given.teal is not None:
+            of_model(dict.fromkeys(given.teal.histograms, 0.0), model)

@@ -14,9 +14,11 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods import greedy
 from pytest_sparsity.methods.calibration import MAGNITUDES
 from pytest_sparsity.methods.calibrator import Calibrator
+from pytest_sparsity.methods.given.given import Given
 from pytest_sparsity.methods.greedy import SearchStep, Trail
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.teal import of_model, thresholds_plan
+from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.plain_layers import shape_of
 
 #: Raise it when the search finds something else, so that what was kept is searched anew.
@@ -82,16 +84,11 @@ class TealGreedy:
             SparsityError: the prefill policy keeps all that the search looks at dense, the given
                 tables do not reach the level, or the model has experts or layers in several places.
         """
+        self.check_model(calibrator.model, calibrator.given)
         if calibrator.given is not None and (teal := calibrator.given.teal) is not None:
             thresholds = of_model(teal.planned_thresholds(level), calibrator.model)
             given = of_model(teal.levels(level), calibrator.model)
             return thresholds_plan(self.name, calibrator, level, thresholds, given)
-        if several := [site.name for site in calibrator.model.sites if not site.even]:
-            raise SparsityError(
-                f"method {self.name} runs a block for each of its sites, and not all tokens come "
-                f"to {several[0]} of {calibrator.model.name} once; use teal, or leave it out of "
-                "--sparsity-methods for this model"
-            )
         distributions = calibrator.distributions()
         found = self._search(calibrator, level)
         weights = {site.name: math.prod(shape_of(site.module)) for site in calibrator.model.sites}
@@ -101,6 +98,21 @@ class TealGreedy:
         thresholds = {site: distributions[site].quantile(p) for site, p in targets.items()}
         cost = {"tokens": found.tokens, "seconds": found.seconds}
         return thresholds_plan(self.name, calibrator, level, thresholds, targets, cost)
+
+    def check_model(self, model: LanguageModel, given: Given | None) -> None:
+        """See that every token comes to every site of a model once, or that a search is given.
+
+        Raises:
+            SparsityError: not so, or TEAL's files are given and lack sites of it.
+        """
+        if given is not None and given.teal is not None:
+            of_model(dict.fromkeys(given.teal.histograms, 0.0), model)
+        elif several := [site.name for site in model.sites if not site.even]:
+            raise SparsityError(
+                f"method {self.name} runs a block for each of its sites, and not all tokens come "
+                f"to {several[0]} of {model.name} once; use teal, or leave it out of "
+                "--sparsity-methods for this model"
+            )
 
     def _search(self, calibrator: Calibrator, level: float) -> _Found:
         """What is known, searched further where it does not reach ``level``."""

@@ -12,6 +12,7 @@ from pytest_sparsity.methods.plan import Plan, Selector
 from pytest_sparsity.methods.topk import dropped_counts, exact_plan
 from pytest_sparsity.methods.topk_mask import keep_largest, kept
 from pytest_sparsity.models import LanguageModel, Site
+from pytest_sparsity.models.plain_layers import difference
 from pytest_sparsity.models.weights import read_weight
 
 
@@ -61,6 +62,16 @@ class Wina:
             for site in model.sites
         }
         return exact_plan(self.name, calibrator, level, selectors, dropped)
+
+    def check_model(self, model: LanguageModel, given: object) -> None:
+        """See that the weights of all layers can be read.
+
+        Raises:
+            SparsityError: those of one cannot.
+        """
+        for site in model.sites:
+            if difference(site.module) is not None:
+                read_weight(site, model)
 
 
 def column_norms(site: Site, model: LanguageModel) -> torch.Tensor:

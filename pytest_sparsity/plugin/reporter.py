@@ -81,6 +81,8 @@ class Reporter:
 
         settings, session = self._settings, self._run.state.session
         models = session.models.load_all()
+        if self._run.sweeps_grid:
+            session.check_methods()
         if self._run.sweeps_grid and settings.overrides is not None:
             budgets.check_swept(settings.overrides, self._run.grid())
         for evaluation in grid.evaluations(settings):

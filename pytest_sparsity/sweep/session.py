@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_sparsity.core.errors import blaming
 from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.attach import Attached
+from pytest_sparsity.methods.registry import check_method
 from pytest_sparsity.methods.spon.library import MissingVectors
+from pytest_sparsity.methods.spon.residual import check_takes_constants
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.settings.options import OFF, TRAINED
 from pytest_sparsity.settings.settings import Settings
@@ -84,6 +87,22 @@ class SweepSession:
         self.plans = self._stores.plans
         self.store = RecordStore(settings.report)
         self._used: dict[str, None] = {}
+
+    def check_methods(self) -> None:
+        """See that every method, and the SPON setting, has a meaning for every model.
+
+        Raises:
+            SparsityError: one has none, so that all of its cells would fail.
+        """
+        settings = self.settings
+        for model in self.models.load_all().values():
+            for name in settings.methods:
+                with blaming(f"--sparsity-methods {name}"):
+                    check_method(self.methods.method(name), model, self.methods.given)
+            for spon in settings.spon:
+                if spon != OFF and settings.methods:
+                    with blaming(f"--sparsity-spon {spon}"):
+                        check_takes_constants(model)
 
     def attached(self, configuration: Configuration) -> tuple[LanguageModel, Attached]:
         """A twin of the model with the configuration's plan; the last one is kept attached.

@@ -70,6 +70,26 @@ def test_unknown_value_with_xdist(sweep, assert_refused):
     assert_refused(sweep.here(SWEEP, "-n2", "--sparsity-tasks=nope"), "--sparsity-tasks", "nope")
 
 
+@pytest.mark.slow  # builds a model each, in a process that has torch already
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        (
+            "qwen3_next",
+            ("--sparsity-methods=teal,cats",),
+            ("--sparsity-methods cats", "leave cats"),
+        ),
+        ("mixtral", ("--sparsity-methods=hot_only", "-n2"), ("--sparsity-methods hot_only",)),
+        ("hrm_text", (), ("--sparsity-spon mean_residual", "use --sparsity-spon=off")),
+    ],
+)
+def test_what_has_no_meaning_for_a_model_is_told_once(sweep, assert_refused, model, options, words):
+    """Before calibration, and not by every cell."""
+    result = sweep.here(SWEEP, f"--sparsity-model=tiny:{model}", *options)
+    assert_refused(result, f"tiny-{model}", *words)
+    assert not (sweep.report / "records.jsonl").exists()
+
+
 def test_bad_value_in_ini_file(sweep, assert_refused):
     sweep.pytester.makeini("[pytest]\nsparsity_levels = 1.2")
     assert_refused(sweep.here(SWEEP), "--sparsity-levels", "1.2")

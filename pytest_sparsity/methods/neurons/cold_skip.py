@@ -14,14 +14,25 @@ from weakref import WeakKeyDictionary
 from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.methods.calibrator import Calibrator
 from pytest_sparsity.methods.neurons import activity, predictor, training
-from pytest_sparsity.methods.neurons.activity import TAIL
-from pytest_sparsity.methods.neurons.plans import ACTIVE, COUNT, highest_scores_plan, neuron_plan
+from pytest_sparsity.methods.neurons.activity import TAIL, down_sites
+from pytest_sparsity.methods.neurons.plans import (
+    ACTIVE,
+    COUNT,
+    SkipsNeurons,
+    highest_scores_plan,
+    neuron_plan,
+)
 from pytest_sparsity.methods.neurons.predictor import Predictor, made_once
 from pytest_sparsity.methods.neurons.selectors import LargestNeurons
-from pytest_sparsity.methods.neurons.training import PredictorRecipe, train_predictor
+from pytest_sparsity.methods.neurons.training import (
+    PredictorRecipe,
+    mlp_inputs,
+    train_predictor,
+)
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.topk_mask import dropped_count
 from pytest_sparsity.methods.wina import column_norms
+from pytest_sparsity.models import LanguageModel
 
 #: The code that stored predictors depend on.
 _PREDICTING = (activity.__file__, predictor.__file__, training.__file__)
@@ -30,7 +41,7 @@ _PREDICTING = (activity.__file__, predictor.__file__, training.__file__)
 RECALLS = (0.99, 0.95, 0.9)
 
 
-class ColdSkipOracle:
+class ColdSkipOracle(SkipsNeurons):
     """Every token skips the neurons that add least to its output, as if it knew them.
 
     A reference for ``cold_skip`` and no bound: rules that skip a number that varies by token lose
@@ -105,6 +116,14 @@ class ColdSkip:
             SparsityError: the predictors cannot be trained.
         """
         return highest_scores_plan(self.name, calibrator, level, self.predictor(calibrator))
+
+    def check_model(self, model: LanguageModel, given: object) -> None:
+        """See that a model has neurons to skip, and what they could be predicted from.
+
+        Raises:
+            SparsityError: it has not.
+        """
+        mlp_inputs(model, down_sites(model).values())
 
     def predictor(self, calibrator: Calibrator) -> Predictor:
         """The predictors of the calibrator's model: known, cached, or trained now.

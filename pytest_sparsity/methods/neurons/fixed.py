@@ -19,7 +19,7 @@ from pytest_sparsity.methods.neurons.activity import (
     down_sites,
 )
 from pytest_sparsity.methods.neurons.hot_set import PLACED, hot_blocks, hot_mask, hottest
-from pytest_sparsity.methods.neurons.plans import ACTIVE, COUNT, fixed_plan
+from pytest_sparsity.methods.neurons.plans import ACTIVE, COUNT, SkipsNeurons, fixed_plan
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.topk_mask import dropped_count
 
@@ -43,7 +43,7 @@ _HOTTEST: Mapping[str, Callable[[Counts, Size], Masks]] = {
 }
 
 
-class _Pruned:
+class _Pruned(SkipsNeurons):
     """Keeps hot or cold neurons; counts and hot sets may be given.
 
     Args:
@@ -115,7 +115,7 @@ class ColdOnly(_Pruned):
         return fixed_plan(self.name, calibrator, level, cold)
 
 
-class RandomNeurons:
+class RandomNeurons(SkipsNeurons):
     """Every layer keeps neurons drawn at random: the control of hot_only and cold_only.
 
     What a level keeps, lower levels keep as well.

@@ -28,6 +28,18 @@ def skipped_kinds(model: LanguageModel, down: Site) -> tuple[str, ...]:
     return tuple(kind for kind in BLOCK if kind in have)
 
 
+class SkipsNeurons:
+    """What a method of neurons asks of a model."""
+
+    def check_model(self, model: LanguageModel, given: object) -> None:
+        """See that a model has neurons to skip.
+
+        Raises:
+            SparsityError: it has none.
+        """
+        down_sites(model)
+
+
 def neuron_plan(
     method: str,
     calibrator: Calibrator,

@@ -34,7 +34,7 @@ from pytest_sparsity.methods.neurons.scores import (
 )
 from pytest_sparsity.methods.neurons.selectors import ScoredNeurons
 from pytest_sparsity.methods.plan import RESIDUAL, Plan
-from pytest_sparsity.models import Site
+from pytest_sparsity.models import LanguageModel, Site
 
 #: The code that trained predictors depend on.
 _FITTING = (
@@ -100,7 +100,20 @@ class Predictors:
         return made_once(folder, f"predictors-{self.rule}-{name}", train)
 
 
-class PowerInfer:
+class _Predicted:
+    """What both rules ask of a model."""
+
+    def check_model(self, model: LanguageModel, given: object) -> None:
+        """See that a model has neurons to skip, and a stream before them to predict from.
+
+        Raises:
+            SparsityError: it has not.
+        """
+        activity.down_sites(model)
+        residual_stream.mlp_norms(model)
+
+
+class PowerInfer(_Predicted):
     """Every token skips the neurons whose score is below one threshold, the same in all layers.
 
     The rule of PowerInfer's engine: score = fc2 relu(fc1 v) without biases, v the residual stream
@@ -194,7 +207,7 @@ class PowerInfer:
         return neuron_plan(self.name, calibrator, level, select, cut.shares, found.cost)
 
 
-class DejaVu:
+class DejaVu(_Predicted):
     """Every token skips so many of a layer's neurons, those with the lowest scores.
 
     Deja Vu's rule (arXiv 2310.17157), with its predictor: score = w1 w0 v, nothing between the

@@ -12,11 +12,12 @@ from pytest_sparsity.methods.neurons.activity import (
     down_sites,
     tail_of,
 )
-from pytest_sparsity.methods.neurons.plans import neuron_plan
+from pytest_sparsity.methods.neurons.plans import SkipsNeurons, neuron_plan
 from pytest_sparsity.methods.neurons.scores import counting, cut_at_share
 from pytest_sparsity.methods.neurons.selectors import ContributingNeurons, NonzeroNeurons
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.wina import column_norms
+from pytest_sparsity.models import LanguageModel
 
 
 class ExactZeros:
@@ -36,12 +37,7 @@ class ExactZeros:
         Raises:
             SparsityError: the model's activation function gives no exact zeros.
         """
-        model = calibrator.model
-        if tail_of(model) != 0:
-            raise SparsityError(
-                f"method {self.name}: the activation function of {model.name} gives no exact "
-                "zeros; leave it out of --sparsity-methods for this model"
-            )
+        self.check_model(calibrator.model, calibrator.given)
         found = calibrated_counts(calibrator)
         return neuron_plan(
             self.name,
@@ -54,8 +50,21 @@ class ExactZeros:
             },
         )
 
+    def check_model(self, model: LanguageModel, given: object) -> None:
+        """See that a model has neurons to skip, and an activation function that gives zeros.
 
-class Contribution:
+        Raises:
+            SparsityError: it has no such.
+        """
+        if tail_of(model) != 0:
+            raise SparsityError(
+                f"method {self.name}: the activation function of {model.name} gives no exact "
+                "zeros; leave it out of --sparsity-methods for this model"
+            )
+        down_sites(model)
+
+
+class Contribution(SkipsNeurons):
     """Skips the neurons that contribute least, by one threshold on |h_j| ||d_j|| for all layers.
 
     It knows every neuron's value before it is computed, so a predictor's rule of the same kind is

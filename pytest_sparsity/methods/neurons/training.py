@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -143,6 +143,21 @@ def learnt_from(model: LanguageModel, prefill: PrefillPolicy, recipe: Any) -> di
     }
 
 
+def mlp_inputs(model: LanguageModel, downs: Iterable[Site]) -> dict[str, str]:
+    """The sites that read what the MLPs of ``downs`` read, each with its ``down``.
+
+    Raises:
+        SparsityError: a layer has no site ``up``.
+    """
+    inputs = {f"{down.layer}.{model.into_mlp(down.layer)}": down.name for down in downs}
+    if missing := inputs.keys() - {site.name for site in model.sites}:
+        raise SparsityError(
+            f"model {model.name} has no sites {sorted(missing)[:3]}, from whose inputs its neurons "
+            "could be predicted; leave cold_skip out of --sparsity-methods for it"
+        )
+    return inputs
+
+
 def collect(
     model: LanguageModel,
     tokens: Sequence[torch.Tensor],
@@ -154,12 +169,7 @@ def collect(
     Raises:
         SparsityError: a layer has no site ``up``, whose input the block reads.
     """
-    inputs = {f"{down.layer}.{model.into_mlp(down.layer)}": down.name for down in downs}
-    if missing := inputs.keys() - {site.name for site in model.sites}:
-        raise SparsityError(
-            f"model {model.name} has no sites {sorted(missing)[:3]}, from whose inputs its neurons "
-            "could be predicted; leave cold_skip out of --sparsity-methods for it"
-        )
+    inputs = mlp_inputs(model, downs)
     norms = {down.name: column_norms(down, model) for down in downs}
     tail = tail_of(model)
 

@@ -6,12 +6,27 @@ from collections.abc import Sequence
 
 import torch
 
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.methods.plan import Plan
 from pytest_sparsity.methods.prefill import all_dense
 from pytest_sparsity.methods.reads import Kept, observe_kept
 from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import LanguageModel
+
+
+def check_takes_constants(model: LanguageModel) -> None:
+    """See that spontaneous neurons have a meaning for a model.
+
+    Raises:
+        SparsityError: all of its layers stand in several places, and lose another constant in each.
+    """
+    if not any(site.places == 1 for site in model.sites):
+        raise SparsityError(
+            f"every layer of {model.name} stands in several places, where another constant is lost "
+            "in each, so that it can have no spontaneous neurons; use --sparsity-spon=off for this "
+            "model"
+        )
 
 
 def mean_residual(
@@ -33,9 +48,10 @@ def mean_residual(
         progress: advances by one per document.
 
     Raises:
-        SparsityError: the policy keeps every token dense.
+        SparsityError: the policy keeps every token dense, or no layer takes a constant.
     """
     sparse = set(plan.sparse_sites)
+    check_takes_constants(model)
     chosen = [s for s in model.sites if s.name in sparse and s.places == 1]
     sums = {site.name: torch.zeros(site.module.in_features) for site in chosen}
     rows = dict.fromkeys(sums, 0)
