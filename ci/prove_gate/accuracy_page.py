@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from pytest_sparsity.core.statistics import proportion
 from pytest_sparsity.settings.settings import PROFILES
-from pytest_sparsity.sweep.regression import PERPLEXITY_TOLERANCE
+from pytest_sparsity.sweep.changes import PERPLEXITY_TOLERANCE
 
 _DEFAULT = PROFILES["quick"].sizes.documents
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import norm
 
-from pytest_sparsity.sweep.regression import PERPLEXITY_TOLERANCE
+from pytest_sparsity.sweep.changes import PERPLEXITY_TOLERANCE
 
 #: A document: its tokens, and its negative log-likelihood in nats.
 Document = tuple[int, float]

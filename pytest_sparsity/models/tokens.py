@@ -113,8 +113,12 @@ _PROBE = 'It was the best of times. She said: "don\'t go  there"; 1, 23.\n\nNaï
 
 
 def tokens_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hex SHA-256 over the tokens of a fixed text."""
-    return sha256_text(*map(str, tokenizer(_PROBE)["input_ids"]))
+    """Hex SHA-256 over the tokens of a fixed text; over the vocabulary if it cannot write that."""
+    try:
+        tokens: list[int] = tokenizer(_PROBE)["input_ids"]
+    except Exception:  # it has no token for what it does not know
+        return sha256_text(*(f"{token} {n}" for token, n in sorted(tokenizer.get_vocab().items())))
+    return sha256_text(*map(str, tokens))
 
 
 def check_tokens(tokenizer: PreTrainedTokenizerBase, expected: str, name: str) -> None:

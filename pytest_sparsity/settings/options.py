@@ -15,6 +15,8 @@ OFF, MEAN_RESIDUAL, TRAINED = SPON = ("off", "mean_residual", "trained")
 KINDS = ("q", "k", "v", "o", "gate", "up", "down")
 DTYPES = ("auto", "bfloat16", "float32", "float16")
 GATE = ("off", "warn", "fail")
+#: What may differ between the two sides that are compared, on request.
+WEIGHTS = "weights"
 PROFILES = ("smoke", "quick", "full")
 Data = Literal["vendored", "full"]
 DATA = get_args(Data)
@@ -152,6 +154,9 @@ OPTIONS = (
             "accuracy)", None, "DIR", path=True, measured=False),
     Option("against", "compare the speed of kernels side by side with a git revision of "
             "themselves, or with another kernel (op/name)", None, "REV", measured=False, ini=False),
+    Option("across", "what may differ from --sparsity-baseline and is held against it: weights (a "
+            "changed model: dense against dense, sparse against sparse, and what sparsity costs)",
+            None, "WHAT", to.one_of((WEIGHTS,)), measured=False, ini=False),
     Option("tolerance", "slow-down of a kernel that counts, as a fraction (default: 0.04 side by "
             "side, 0.05 on a GPU, 0.1 against a stored run)", None, "X",
             to.fraction, measured=False),

@@ -112,6 +112,7 @@ class Settings:
     gate: str
     baseline: Path | None
     against: str | None
+    across: str | None
     tolerance: float | None
     update: bool
     update_new_only: bool
@@ -183,6 +184,12 @@ def _check_gate(settings: Settings) -> None:
     if against and gate == "off":
         fix = "add --sparsity-gate=fail (or warn), or nothing is compared"
         raise parsing.bad("against", against, fix)
+    if settings.across and not (baseline and gate != "off"):
+        fix = (
+            "it is about what --sparsity-gate compares with --sparsity-baseline; give both, or "
+            "leave it out"
+        )
+        raise parsing.bad("across", settings.across, fix)
     if updating and not (settings.budgets or baseline):
         raise SparsityError(
             f"--sparsity-{updating[0]}: say where to: --sparsity-budgets FILE for budgets, "

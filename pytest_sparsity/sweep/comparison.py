@@ -76,7 +76,7 @@ def perplexity_change(record: Record, base: Record, *, seed: int) -> Interval:
         [float(after["tokens"]) for after, _ in pairs],
         seed=seed,
     )
-    return _through(math.expm1, difference)
+    return through(math.expm1, difference)
 
 
 def _nll(document: dict[str, Any]) -> float:
@@ -89,7 +89,7 @@ def _perplexity(
     cell, corpus = record.cell, record.cell.subject
     own = record.units
     tokens = [float(d["tokens"]) for d in own]
-    value = _through(math.exp, paired_mean([_nll(d) for d in own], tokens, seed=seed))
+    value = through(math.exp, paired_mean([_nll(d) for d in own], tokens, seed=seed))
     if cell == dense.cell:
         return [Comparison(cell, f"perplexity:{corpus}", value)]
     divergence = paired_mean([d["kl"] for d in own], tokens, seed=seed)
@@ -99,7 +99,7 @@ def _perplexity(
             cell, f"perplexity:{corpus}", value, perplexity_change(record, dense, seed=seed)
         ),
         Comparison(cell, f"kl:{corpus}", divergence, divergence),
-        Comparison(cell, f"agreement:{corpus}", agreement, _through(lambda x: 1 - x, agreement)),
+        Comparison(cell, f"agreement:{corpus}", agreement, through(lambda x: 1 - x, agreement)),
     ]
     if cell.configuration.spon != OFF and without_spon is not None:
         triples = paired(record, dense, without_spon)
@@ -127,8 +127,8 @@ def _path(record: Record, seed: int) -> list[Comparison]:
     return [Comparison(record.cell, PATH, value, change)]
 
 
-def _through(function: Callable[[float], float], interval: Interval) -> Interval:
-    """The interval of a monotone function of the estimate."""
+def through(function: Callable[[float], float], interval: Interval) -> Interval:
+    """The interval of an increasing or decreasing function of the estimate."""
     estimate = function(interval.estimate)
     low, high = sorted((function(interval.low), function(interval.high)))
     detectable = abs(function(interval.estimate + interval.detectable) - estimate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,10 @@ class Record:
             )
             if found.id != content["id"] or not found.units:
                 raise ValueError("its id is not that of its cell and key, or it holds nothing")
+            ids = [unit["id"] for unit in found.units]
+            if len(set(ids)) < len(ids):
+                (twice, times), *_ = Counter(ids).most_common(1)
+                raise ValueError(f"unit {twice!r} is in it {times} times")
         except (KeyError, TypeError) as error:
             raise ValueError(f"incomplete record: {error}") from error
         return found

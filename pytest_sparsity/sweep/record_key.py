@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_sparsity.core.provenance import versions
+from pytest_sparsity.models.compression.names import LOADED
+from pytest_sparsity.models.tokens import tokens_hash
 from pytest_sparsity.settings.options import TRAINED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.calibration_store import CalibrationStore
@@ -53,6 +56,7 @@ class RecordKeys:
         key: dict[str, Any] = {
             "weights": model.weights_hash,
             "network": model.network_hash,
+            "tokens": self._tokens(configuration.model),
             "dtype": str(model.dtype).removeprefix("torch."),
             "target": self.target.fingerprint,
             "seed": self.settings.seed,
@@ -76,6 +80,11 @@ class RecordKeys:
             if configuration.spon == TRAINED:
                 key["spon"] = self.plans.vectors(configuration).hash
         return key
+
+    @functools.cache  # noqa: B019 - keys live as long as their session
+    def _tokens(self, model: str) -> str:
+        """How the model's tokenizer cuts text."""
+        return tokens_hash(self.weights.named(model, LOADED).tokenizer)
 
     def _data(self, cell: Cell) -> Mapping[str, Any]:
         sizes, texts = self.settings.sizes, self.texts

@@ -12,13 +12,9 @@ import pytest
 from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.sweep.cell import Cell, Configuration
+from pytest_sparsity.sweep.changes import ACCURACY_TOLERANCE, PERPLEXITY_TOLERANCE
 from pytest_sparsity.sweep.record import Record
-from pytest_sparsity.sweep.regression import (
-    ACCURACY_TOLERANCE,
-    PERPLEXITY_TOLERANCE,
-    decide,
-    judge_change,
-)
+from pytest_sparsity.sweep.regression import decide, judge_change
 
 SPARSE = Configuration("m", "teal", 0.5)
 KEY: dict[str, Any] = {
