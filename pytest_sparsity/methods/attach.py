@@ -310,7 +310,11 @@ class Attached:
 
 def _hook(mask: Mask) -> Any:
     def hook(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (mask(args[0]), *args[1:])
+        x = args[0]
+        masked = mask(x)
+        if masked.stride() != x.stride():  # products of another order of x round otherwise
+            masked = torch.empty_like(x).copy_(masked)
+        return (masked, *args[1:])
 
     return hook
 

@@ -26,7 +26,9 @@ def run_decoder(
         mask: additive attention mask [T, P + T] in the model's dtype, for packed sequences.
         cache: of the P tokens before; it grows.
     """
-    given: dict[str, Any] = {"use_cache": cache is not None} if model.takes_use_cache else {}
+    given = without_cache(model) if cache is None else {}
+    if cache is not None and model.takes_use_cache:
+        given["use_cache"] = True
     if positions is not None:
         given["position_ids"] = positions[None].to(model.device)
     if mask is not None:
@@ -39,6 +41,17 @@ def run_decoder(
     if cache is not None and behind is not None:
         note_length(getattr(output, model.cache_name), behind + ids.shape[1])
     return output
+
+
+def without_cache(model: LanguageModel) -> dict[str, Any]:
+    """What a decoder is given for a pass of which nothing is kept.
+
+    Without a cache, xLSTM begins its sums in float32 and cannot add those of another dtype.
+    """
+    if not model.takes_use_cache:
+        return {}
+    needed = model.model.config.model_type == "xlstm" and model.dtype != torch.float32
+    return {"use_cache": needed}
 
 
 def first_cache(model: LanguageModel, ids: torch.Tensor) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.elsewhere import execution_device
 from pytest_sparsity.models.kinds import FUSED
+from pytest_sparsity.models.parameter_dtypes import dtype_of
 from pytest_sparsity.models.passes import Passes
 from pytest_sparsity.models.unchanged import check_layers, check_not_compiled, check_not_split
 
@@ -213,9 +214,9 @@ class LanguageModel:
             SparsityError: a site's layer is no longer in the model.
 
         Args:
-            dtype: another one for the twin.  Its parameters are then cast copies, and what is
-                tied stays tied; buffers, such as rotary angles, have dtypes of their own and
-                are shared as ever.
+            dtype: another one for the twin.  Its parameters are then cast copies, but those that
+                transformers keeps in float32, and what is tied stays tied; buffers, such as
+                rotary angles, have dtypes of their own and are shared as ever.
         """
         from torch import nn
 
@@ -224,8 +225,9 @@ class LanguageModel:
         shared = [*self.model.parameters(), *self.model.buffers()]
         memo = {id(tensor): tensor for tensor in shared}
         if dtype != self.dtype:
-            for own in self.model.parameters():
-                memo[id(own)] = nn.Parameter(own.detach().to(dtype), requires_grad=False)
+            for path, own in self.model.named_parameters():
+                cast = own.detach().to(dtype_of(self.model, path, dtype))
+                memo[id(own)] = nn.Parameter(cast, requires_grad=False)
         model = copy.deepcopy(self.model, memo)
         modules = dict(model.named_modules())
         names = {id(module): name for name, module in self.model.named_modules()}

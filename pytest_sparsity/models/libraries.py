@@ -11,6 +11,7 @@ from torch import nn
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.elsewhere import offloaded
+from pytest_sparsity.models.parameter_dtypes import dtype_of
 from pytest_sparsity.models.plain_layers import difference, linear_layers
 
 
@@ -31,8 +32,8 @@ def cast_or_keep(model: nn.Module, wanted: torch.dtype, asked: str, name: str) -
     """
     changed = [layer for _, layer in linear_layers(model) if difference(layer) is not None]
     if not changed:
-        for parameter in model.parameters():  # not the buffers: rotary angles stay float32
-            parameter.data = parameter.data.to(wanted)
+        for path, parameter in model.named_parameters():  # no buffers: rotary angles stay float32
+            parameter.data = parameter.data.to(dtype_of(model, path, wanted))
         return wanted
     built: torch.dtype = model.dtype  # type: ignore[assignment]
     if asked != "auto" and wanted != built:

@@ -202,7 +202,7 @@ def _load_folder(
         _check_not_quantised(config, name)
         # Given the configuration, it does not look for a class by a model_type of hub code.
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **local)
-        tensors = read_tensors(folder, dtype)
+        tensors = read_tensors(folder, dtype, model_class)
         check_floating(tensors, name)
         model, info = model_class.from_pretrained(
             None,

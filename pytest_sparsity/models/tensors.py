@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.models.folder import weight_files
+from pytest_sparsity.models.parameter_dtypes import dtype_of
 
 if TYPE_CHECKING:
     import torch
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 _NAMED = 3  # of what is not used
 
 
-def read_tensors(folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def read_tensors(folder: Path, dtype: torch.dtype, kind: type) -> dict[str, torch.Tensor]:
     """The tensors of a folder's weight files by name, floating-point ones in ``dtype``.
+
+    What the model's class, ``kind``, keeps in float32 stays as it is.
 
     transformers keeps the whole file mapped while it converts, which costs its size in
     memory beside the result; here each tensor's pages go when it has been converted.
@@ -31,7 +34,9 @@ def read_tensors(folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         for name, tensor in _tensors(path):
             if name in tensors:
                 raise ValueError(f"the tensor {name} stands in {path.name} and in another file")
-            tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+            if tensor.is_floating_point() and dtype_of(kind, name, dtype) == dtype:
+                tensor = tensor.to(dtype)
+            tensors[name] = tensor
     return tensors
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
+from pytest_sparsity.models.parameter_dtypes import dtype_of
 from pytest_sparsity.models.twin_layers import fewer_layers
 from pytest_sparsity.models.twin_sizes import GROUPED, LARGEST, OWN_SIZES, PLAIN
 
@@ -85,7 +86,8 @@ def in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """A model with the same weights, built in another dtype as ``from_pretrained`` builds it.
 
     Casting the parameters is not enough, and casting everything too much: which buffers have the
-    dtype of the weights, and which stay float32, the architecture decides while it is built.
+    dtype of the weights, and which stay float32, the architecture decides while it is built; and
+    some parameters stay float32 as well.
     """
     import torch
 
@@ -95,6 +97,9 @@ def in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
         built = _built(model.config, 0)
     finally:
         torch.set_default_dtype(default)
+    for name, tensor in [*built.named_parameters(), *built.named_buffers()]:
+        if tensor.dtype == dtype and (own := dtype_of(built, name, dtype)) != dtype:
+            tensor.data = tensor.data.to(own)
     built.load_state_dict(model.state_dict())
     built.train(model.training)
     return built

@@ -34,11 +34,13 @@ from pytest_sparsity.models.tiny import tiny_tokenizer
 from pytest_sparsity.models.twin_loading import causal_config, check_reads_forward
 from pytest_sparsity.models.twins import (
     causal_class,
+    in_dtype,
     plain_config,
     random_model,
     shortened_config,
     shrunk_config,
 )
+from pytest_sparsity.sweep.load_checks import check_loaded
 from pytest_sparsity.targets import resolve_target
 
 #: All architectures of transformers' table of causal language models.
@@ -81,6 +83,24 @@ def measure(kind: str) -> Family:
         return _Measurement(kind, name, mapped, _plain(config), _sizes(full)).family()
 
 
+def faults_in(kind: str, dtype: torch.dtype) -> tuple[str, ...]:
+    """What of a mapped architecture does not hold in another dtype than float32.
+
+    Level 0 and masks are asked for: both models round alike.  What sums in another order (folded
+    vectors, steps from a cache, kernels) rounds otherwise, and is told apart in float32 only.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = shrunk_config(causal_config(plain_config(CONFIG_MAPPING[kind]), "twin"))
+        model = in_dtype(random_model(config, _SEED), dtype)
+        plain = in_dtype(_plain(config), dtype).requires_grad_(False)
+        if hasattr(plain, "set_experts_implementation"):
+            plain.set_experts_implementation("eager")
+        mapped = _mapped(model, dtype)
+        check_loaded(mapped)
+        return _Measurement(kind, type(model).__name__, mapped, plain, {}).of_masks()
+
+
 def _sentence(error: Exception) -> str:
     """One line of a message, without what the caller put in front of it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -92,9 +112,9 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {said.partition('. ')[0][:200]}"
 
 
-def _mapped(model: Any) -> LanguageModel:
+def _mapped(model: Any, dtype: torch.dtype = torch.float32) -> LanguageModel:
     target = resolve_target("cpu")
-    about: dict[str, Any] = {"weights_hash": "", "dtype": torch.float32}
+    about: dict[str, Any] = {"weights_hash": "", "dtype": dtype}
     found = finished("twin", "twin", model, tiny_tokenizer(), target, **about)
     check_head(found)
     return found
@@ -172,6 +192,13 @@ class _Measurement:
             cached=cached,
             faults=tuple(self._faults),
         )
+
+    def of_masks(self) -> tuple[str, ...]:
+        """The faults of what does not depend on the order of sums."""
+        self._try("level 0 is dense to the bit", self._level_0, None)
+        self._try("teal is the plain masking", self._masking, None)
+        self._try("the model is as it was", self._undone, None)
+        return tuple(self._faults)
 
     def _try(self, promise: str, measured: Callable[[], Any], otherwise: Any) -> Any:
         try:

@@ -178,17 +178,42 @@ def test_a_folder_with_a_configuration_gives_a_twin(folder: Path) -> None:
     assert load_model(name, dtype="bfloat16").dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("kind", ["xglm", "openai-gpt", "falcon_h1"])
+def dtypes_of(model: Any) -> dict[str, torch.dtype]:
+    """Of all parameters and buffers, also those that are not saved."""
+    return {n: each.dtype for n, each in [*model.named_parameters(), *model.named_buffers()]}
+
+
+@pytest.mark.parametrize("kind", ["xglm", "openai-gpt", "falcon_h1", "glm4_moe", "inkling_text"])
 def test_a_twin_in_bfloat16_is_built_as_a_folder_of_it_is_loaded(kind: str, tmp_path: Path) -> None:
-    twin = load_model(f"tiny:{kind}", dtype="float32").model
-    transformers.AutoModelForCausalLM.from_config(twin.config).save_pretrained(tmp_path)
+    twin = load_model(f"tiny:{kind}", dtype="float32")
+    plain = transformers.AutoModelForCausalLM.from_config(twin.model.config)
+    plain.save_pretrained(tmp_path)
     loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    dtypes = {name: buffer.dtype for name, buffer in loaded.named_buffers()}
     model = load_model(f"tiny:{kind}", dtype="bfloat16").model
-    assert {name: buffer.dtype for name, buffer in model.named_buffers()} == dtypes
+    whole = {n: d for n, d in dtypes_of(loaded).items() if "experts." not in n}
+    assert {n: d for n, d in dtypes_of(model).items() if n in whole} == whole
+    assert dtypes_of(twin.twin(torch.bfloat16).model) | whole == dtypes_of(model)
     with torch.inference_mode():
         found = model(input_ids=torch.arange(40, 52)[None], use_cache=False).logits
     assert found.dtype == torch.bfloat16
+
+
+def test_what_stays_in_float32_is_not_rounded_while_it_is_read(tmp_path: Path) -> None:
+    """The bias of GLM's router, of which neighbours in bfloat16 choose other experts."""
+    twin = load_model("tiny:glm4_moe", dtype="float32")
+    plain = transformers.AutoModelForCausalLM.from_config(twin.model.config)
+    for name, buffer in plain.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            buffer.copy_(1 + 1e-4 * torch.arange(buffer.numel()))
+    plain.save_pretrained(tmp_path)
+    twin.tokenizer.save_pretrained(tmp_path)
+    expected = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    found = dict(load_model(str(tmp_path), dtype="bfloat16").model.named_buffers())
+    biases = [each for each in expected.named_buffers() if each[0].endswith("correction_bias")]
+    assert biases
+    for name, bias in biases:
+        assert found[name].dtype == bias.dtype == torch.float32
+        assert torch.equal(found[name], bias)
 
 
 def test_a_type_and_a_known_folder_give_twins() -> None:

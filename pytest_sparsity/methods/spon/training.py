@@ -18,6 +18,7 @@ from pytest_sparsity.methods.prefill import all_dense
 from pytest_sparsity.methods.reads import Kept, observe_kept
 from pytest_sparsity.methods.spon.vectors import SpontaneousVectors
 from pytest_sparsity.models import KINDS, LanguageModel, Site
+from pytest_sparsity.models.cached import without_cache
 from pytest_sparsity.models.divergence import kl_gradient
 from pytest_sparsity.models.forward import in_turn
 from pytest_sparsity.models.parallel import in_parallel
@@ -241,9 +242,13 @@ class _Student:
         def work(part: torch.Tensor) -> tuple[float, list[torch.Tensor]]:
             part = part.to(self._teacher.device)
             with torch.no_grad(), in_turn(self._teacher):
-                dense = self._teacher.decoder(input_ids=part, use_cache=False).last_hidden_state
+                dense = self._teacher.decoder(
+                    input_ids=part, **without_cache(self._teacher)
+                ).last_hidden_state
             with torch.set_grad_enabled(gradient), in_turn(self._twin):
-                sparse = self._twin.decoder(input_ids=part, use_cache=False).last_hidden_state
+                sparse = self._twin.decoder(
+                    input_ids=part, **without_cache(self._twin)
+                ).last_hidden_state
             total, by_hidden = kl_gradient(
                 self._teacher, dense.flatten(0, -2), self._twin, sparse.detach().flatten(0, -2)
             )

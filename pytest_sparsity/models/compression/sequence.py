@@ -19,6 +19,7 @@ from torch import nn
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import Progress
 from pytest_sparsity.models import LanguageModel, Site
+from pytest_sparsity.models.cached import without_cache
 from pytest_sparsity.models.forward import in_turn
 from pytest_sparsity.models.parallel import in_parallel
 
@@ -76,7 +77,7 @@ def compress_in_sequence(
         def run(batch: torch.Tensor) -> None:
             # Not inference mode: weights made in it could not take part in training.
             with torch.no_grad(), in_turn(model):
-                model.decoder(input_ids=batch.to(model.device), use_cache=False)
+                model.decoder(input_ids=batch.to(model.device), **without_cache(model))
 
         # One batch in one thread: the result does not depend on how many there are.
         for _ in in_parallel(run, [torch.stack(list(tokens))], device=model.device):
