@@ -18,9 +18,9 @@ Pair = tuple[dict[str, Any], dict[str, Any]]
 #: parameters, calibration, vectors, dtype, versions and the machine.
 _MUST_AGREE = {
     WEIGHTS: "the models' weights differ",
+    "seed": "the seeds differ",  # before the data: a seed draws other ones
     "data": "the evaluation data differ",
     "prefill": "the prefill policies differ",
-    "seed": "the seeds differ",
 }
 _HOW_TO_ASK = (
     "to hold the changed model against the stored one, add --sparsity-across=weights, or run "

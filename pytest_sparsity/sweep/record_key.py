@@ -87,6 +87,11 @@ class RecordKeys:
         return tokens_hash(self.weights.named(model, LOADED).tokenizer)
 
     def _data(self, cell: Cell) -> Mapping[str, Any]:
+        """What is read: hashes of texts in their order, and which seed drew it unless it is 0."""
+        data = self._read(cell)
+        return {**data, "sample": self.settings.seed} if self.settings.seed else data
+
+    def _read(self, cell: Cell) -> Mapping[str, Any]:
         sizes, texts = self.settings.sizes, self.texts
         if cell.kind == PERPLEXITY:
             return {"corpus": texts.evaluation_corpus(cell.subject).hash, "window": sizes.window}

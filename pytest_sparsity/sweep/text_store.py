@@ -16,6 +16,7 @@ from pytest_sparsity.evaluation.corpora import Corpus, Split, assert_disjoint, c
 from pytest_sparsity.evaluation.harness import HarnessTask
 from pytest_sparsity.evaluation.perplexity import Window, windows
 from pytest_sparsity.evaluation.resolve_task import resolve_task
+from pytest_sparsity.evaluation.sampling import drawn
 from pytest_sparsity.evaluation.tasks import TASKS, Task
 from pytest_sparsity.models.tokens import text_tokens
 from pytest_sparsity.settings.settings import Settings
@@ -64,6 +65,9 @@ class TextStore:
     def calibration_corpus(self) -> Corpus:
         """Text for thresholds and training, disjoint from every evaluation corpus.
 
+        It is the same for all seeds, and so are thresholds and vectors: seeds differ in what a
+        model is evaluated on, not in the model.
+
         Raises:
             SparsityError: it cannot be read, or shares a document with one of those.
         """
@@ -75,13 +79,14 @@ class TextStore:
 
     @functools.cache  # noqa: B019 - a store lives as long as its session
     def evaluation_corpus(self, name: str) -> Corpus:
-        """Text for perplexity.
+        """Text for perplexity, in the order in which the seed draws its documents.
 
         Raises:
             SparsityError: it cannot be read.
         """
         with blaming("--sparsity-corpora"):
-            return corpus(name, "evaluation", self.own_corpora)
+            found = corpus(name, "evaluation", self.own_corpora)
+        return drawn(found, self.settings.seed)
 
     @property
     def first_corpus(self) -> Corpus:

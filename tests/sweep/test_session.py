@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.neurons.fixed import RandomNeurons
 from pytest_sparsity.sweep import measuring
@@ -13,6 +14,7 @@ from pytest_sparsity.sweep.budgets import Budget, Budgets
 from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.code_hash import variant
 from pytest_sparsity.sweep.model_store import ModelStore
+from pytest_sparsity.sweep.regression import judge_change
 from pytest_sparsity.sweep.session import SweepSession
 from pytest_sparsity.sweep.verdict import Outcome
 
@@ -71,6 +73,24 @@ def test_drawing_in_steps_gives_the_record_of_one_go(session, settings, tmp_path
     if evaluation == "perplexity:austen":
         weighted = [r.measured["achieved"]["weighted"] for r in (stepped, fresh)]
         assert weighted[0] == weighted[1]
+
+
+@pytest.mark.parametrize("evaluation", ["perplexity:austen", "task:sva", "generation"])
+def test_another_seed_measures_other_units_and_says_so(session, tmp_path, evaluation):
+    cell = Cell(SPARSE, evaluation)
+    other = SweepSession(replace(session.settings, report=tmp_path / "seed", seed=1))
+    ours, theirs = session.record(cell), other.record(cell)
+    assert {unit["id"] for unit in ours.units} != {unit["id"] for unit in theirs.units}
+    assert "sample" not in ours.key["data"]  # records of before stay those of seed 0
+    assert (theirs.key["seed"], theirs.key["data"]["sample"]) == (1, 1)
+    if evaluation != "generation":
+        further = other.record(cell, 2)
+        assert further.id == theirs.id
+        assert further.units[: len(theirs.units)] == theirs.units
+        assert len({unit["id"] for unit in further.units}) == 2 * len(theirs.units)
+    found = judge_change(theirs, ours, seed=0)
+    assert found.decision is Decision.NOT_COMPARABLE
+    assert found.reason == "the seeds differ: 1 now, 0 in the baseline"
 
 
 def test_undecided_draws_up_to_the_cap(session, measurements):

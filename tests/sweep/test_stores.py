@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +12,7 @@ import torch
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.progress import silent
+from pytest_sparsity.evaluation.corpora import make_corpus
 from pytest_sparsity.evaluation.perplexity import Window
 from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.settings.settings import Settings
@@ -140,6 +142,45 @@ def test_windows_and_tokens_of_calibration(stores: Stores) -> None:
     assert more
     assert not seen & {tuple(tokens.tolist()) for tokens in more}
     assert all(stream.dtype == torch.int64 for stream in texts.training_streams(TINY).values())
+
+
+def test_a_seed_draws_documents_prompts_and_items_and_leaves_calibration(chosen: Settings) -> None:
+    zero, one = (make_stores(replace(chosen, seed=seed)).texts for seed in (0, 1))
+    length = chosen.sizes.documents
+
+    def read(texts: TextStore) -> list[set[str]]:
+        windows = texts.windows(TINY, "austen")
+        return [
+            {window.id for window in windows[:length]},
+            {prompt.id for prompt in texts.prompts(TINY)},
+            {item.id for item in texts.task("sva").items[: chosen.sizes.items]},  # type: ignore[union-attr]
+        ]
+
+    assert all(a != b for a, b in zip(read(zero), read(one), strict=True))
+    assert one.prompts(TINY)[0].id == one.windows(TINY, "austen")[0].id
+    for a, b in zip(zero.calibration_tokens(TINY), one.calibration_tokens(TINY), strict=True):
+        assert torch.equal(a, b)
+    calibrated = {document.id for document in one.calibration_corpus.documents}
+    assert not calibrated & {document.id for document in one.first_corpus.documents}
+
+
+def test_a_seed_draws_from_hooks_and_files(chosen: Settings, tmp_path: Any) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("\n".join(json.dumps({"text": f"text {n}"}) for n in range(40)))
+    own = make_corpus("mine", "evaluation", [f"words {n}" for n in range(40)])
+    for name in (str(path), "mine"):
+        zero, one = (
+            TextStore(
+                replace(chosen, seed=seed, corpora=(name,)),
+                cast(Any, chosen.cache),
+                silent,
+                cast(Any, None),
+                own_corpora={("mine", "evaluation"): own},
+            ).first_corpus.documents
+            for seed in (0, 1)
+        )
+        assert set(zero) == set(one)
+        assert set(zero[:10]) != set(one[:10])
 
 
 # --- weights
