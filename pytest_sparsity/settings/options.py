@@ -182,8 +182,8 @@ OPTIONS = (
             "GLOB[,GLOB]", to.names),
     Option("rerun", "check kernels again, also where an earlier run in the report folder checked "
             "the same with the same code", flag=True, measured=False, ini=False),
-    Option("seed", "seed that draws evaluation documents and items, the order of choices, the bootstrap "
-            "and kernel cases; 0 takes the first documents of every corpus", "0", "N",
+    Option("seed", "seed that draws evaluation documents, prompts and items, the order of choices, "
+            "the bootstrap and kernel cases; 0 reads corpora in their own order", "0", "N",
             to.whole(0)),
     Option("examples", "cases that hypothesis draws per kernel and check", None, "N", to.whole(1),
             of_profile=True),
