@@ -67,6 +67,14 @@ class Budgets:
         """The budget of a metric of a configuration, if there is one."""
         return self._by_key.get((configuration, metric))
 
+    def of(self, cell: Cell) -> list[Budget]:
+        """The budgets of all metrics of a cell."""
+        return [
+            budget
+            for (configuration, metric), budget in self._by_key.items()
+            if configuration == cell.configuration and evaluation_of(metric) == cell.evaluation
+        ]
+
     def __contains__(self, place: tuple[Configuration, str]) -> bool:
         return place in self._by_key
 

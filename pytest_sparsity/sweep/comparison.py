@@ -38,7 +38,7 @@ _EVALUATION_OF = {
 
 
 def compare(
-    record: Record, dense: Record, without_spon: Record | None, *, seed: int
+    record: Record, dense: Record, without_spon: Record | None, *, seed: int, looks: int = 1
 ) -> list[Comparison]:
     """All metrics of ``record``.
 
@@ -47,13 +47,14 @@ def compare(
         dense: the same evaluation of the dense model; may be ``record`` itself.
         without_spon: the same evaluation with SPON off, when ``record`` has it on.
         seed: of the bootstrap.
+        looks: at how many amounts of data a verdict may be spoken (:mod:`.statistics.looks`).
     """
     kind = record.cell.kind
     if kind == PERPLEXITY:
-        return _perplexity(record, dense, without_spon, seed)
+        return _perplexity(record, dense, without_spon, seed, looks)
     if kind == GENERATION:
         return _path(record, seed)
-    return task_metrics(record, dense, seed)
+    return task_metrics(record, dense, seed, looks)
 
 
 def evaluation_of(metric: str) -> str:
@@ -64,7 +65,7 @@ def evaluation_of(metric: str) -> str:
     return f"{_EVALUATION_OF.get(name, PERPLEXITY)}:{subject}"
 
 
-def perplexity_change(record: Record, base: Record, *, seed: int) -> Interval:
+def perplexity_change(record: Record, base: Record, *, seed: int, looks: int = 1) -> Interval:
     """Relative change of perplexity from ``base`` to ``record``: 0.03 is +3 %.
 
     Paired: exp(mean difference of NLL per token) - 1 over the documents both have, with a
@@ -75,6 +76,7 @@ def perplexity_change(record: Record, base: Record, *, seed: int) -> Interval:
         [_nll(after) - _nll(before) for after, before in pairs],
         [float(after["tokens"]) for after, _ in pairs],
         seed=seed,
+        looks=looks,
     )
     return through(math.expm1, difference)
 
@@ -84,19 +86,22 @@ def _nll(document: dict[str, Any]) -> float:
 
 
 def _perplexity(
-    record: Record, dense: Record, without_spon: Record | None, seed: int
+    record: Record, dense: Record, without_spon: Record | None, seed: int, looks: int
 ) -> list[Comparison]:
     cell, corpus = record.cell, record.cell.subject
     own = record.units
     tokens = [float(d["tokens"]) for d in own]
-    value = through(math.exp, paired_mean([_nll(d) for d in own], tokens, seed=seed))
+    value = through(math.exp, paired_mean([_nll(d) for d in own], tokens, seed=seed, looks=looks))
     if cell == dense.cell:
         return [Comparison(cell, f"perplexity:{corpus}", value)]
-    divergence = paired_mean([d["kl"] for d in own], tokens, seed=seed)
-    agreement = paired_mean([float(d["agreement"]) for d in own], tokens, seed=seed)
+    divergence = paired_mean([d["kl"] for d in own], tokens, seed=seed, looks=looks)
+    agreement = paired_mean([float(d["agreement"]) for d in own], tokens, seed=seed, looks=looks)
     found = [
         Comparison(
-            cell, f"perplexity:{corpus}", value, perplexity_change(record, dense, seed=seed)
+            cell,
+            f"perplexity:{corpus}",
+            value,
+            perplexity_change(record, dense, seed=seed, looks=looks),
         ),
         Comparison(cell, f"kl:{corpus}", divergence, divergence),
         Comparison(cell, f"agreement:{corpus}", agreement, through(lambda x: 1 - x, agreement)),
@@ -107,6 +112,7 @@ def _perplexity(
             [_nll(off) - _nll(on) for on, _, off in triples],
             [_nll(off) - _nll(reference) for _, reference, off in triples],
             seed=seed,
+            looks=looks,
         )
         found.append(Comparison(cell, f"recovery:{corpus}", recovered))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_sparsity.core.files import sha256_text
@@ -55,6 +55,13 @@ class Record:
         )
         return list(units)
 
+    def first(self, count: int) -> Record:
+        """The same with its first ``count`` units alone: what it held at an earlier look."""
+        name = next(k for k in ("documents", "items", "prompts") if k in self.measured)
+        if len(self.measured[name]) <= count:
+            return self
+        return replace(self, measured={**self.measured, name: self.measured[name][:count]})
+
     def to_json(self) -> str:
         """One line, keys sorted."""
         configuration = self.cell.configuration
@@ -84,7 +91,7 @@ class Record:
             ForeignRecord: it is JSON, but of another schema version.
             ValueError: it is not a whole record.
         """
-        content = json.loads(line)
+        content = json.loads(line, parse_constant=_no_number)
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             found = content.get("schema") if isinstance(content, dict) else None
             raise ForeignRecord(f"schema {found!r}, not {SCHEMA}")
@@ -113,6 +120,10 @@ class Record:
         except (KeyError, TypeError) as error:
             raise ValueError(f"incomplete record: {error}") from error
         return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def record_id(cell: Cell, key: Mapping[str, Any]) -> str:

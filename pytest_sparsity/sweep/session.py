@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from pytest_sparsity.methods.spon.residual import check_takes_constants
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.settings.options import OFF, TRAINED
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.sweep import budgets, measuring
+from pytest_sparsity.sweep import budgets, looking, measuring
 from pytest_sparsity.sweep.budgets import Budgets
 from pytest_sparsity.sweep.calibration_store import CalibrationStore
 from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell, Configuration
 from pytest_sparsity.sweep.chosen_methods import ChosenMethods
 from pytest_sparsity.sweep.comparison import Comparison, compare
+from pytest_sparsity.sweep.looking import Measured
 from pytest_sparsity.sweep.model_store import ModelStore
 from pytest_sparsity.sweep.offered import NOTHING, Offered
 from pytest_sparsity.sweep.plan_store import PlanStore
@@ -30,7 +32,7 @@ from pytest_sparsity.sweep.skipped import Skipped
 from pytest_sparsity.sweep.store import RecordStore
 from pytest_sparsity.sweep.stores import make_stores
 from pytest_sparsity.sweep.text_store import TextStore
-from pytest_sparsity.sweep.verdict import Outcome, Verdict, judge
+from pytest_sparsity.sweep.verdict import Verdict
 from pytest_sparsity.sweep.weight_store import WeightStore
 from pytest_sparsity.targets import HardwareTarget
 
@@ -153,40 +155,78 @@ class SweepSession:
         return self.store.find(record_id(cell, self.key(cell)))
 
     def compare(self, cell: Cell, draws: int = 1) -> list[Comparison]:
-        """Every metric of ``cell`` against dense, measuring what is missing."""
-        off = None
-        dense = self.record(cell.dense, draws)
-        if cell.configuration.spon != OFF:
-            off = self.record(cell.without_spon, draws)
-        return compare(self.record(cell, draws), dense, off, seed=self.settings.seed)
+        """Every metric of ``cell`` against dense, measuring what is missing.
 
-    def judge(self, cell: Cell) -> list[Verdict]:
+        Over the data of so many draws, also where the store holds more because others drew it.
+        """
+        found = self._measured(cell, draws)
+        own = looking.seen(found.own, draws, self.settings.sizes)
+        return compare(own, found.dense, found.off, seed=self.settings.seed)
+
+    def looks(self, cell: Cell) -> int:
+        """How often the verdicts on ``cell`` may be spoken: planned before its data are seen.
+
+        Once, unless a budget may be undecided and more data can be drawn.
+        """
+        if cell.kind == GENERATION or not self.budgets.of(cell):
+            return 1
+        available = self.texts.available(cell) / cell.units(self.settings.sizes)
+        return max(1, min(self.settings.sizes.draws, math.ceil(available)))
+
+    def judge(self, cell: Cell, level: float = 1.0) -> list[Verdict]:
         """Verdicts over every metric of ``cell``.
 
-        While one is inconclusive, more data are drawn, up to the profile's cap; and of the dense
-        model while it refuses the task.
+        While one is inconclusive or suspect, more data are drawn, up to the looks that are
+        planned; and of the dense model while it refuses the task.
+
+        Args:
+            cell: is measured if need be.
+            level: the largest p at which a verdict fails whatever others of the run say.
         """
         verdicts: list[Verdict] = []
-        for draws in range(1, self.settings.sizes.draws + 1):
-            verdicts = self._judged(self.compare(cell, draws))
-            if self._refused(verdicts) and not cell.configuration.is_reference:
+        for look in range(1, self._most(cell) + 1):
+            verdicts = self._judged(cell, self._measured(cell, look), look, level)
+            if looking.refused(verdicts) and not cell.configuration.is_reference:
                 self.judge(cell.dense)  # draws as many items as it may before the refusal stands
-                verdicts = self._judged(self.compare(cell, draws))
-            if not self._undecided(cell, verdicts):
+                verdicts = self._judged(cell, self._measured(cell, look), look, level)
+            if not looking.undecided(cell, verdicts):
                 break
         return verdicts
 
-    def summary(self, cells: Sequence[Cell]) -> list[Verdict]:
-        """Verdicts over the cells that have been measured; measures nothing."""
+    def summary(
+        self, cells: Sequence[Cell], spoken: Mapping[Cell, int] | None = None, level: float = 1.0
+    ) -> list[Verdict]:
+        """Verdicts over the cells that have been measured; measures nothing.
+
+        A cell's verdicts are those of the look at which they were spoken, whatever others that
+        share its records drew since.
+
+        Args:
+            cells: of the grid.
+            spoken: by cell, that look; of others it is found as :meth:`judge` does, as far as
+                there are data.
+            level: as for :meth:`judge`.
+        """
         verdicts: list[Verdict] = []
         for cell in cells:
             try:
-                record, dense = self.known(cell), self.known(cell.dense)
-                off = self.known(cell.without_spon) if cell.configuration.spon != OFF else None
+                found = self._known(cell)
             except MissingVectors:  # the test of that cell said so
                 continue
-            if record is not None and dense is not None:
-                verdicts += self._judged(compare(record, dense, off, seed=self.settings.seed))
+            if found is not None:
+                verdicts += self._summed_up(cell, found, (spoken or {}).get(cell), level)
+        return verdicts
+
+    def _summed_up(
+        self, cell: Cell, found: Measured, spoken: int | None, level: float
+    ) -> list[Verdict]:
+        step, held = cell.units(self.settings.sizes), len(found.own.units)
+        first, last = (spoken, spoken) if spoken else (1, self._most(cell))
+        verdicts: list[Verdict] = []
+        for look in range(first, last + 1):
+            verdicts = self._judged(cell, found, look, level)
+            if not looking.undecided(cell, verdicts) or held <= look * step:
+                break
         return verdicts
 
     def without_vectors(self, cells: Sequence[Cell]) -> list[Configuration]:
@@ -233,15 +273,24 @@ class SweepSession:
         drawn = cell.units(self.settings.sizes) * draws
         return len(record.units) >= min(drawn, self.texts.available(cell))
 
-    @staticmethod
-    def _refused(verdicts: Sequence[Verdict]) -> bool:
-        return any(verdict.outcome is Outcome.REFUSED for verdict in verdicts)
+    def _most(self, cell: Cell) -> int:
+        """How often data of ``cell`` may be drawn; of dense, until it is better than guessing."""
+        if cell.configuration.is_reference:
+            return self.settings.sizes.draws
+        return self.looks(cell)
 
-    def _undecided(self, cell: Cell, verdicts: Sequence[Verdict]) -> bool:
-        """Whether more data about ``cell`` could change its verdicts."""
-        if cell.configuration.is_reference and self._refused(verdicts):
-            return True
-        return any(verdict.outcome is Outcome.INCONCLUSIVE for verdict in verdicts)
+    def _measured(self, cell: Cell, draws: int) -> Measured:
+        dense, off = self.record(cell.dense, draws), None
+        if cell.configuration.spon != OFF:
+            off = self.record(cell.without_spon, draws)
+        return Measured(self.record(cell, draws), dense, off)
 
-    def _judged(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
-        return [judge(c, self.budgets.find(c.cell.configuration, c.metric)) for c in comparisons]
+    def _known(self, cell: Cell) -> Measured | None:
+        own, dense = self.known(cell), self.known(cell.dense)
+        off = self.known(cell.without_spon) if cell.configuration.spon != OFF else None
+        return None if own is None or dense is None else Measured(own, dense, off)
+
+    def _judged(self, cell: Cell, found: Measured, look: int, level: float) -> list[Verdict]:
+        sizes, seed = self.settings.sizes, self.settings.seed
+        looks = self.looks(cell)
+        return looking.verdicts_at(look, looks, found, self.budgets, sizes, seed=seed, level=level)

@@ -23,25 +23,28 @@ from pytest_sparsity.sweep.record import Record, is_right
 Unit = Mapping[str, Any]
 
 
-def task_metrics(record: Record, dense: Record, seed: int) -> list[Comparison]:
+def task_metrics(record: Record, dense: Record, seed: int, looks: int = 1) -> list[Comparison]:
     """All metrics of a task's cell; of the dense model if the two records are one."""
     kind, subject = record.cell.kind, record.cell.subject
     if kind == EXACT_MATCH:
-        return [_share(f"exact_match:{subject}", record, dense), _path(record, dense, seed)]
+        return [
+            _share(f"exact_match:{subject}", record, dense, looks),
+            _path(record, dense, seed, looks),
+        ]
     if kind == ANSWER_LIKELIHOOD:
-        greedy = _share(f"answer_greedy:{subject}", record, dense)
-        parts = [_likelihood(part, record, dense, seed) for part in ("answer", "chain")]
+        greedy = _share(f"answer_greedy:{subject}", record, dense, looks)
+        parts = [_likelihood(part, record, dense, seed, looks) for part in ("answer", "chain")]
         return [greedy, *(replace(part, refused=greedy.refused) for part in parts)]
     if kind == DIVERGENCE:
-        return _divergence(record, dense, seed)
-    return [_share(f"accuracy:{subject}", record, dense)]
+        return _divergence(record, dense, seed, looks)
+    return [_share(f"accuracy:{subject}", record, dense, looks)]
 
 
-def _share(metric: str, record: Record, dense: Record) -> Comparison:
+def _share(metric: str, record: Record, dense: Record, looks: int) -> Comparison:
     """Share of items right, and how many fewer than of the dense model."""
     measured = record.measured
     own = [is_right(measured, item) for item in record.units]
-    value, chance = proportion(sum(own), len(own)), float(measured["chance"])
+    value, chance = proportion(sum(own), len(own), looks=looks), float(measured["chance"])
     reference = [is_right(measured, item) for item in dense.units]
     refused = refusal(sum(reference), len(reference), chance)
     if record.cell == dense.cell:
@@ -49,11 +52,11 @@ def _share(metric: str, record: Record, dense: Record) -> Comparison:
     pairs = paired(dense, record)
     before = [is_right(measured, d) for d, _ in pairs]
     after = [is_right(measured, s) for _, s in pairs]
-    drop, p_value = paired_proportion(before, after), mcnemar(before, after)
+    drop, p_value = paired_proportion(before, after, looks=looks), mcnemar(before, after)
     return Comparison(record.cell, metric, value, drop, p_value, chance, refused)
 
 
-def _path(record: Record, dense: Record, seed: int) -> Comparison:
+def _path(record: Record, dense: Record, seed: int, looks: int) -> Comparison:
     """Number of generated tokens before the first that differs from the dense model's text.
 
     The dense model's text need not be right for that, so no task is refused.
@@ -61,7 +64,7 @@ def _path(record: Record, dense: Record, seed: int) -> Comparison:
     metric = f"path:{record.cell.subject}"
     if record.cell == dense.cell:
         lengths = [float(len(item["path"])) for item in record.units]
-        return Comparison(record.cell, metric, paired_mean(lengths, seed=seed))
+        return Comparison(record.cell, metric, paired_mean(lengths, seed=seed, looks=looks))
     steps, off = [], []
     for own, reference in paired(record, dense):
         length = len(reference["path"])
@@ -69,17 +72,20 @@ def _path(record: Record, dense: Record, seed: int) -> Comparison:
         steps.append(float(length if step is None else step))
         off.append(0.0 if step is None else 1 - min(step, length) / max(length, 1))
     return Comparison(
-        record.cell, metric, paired_mean(steps, seed=seed), paired_mean(off, seed=seed)
+        record.cell,
+        metric,
+        paired_mean(steps, seed=seed, looks=looks),
+        paired_mean(off, seed=seed, looks=looks),
     )
 
 
-def _likelihood(part: str, record: Record, dense: Record, seed: int) -> Comparison:
+def _likelihood(part: str, record: Record, dense: Record, seed: int, looks: int) -> Comparison:
     """Mean negative log-likelihood per token of the answer or the chain, and its increase."""
     metric = f"{part}_nll:{record.cell.subject}"
 
     def mean(values: Sequence[float], units: Sequence[Unit]) -> Interval:
         tokens = [float(unit[f"{part}_tokens"]) for unit in units]
-        return paired_mean(values, tokens, seed=seed)
+        return paired_mean(values, tokens, seed=seed, looks=looks)
 
     value = mean([-unit[part] for unit in record.units], record.units)
     if record.cell == dense.cell:
@@ -89,14 +95,16 @@ def _likelihood(part: str, record: Record, dense: Record, seed: int) -> Comparis
     return Comparison(record.cell, metric, value, change)
 
 
-def _divergence(record: Record, dense: Record, seed: int) -> list[Comparison]:
+def _divergence(record: Record, dense: Record, seed: int, looks: int) -> list[Comparison]:
     """KL(dense || sparse) per token on reasoning and on prose, and their ratio over the items."""
     cell, units = record.cell, record.units
     tokens = [float(unit["tokens"]) for unit in units]
     sums = {part: [unit[part]["kl"] for unit in units] for part in ("reasoning", "prose")}
-    means = {part: paired_mean(values, tokens, seed=seed) for part, values in sums.items()}
+    means = {
+        part: paired_mean(values, tokens, seed=seed, looks=looks) for part, values in sums.items()
+    }
     if cell == dense.cell:
         return [Comparison(cell, f"kl_{part}:{cell.subject}", m) for part, m in means.items()]
     found = [Comparison(cell, f"kl_{part}:{cell.subject}", m, m) for part, m in means.items()]
-    ratio = paired_ratio(sums["reasoning"], sums["prose"], seed=seed)
+    ratio = paired_ratio(sums["reasoning"], sums["prose"], seed=seed, looks=looks)
     return [*found, Comparison(cell, f"kl_ratio:{cell.subject}", ratio)]

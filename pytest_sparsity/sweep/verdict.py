@@ -1,11 +1,12 @@
-"""The verdict over one metric: pass, fail or inconclusive; never a bare boolean."""
+"""The verdict over one metric: pass, fail, suspect or inconclusive; never a bare boolean."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from pytest_sparsity.core.statistics import Interval
+from pytest_sparsity.core.statistics.family import Evidence
 from pytest_sparsity.sweep.budgets import Budget
 from pytest_sparsity.sweep.comparison import Comparison
 
@@ -13,12 +14,15 @@ from pytest_sparsity.sweep.comparison import Comparison
 class Outcome(str, Enum):
     """What the data say about a budget.
 
-    ``REFERENCE`` is of the dense model, with which others are compared.  ``REFUSED`` is of a task
-    at which the dense model is not better than guessing, so that a sparse one has nothing to lose.
+    ``SUSPECT`` is beyond its budget by its own interval, as one of so many verdicts may be by
+    chance; it does not hold for the run.  ``REFERENCE`` is of the dense model, with which others
+    are compared.  ``REFUSED`` is of a task at which the dense model is not better than guessing,
+    so that a sparse one has nothing to lose.
     """
 
     PASS = "pass"
     FAIL = "fail"
+    SUSPECT = "suspect"
     INCONCLUSIVE = "inconclusive"
     NO_BUDGET = "no budget"
     REFUSED = "refused"
@@ -47,11 +51,26 @@ class Verdict:
         comparison: the metric.
         outcome: what the data say.
         budget: the budget; None where there is none.
+        look: at which it was spoken, from 1; ``comparison`` knows how many were planned.
+        evidence: against it, in units shared with other verdicts of the run; None where there is
+            no budget.
+        p_run: the p of this verdict among all of the run (:func:`.family.adjusted`); None until
+            the run is over, and where there is no evidence.
     """
 
     comparison: Comparison
     outcome: Outcome
     budget: Budget | None = None
+    look: int = 1
+    evidence: Evidence | None = None
+    p_run: float | None = None
+
+    def for_the_run(self, p_run: float, error: float) -> Verdict:
+        """The verdict when the run is over: what is beyond its budget fails if it holds for it."""
+        outcome = self.outcome
+        if outcome in (Outcome.FAIL, Outcome.SUSPECT):
+            outcome = Outcome.FAIL if p_run <= error else Outcome.SUSPECT
+        return replace(self, outcome=outcome, p_run=p_run)
 
     @property
     def message(self) -> str:
@@ -70,15 +89,32 @@ class Verdict:
             return f"{text}: {self.outcome.value}, chance is {comparison.chance:.4f}"
         if budget is None:
             return f"{text}: {self.outcome.value}"
-        return f"{text}: {self.outcome.value}, budget {budget.limit_text} ({budget.origin})"
+        text += f": {self.outcome.value}, budget {budget.limit_text} ({budget.origin})"
+        if self.p_run is not None and self.outcome in (Outcome.FAIL, Outcome.SUSPECT):
+            text += f", p = {self.p_run:.2g} for the run"
+        elif self.evidence is not None and self.outcome is Outcome.SUSPECT:
+            text += f", p = {self.evidence.p:.2g} alone"
+        return text
 
 
-def judge(comparison: Comparison, budget: Budget | None) -> Verdict:
+def judge(
+    comparison: Comparison,
+    budget: Budget | None,
+    evidence: Evidence | None = None,
+    level: float = 1.0,
+) -> Verdict:
     """Hold a metric against its budget by its whole interval.
 
     Fail when the whole interval is on the wrong side of the limit, pass when it is on the
     right side, otherwise inconclusive.  The dense model has no budget, but where its answers
     are not better than guesses, the task is refused for it and for all others.
+
+    Args:
+        comparison: the metric.
+        budget: of the metric; None for none.
+        evidence: against it.
+        level: the largest p at which a verdict fails whatever the others of its run say; what is
+            beyond its budget with a larger one is suspect.
     """
     if comparison.refused:
         return Verdict(comparison, Outcome.REFUSED)
@@ -90,4 +126,7 @@ def judge(comparison: Comparison, budget: Budget | None) -> Verdict:
         return Verdict(comparison, Outcome.NO_BUDGET)
     interval = comparison.change if comparison.change is not None else comparison.value
     held_to = Outcome.at_least if budget.is_minimum else Outcome.at_most
-    return Verdict(comparison, held_to(budget.limit, interval), budget)
+    outcome = held_to(budget.limit, interval)
+    if outcome is Outcome.FAIL and evidence is not None and evidence.p > level:
+        outcome = Outcome.SUSPECT
+    return Verdict(comparison, outcome, budget, evidence=evidence)
