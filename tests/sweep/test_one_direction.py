@@ -20,7 +20,10 @@ STORES = (
     *("plan_store", "configured_model", "dense_results", "dense_cache", "record_key", "stores"),
 )
 MEASURING = ("record", "inputs", "task_cells", "measuring")
-JUDGING = ("metric", "task_metrics", "comparison", "budgets", "verdict")
+JUDGING = (
+    *("metric", "task_metrics", "comparison", "budgets", "verdict"),
+    *("influences", "evidence", "looking"),
+)
 #: The way of a cell; ``resolve`` is the only step that sees the stores.
 WAY = (*NAMES, *STORES, *MEASURING, "resolve", *JUDGING, "skipped", "store", "session")
 #: What is made of sessions and of their records.
