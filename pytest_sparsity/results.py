@@ -17,6 +17,7 @@ from pytest_sparsity.claims.store import stored
 from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.statistics import Interval
+from pytest_sparsity.core.statistics.family import Evidence
 from pytest_sparsity.reporting import gate, kernels, summary
 from pytest_sparsity.reporting.stored import Gate, GateDecision, Metric, StoredCheck
 from pytest_sparsity.sweep.budgets import Budget
@@ -34,6 +35,7 @@ __all__ = [
     "Configuration",
     "Decision",
     "Effect",
+    "Evidence",
     "Finding",
     "Gate",
     "GateDecision",

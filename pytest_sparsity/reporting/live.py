@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 _AROUND = len("[999/999] ") + len("  eta 1:02:33")  # what progress_line adds
-_WORST_FIRST = ("fail", "inconclusive", "refused", "pass", "no budget", "reference")
+_WORST_FIRST = ("fail", "suspect", "inconclusive", "refused", "pass", "no budget", "reference")
 _DETAILS = ("full", "short", "change", "bare")  # the first that fits is shown
 _SHARES = ("accuracy", "exact_match", "answer_greedy")  # of items right
 _NATS = ("answer_nll", "kl_reasoning", "kl_prose")

@@ -145,7 +145,7 @@ def summary_markdown(
         parts.append(" ".join(map(escape, [*LEGEND, *remarks(results)])))
     if found := problems(results.verdicts):
         parts += [
-            "## Failing, inconclusive and refused",
+            "## Failing, suspect, inconclusive and refused",
             _list(verdict.message for verdict in found),
         ]
     for section in sections:
@@ -160,7 +160,7 @@ def _headline(results: Results) -> str:
     counts = ", ".join(
         f"{number} {outcome}"
         for outcome, number in _counts(results).items()
-        if number or outcome != "refused"
+        if number or outcome not in ("suspect", "refused")
     )
     return f"Verdicts: {counts}."
 

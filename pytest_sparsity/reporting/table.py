@@ -85,11 +85,11 @@ def remarks(results: Results) -> list[str]:
 
 
 def problems(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Failing verdicts, inconclusive ones, and tasks at which the dense model is at chance."""
+    """What fails, is suspect or inconclusive, and tasks at which the dense model is at chance."""
     from pytest_sparsity.sweep.verdict import Outcome
 
     found = list(verdicts)
-    wanted = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.REFUSED)
+    wanted = (Outcome.FAIL, Outcome.SUSPECT, Outcome.INCONCLUSIVE, Outcome.REFUSED)
     return [v for outcome in wanted for v in found if v.outcome is outcome]
 
 
@@ -198,6 +198,7 @@ def _verdicts(results: Results, model: str) -> Table:
 
     rows = [c for c in results.configurations(model) if not c.is_reference]
     counts = [results.counts(row) for row in rows]
+    seldom = (Outcome.SUSPECT, Outcome.REFUSED)
     return _table(
         "Verdicts",
         rows,
@@ -205,7 +206,7 @@ def _verdicts(results: Results, model: str) -> Table:
             Column(o.value, tuple(str(count[o.value]) for count in counts))
             for o in Outcome
             if o is not Outcome.REFERENCE
-            and (o is not Outcome.REFUSED or any(count[o.value] for count in counts))
+            and (o not in seldom or any(count[o.value] for count in counts))
         ),
     )
 

@@ -87,7 +87,7 @@ def test_markdown(fake) -> None:
         "Verdicts: 0 pass, 1 fail, 1 inconclusive, 3 no budget, 3 reference.\n",
         "\n![Perplexity and accuracy of tiny against level](accuracy-tiny.png)\n",
         "\n### Perplexity on austen, n = 64 documents\n",
-        "\n## Failing, inconclusive and refused\n\n- tiny-teal-0.50: perplexity:austen +0.8200",
+        "\n## Failing, suspect, inconclusive and refused\n\n- tiny-teal-0.50: perplexity:aus",
         "- Target: cpu: 2 cores\n- Versions: torch 2.13\n- Data, austen: public domain, 3f2a\n",
         "- Setting levels: [0.25, 0.5]\n",
         "```sh\npytest --sparsity-sweep --sparsity-seed 7\n```\n",

@@ -22,12 +22,15 @@ STORES = (
 MEASURING = ("record", "inputs", "task_cells", "measuring")
 JUDGING = (
     *("metric", "task_metrics", "comparison", "budgets", "verdict"),
-    *("influences", "evidence", "looking"),
+    *("influences", "evidence"),
 )
 #: The way of a cell; ``resolve`` is the only step that sees the stores.
-WAY = (*NAMES, *STORES, *MEASURING, "resolve", *JUDGING, "skipped", "store", "session")
+WAY = (*NAMES, *STORES, *MEASURING, "resolve", *JUDGING, "looking", "skipped", "store", "session")
 #: What is made of sessions and of their records.
-READERS = ("baseline", "regression", "propose", "neurons", "sanity")
+READERS = (
+    *("baseline", "comparable", "changes", "regression", "renaming"),
+    *("propose", "neurons", "sanity"),
+)
 ORDER = (*WAY, *READERS)
 
 
