@@ -14,10 +14,10 @@ from pytest_sparsity.models.acquire import Downloads, assemble
 from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel, ShippedModel
 from pytest_sparsity.models.convert import GgufSource, converted
 from pytest_sparsity.models.folder import check_folder, weight_files, weights_hash
+from pytest_sparsity.models.hub import fetch
 from pytest_sparsity.models.powerinfer_keys import MAGIC
 from pytest_sparsity.models.tensors import refuse_or_warn
 from pytest_sparsity.models.twin_loading import is_twin, read_twin, twin_name
-from pytest_sparsity.models.upstream import failures_as, quiet
 
 _OFF_LINE = "pass a local folder or a GGUF file with --sparsity-model"
 
@@ -154,33 +154,20 @@ def _cannot_read(path: Path | str, error: OSError) -> SparsityError:
 
 def _hub_snapshot(name: str, progress: Progress, *, code: bool) -> Path:
     """The folder of a hub repository's model files in the hub client's own cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError
-
     texts = ["*.json", "*.model", "*.txt", "*.jinja", *(["*.py"] if code else [])]
-    advice = f"check the name, connect to the network once, or {_OFF_LINE}"
-    with (
-        quiet(),
-        failures_as(
-            f"--sparsity-model {name} is no local folder and not to be had from the hub", advice
-        ),
-        progress(f"fetch {name} from the model hub", unit="step") as task,
-    ):
-        # Subfolders and "consolidated" files hold the same weights in other formats.
-        skip = ["*/*", "consolidated*"]
-        patterns = [*texts, "*.safetensors"]
-        try:
-            folder = Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=skip))
-        except GatedRepoError as error:
-            raise SparsityError(
-                f"--sparsity-model {name} is gated: its terms must be accepted; accept them "
-                "on the model's page, log in with `hf auth login` (or set HF_TOKEN), and run "
-                f"again, or {_OFF_LINE}"
-            ) from error
-        if not weight_files(folder):
-            patterns = [*texts, "pytorch_model*.bin"]
-            snapshot_download(name, allow_patterns=patterns, ignore_patterns=skip)
-        task.advance()
+    # Subfolders and "consolidated" files hold the same weights in other formats.
+    skip = ["*/*", "consolidated*"]
+    folder = fetch(
+        name,
+        name,
+        [*texts, "*.safetensors"],
+        ignored=skip,
+        otherwise=_OFF_LINE,
+        progress=progress,
+    )
+    if not weight_files(folder):
+        bins = [*texts, "pytorch_model*.bin"]
+        fetch(name, name, bins, ignored=skip, otherwise=_OFF_LINE, progress=progress)
     return folder
 
 

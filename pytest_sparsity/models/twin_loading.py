@@ -13,6 +13,7 @@ from pytest_sparsity.core.files import sha256_text
 from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.models.catalog import KNOWN, ShippedModel
 from pytest_sparsity.models.declared import Declared, read_declared
+from pytest_sparsity.models.hub import fetch
 from pytest_sparsity.models.upstream import failures_as, quiet
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def read_twin(name: str, progress: Progress = silent) -> Declared:
                     f"--sparsity-model {name}: the folder has no config.json; {_TAKES}"
                 )
             return read_declared(path, name)
-        if (found := _by_type(wanted)) is not None:
+        if "/" not in wanted and (found := _by_type(wanted)) is not None:
             return Declared(found)
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", wanted):
         return _from_hub(wanted, name, progress)
@@ -153,18 +154,15 @@ def _by_type(kind: str) -> Any:
 
 
 def _from_hub(wanted: str, name: str, progress: Progress) -> Declared:
-    from huggingface_hub import hf_hub_download
-
-    advice = "check the name, connect to the network once, or give tiny:FOLDER with a config.json"
-    with (
-        quiet(),
-        failures_as(f"--sparsity-model {name}: its config.json is not to be had", advice),
-        progress(f"fetch the configuration of {wanted}", unit="step") as task,
-    ):
-        path = Path(hf_hub_download(wanted, "config.json"))
-        task.advance()
+    otherwise = "give tiny:FOLDER with a config.json"
+    folder = fetch(wanted, name, ["config.json"], otherwise=otherwise, progress=progress)
+    if not (folder / "config.json").is_file():
+        raise SparsityError(
+            f"--sparsity-model {name}: {wanted} has no config.json, as models of transformers do; "
+            f"{_TAKES}"
+        )
     with quiet(), failures_as(f"--sparsity-model {name} cannot be read", _TAKES):
-        return read_declared(path.parent, name)
+        return read_declared(folder, name)
 
 
 def check_reads_forward(model: Any, name: str) -> None:

@@ -17,10 +17,13 @@ def quiet() -> Iterator[None]:
     import transformers.utils.logging
 
     hub: Any = huggingface_hub.utils
+    hub_logging: Any = huggingface_hub.utils.logging
     logging: Any = transformers.utils.logging
     verbosity = logging.get_verbosity()
     bars, hub_bars = logging.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
+    hub_verbosity = hub_logging.get_verbosity()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity(logging.ERROR)  # it tells of every attempt
     logging.disable_progress_bar()
     hub.disable_progress_bars()
     try:
@@ -29,6 +32,7 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
         if bars:
             logging.enable_progress_bar()
         if hub_bars:
@@ -50,10 +54,10 @@ def failures_as(beginning: str, advice: str) -> Iterator[None]:
     except SparsityError:
         raise
     except Exception as error:
-        raise SparsityError(f"{beginning}: {_gist(error)}; {advice}") from error
+        raise SparsityError(f"{beginning}: {gist(error)}; {advice}") from error
 
 
-def _gist(error: Exception) -> str:
+def gist(error: Exception) -> str:
     """The first line of a message that may go on for pages, and the second if that explains it."""
     if isinstance(error, KeyError):  # whose message is the key alone
         return f"{error} was looked for and is not known there"

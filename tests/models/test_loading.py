@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file, save_file
 
 from pytest_sparsity.core.errors import SparsityError
@@ -292,53 +291,6 @@ def test_a_file_that_only_ends_in_gguf_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"<html>not found</html>")
     with pytest.raises(SparsityError, match=r"x\.gguf is not a GGUF file \(it does not begin"):
         load_model(str(tmp_path / "x.gguf"), cache=tmp_path)
-
-
-def test_a_hub_id_off_line_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(SparsityError) as caught:
-        load_model("no-such-org/no-such-model")
-    assert str(caught.value).startswith("--sparsity-model no-such-org/no-such-model is ")
-    assert "check the name, connect to the network once, or pass a local folder" in str(
-        caught.value
-    )
-    assert "\n" not in str(caught.value)
-
-
-def test_a_gated_hub_id_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Gated(GatedRepoError):
-        def __init__(self) -> None:
-            Exception.__init__(self, "401 Client Error.\n\nCannot access gated repo")
-
-    def snapshot(*_: object, **__: object) -> str:
-        raise Gated
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    with pytest.raises(SparsityError) as caught:
-        load_model("some-org/Some-Model")
-    said = str(caught.value)
-    assert said.startswith("--sparsity-model some-org/Some-Model is gated: ")
-    assert "hf auth login" in said
-    assert "\n" not in said
-
-
-def test_a_hub_id_is_loaded_from_its_snapshot(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    def snapshot(name: str, **_: object) -> str:
-        asked.append(name)
-        return str(tiny_folder)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    loaded = load_model("some-org/Some-Model")
-    assert (loaded.name, loaded.source) == ("Some-Model", "some-org/Some-Model")
-    assert asked == ["some-org/Some-Model"]
-    assert loaded.weights_hash == prepare_model(str(tiny_folder)).weights_hash
 
 
 def test_bad_dtypes_and_devices_are_one_sentence() -> None:

@@ -223,21 +223,6 @@ def test_a_type_and_a_known_folder_give_twins() -> None:
     assert load_model("tiny-random").notice == ""
 
 
-def test_only_the_configuration_of_a_hub_id_is_fetched(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[str, ...]] = []
-
-    def download(*words: str) -> str:
-        asked.append(words)
-        return str(folder / "config.json")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    model = load_model("tiny:some-org/Some-Model")
-    assert (model.name, model.source) == ("tiny-Some-Model", "tiny:some-org/Some-Model")
-    assert set(asked) == {("some-org/Some-Model", "config.json")}
-
-
 def _write(folder: Path, **config: Any) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
@@ -285,18 +270,3 @@ def test_a_folder_without_a_twin_is_one_sentence(tmp_path: Path, config: Any, sa
     with pytest.raises(SparsityError, match=f"^--sparsity-model tiny:{tmp_path}{said}") as caught:
         load_model(f"tiny:{tmp_path}")
     assert "\n" not in str(caught.value)
-
-
-def test_a_hub_id_off_line_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(SparsityError) as caught:
-        prepare_model("tiny:no-such-org/no-such-model")
-    said = str(caught.value)
-    assert said.startswith(
-        "--sparsity-model tiny:no-such-org/no-such-model: its config.json is not"
-    )
-    assert said.endswith("connect to the network once, or give tiny:FOLDER with a config.json")
-    assert "\n" not in said
