@@ -87,19 +87,44 @@ def prepare_model(
             )
             refuse_or_warn(name, unused, allowed=allow_unused)
         return PreparedModel(_safe(path.stem), name, ready.folder, ready.weights_hash)
-    looks_like_path = path.is_absolute() or path.suffix == ".gguf" or name.startswith((".", "~"))
-    if not looks_like_path and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if _is_hub_id(name):
         folder = _hub_snapshot(name, progress, code=trust_remote_code)
         return _prepared_folder(folder, _safe(name.rpartition("/")[2]), name)
-    if looks_like_path or path.exists() or "/" in name or "\\" in name:
+    raise _no_model(name)
+
+
+def check_name(name: str) -> None:
+    """Refuse what no model can be called; reads no model and asks no hub.
+
+    Raises:
+        SparsityError: it is neither a known name nor a folder, a GGUF file or a hub id.
+    """
+    path = Path(name).expanduser()
+    gguf = path.suffix.lower() == ".gguf" and path.is_file()
+    if not (name in KNOWN or is_twin(name) or path.is_dir() or gguf or _is_hub_id(name)):
+        raise _no_model(name)
+
+
+def _looks_like_path(name: str) -> bool:
+    path = Path(name).expanduser()
+    return path.is_absolute() or path.suffix == ".gguf" or name.startswith((".", "~"))
+
+
+def _is_hub_id(name: str) -> bool:
+    return not _looks_like_path(name) and bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name))
+
+
+def _no_model(name: str) -> SparsityError:
+    path = Path(name).expanduser()
+    if _looks_like_path(name) or path.exists() or "/" in name or "\\" in name:
         what = "is not a GGUF file or a folder" if path.exists() else "does not exist"
-        raise SparsityError(
+        return SparsityError(
             f"--sparsity-model {name}: {path} {what}; pass a folder written by save_pretrained, "
             f"a .gguf file, a hub id (org/name) or a known name ({', '.join(KNOWN)})"
         )
     close = difflib.get_close_matches(name, KNOWN, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    raise SparsityError(
+    return SparsityError(
         f"--sparsity-model {name!r} is not a known model; {hint}known are {', '.join(KNOWN)}; "
         "or pass a folder, a .gguf file or a hub id (org/name)"
     )

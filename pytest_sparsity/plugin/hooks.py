@@ -13,7 +13,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.signals import interrupt_on_sigterm
 from pytest_sparsity.plugin import fixtures, hookspec
 from pytest_sparsity.plugin.events import Events
-from pytest_sparsity.plugin.options import add_options, any_given
+from pytest_sparsity.plugin.options import add_options, any_given, plan_asked
 from pytest_sparsity.plugin.sent import RECORDED, Sent, attach
 from pytest_sparsity.plugin.state import STATE, State, is_worker, state_of, used_records
 
@@ -41,6 +41,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the hooks that others may implement."""
     pluginmanager.add_hookspecs(hookspec)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist starts processes
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Print the plan of a sweep in place of running it, if it is asked for."""
+    if not plan_asked(config):
+        return None
+    from pytest_sparsity.plugin.forecast import print_forecast
+
+    print_forecast(config, State(config))
+    return int(pytest.ExitCode.OK)
 
 
 def pytest_configure(config: pytest.Config) -> None:

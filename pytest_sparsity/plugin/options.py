@@ -35,6 +35,7 @@ def _add(parser: pytest.Parser, group: pytest.OptionGroup, option: Option, text:
     if option.flag:
         group.addoption(flag, dest=option.dest, action="store_true", default=None, help=text)
     else:
+        bare: dict[str, Any] = {} if option.bare is None else {"nargs": "?", "const": option.bare}
         group.addoption(
             flag,
             dest=option.dest,
@@ -42,6 +43,7 @@ def _add(parser: pytest.Parser, group: pytest.OptionGroup, option: Option, text:
             default=None,
             metavar=option.metavar,
             help=text,
+            **bare,
         )
     if option.ini:
         kind = "bool" if option.flag else "linelist" if option.repeatable else "string"
@@ -65,6 +67,11 @@ def given(config: pytest.Config, option: Option) -> Any:
 def any_given(config: pytest.Config) -> bool:
     """Whether any option of this plugin is given."""
     return any(given(config, option) is not None for option in OPTIONS)
+
+
+def plan_asked(config: pytest.Config) -> bool:
+    """Whether a sweep is to be planned, and not run."""
+    return config.getoption("sparsity_plan") is not None
 
 
 def read_settings(config: pytest.Config) -> Settings:

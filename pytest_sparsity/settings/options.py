@@ -41,6 +41,8 @@ class Option(NamedTuple):
         measured: it decides what is measured, so a resumed run takes it from the first one.
         ini: it has an ini key, ``sparsity_NAME``; options of one run have none.
         formerly: the name that it had before, which works for one release.
+        bare: the text that it stands for where it is given without a value; None where it must
+            have one.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Option(NamedTuple):
     measured: bool = True
     ini: bool = True
     formerly: str | None = None
+    bare: str | None = None
 
     @property
     def field(self) -> str:
@@ -101,6 +104,11 @@ class Option(NamedTuple):
 OPTIONS = (
     Option("sweep", "measure the whole grid; without paths, run the bundled suites", flag=True,
             measured=False, ini=False),
+    Option("plan", "print what a sweep would take and show, from what earlier runs measured: "
+            "cells, time, the smallest effect of each metric that it finds, and how much data half "
+            "of that takes, or an effect of X (0.01 is 1 % of perplexity, 1 point, 0.01 nats); "
+            "measures and writes nothing", None, "X", to.effect, measured=False, ini=False,
+            bare=""),
     Option("suite", f"bundled suites to run, of {', '.join(SUITES)}", "kernels,accuracy",
             "LIST", to.some_of(SUITES), "suites"),
     Option("profile", f"amount of work: {', '.join(PROFILES)}", "quick", "NAME",

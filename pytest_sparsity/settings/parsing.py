@@ -116,6 +116,20 @@ def fraction(name: str, text: str) -> float:
     return value
 
 
+def effect(name: str, text: str) -> float:
+    """An effect to be found, above 0 and below 1; 0 where none is named."""
+    if not text:
+        return 0.0
+    try:
+        return fraction(name, text)
+    except SparsityError:
+        fix = (
+            f"an effect is a fraction above 0 and below 1, as in --sparsity-{name}=0.01; without "
+            "one put the option behind the paths"
+        )
+        raise bad(name, text, fix) from None
+
+
 def models(name: str, given: list[str]) -> tuple[str, ...]:
     """Names of models, each once."""
     if not all(model.strip() for model in given):

@@ -88,6 +88,7 @@ class Settings:
     """What the user asked for; every part of the package reads its options from here."""
 
     sweep: bool
+    plan: float | None
     suites: tuple[str, ...]
     profile: str
     models: tuple[str, ...]
