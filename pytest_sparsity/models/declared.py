@@ -47,6 +47,10 @@ _CLASSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 #: Names under which the classes of transformers keep their activation.
 _ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation")
 
+#: Sizes that are above 0 in every model.
+_POSITIVE = {"hidden_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers"}
+_POSITIVE |= {"vocab_size", "head_dim", "n_embd", "n_head", "n_layer", "d_model", "rope_theta"}
+
 #: Words in the name of a key that tell of the computation; keys are cut at underscores.
 _TELLING = {"act", "activation", "param", "params", "sparse", "sparsity", "topk"}
 _TELLING |= {"threshold", "thresholds", "fatrelu", "relu", "drelu"}
@@ -122,6 +126,7 @@ def read_declared(folder: Path, name: str, *, trusted: bool = False) -> Declared
         raise ValueError("config.json is not an object")
     if not isinstance(said.get("architectures"), (list, type(None))):
         raise ValueError("architectures in config.json is not a list")
+    check_sizes(said, name)
     kind = said.get("model_type")
     drelu = DRELU_CLASS in (said.get("architectures") or ()) or kind == "bamboo"
     threshold = _fatrelu(said, name)
@@ -137,6 +142,26 @@ def read_declared(folder: Path, name: str, *, trusted: bool = False) -> Declared
     if threshold is not None or drelu:
         config.hidden_act = "relu"
     return Declared(config, threshold, drelu, tuple(_doubts(said, config, name)))
+
+
+def check_sizes(said: Mapping[str, Any], name: str) -> None:
+    """See that a configuration has no size that no model has.
+
+    Args:
+        said: what config.json says, or a part of it.
+        name: what the user called the model, for the message.
+
+    Raises:
+        SparsityError: a number of heads or layers, or a width, is not above 0.
+    """
+    for key, value in said.items():
+        if isinstance(value, dict) and key.startswith(("text", "rope")):
+            check_sizes(value, name)
+        elif key in _POSITIVE and isinstance(value, (int, float)) and value <= 0:
+            raise SparsityError(
+                f"--sparsity-model {name}: {key} in its config.json is {value}, and must be above "
+                "0; mend config.json, or download it again"
+            )
 
 
 def check_class(config: Any, model_class: type, name: str) -> None:

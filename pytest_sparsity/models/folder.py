@@ -15,6 +15,8 @@ _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")
 PREDICTORS = "predictors.safetensors"
 #: Adapters: one file, several, or a configuration that points to weights elsewhere.
 _ADAPTERS = ("adapter_model*", "adapter_config.json", "adapter.bin", "adapter.safetensors")
+#: How files begin that stand for those that Git LFS has not fetched.
+_POINTER = b"version https://git-lfs"
 #: What transformers looks for, in this order, each as one file or as an index of several.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
@@ -28,8 +30,9 @@ def check_folder(folder: Path, name: str) -> None:
         name: what the user called it, for the message.
 
     Raises:
-        SparsityError: one of the three is missing.
+        SparsityError: one of the three is missing, or a file is none.
     """
+    check_no_pointers(folder, name)
     missing = None
     if not (folder / "config.json").is_file():
         missing = "no config.json"
@@ -44,6 +47,30 @@ def check_folder(folder: Path, name: str) -> None:
             f"--sparsity-model {name}: the folder has {missing}; pass a folder written by "
             "save_pretrained of both the model and its tokenizer"
         )
+
+
+def check_no_pointers(folder: Path, name: str) -> None:
+    """See that files are what they are called, and not what Git LFS puts in their place.
+
+    Raises:
+        SparsityError: one is a pointer to a file that was not fetched.
+    """
+    for pattern in (*_DESCRIPTIONS, "*.safetensors", "*.bin"):
+        for path in sorted(folder.glob(pattern)):
+            if is_pointer(path):
+                raise SparsityError(
+                    f"--sparsity-model {name}: {path.name} is a pointer of Git LFS and not the "
+                    "file; run `git lfs pull` in the folder, or download the file"
+                )
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file is what Git LFS puts in the place of a large one; no if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -98,6 +125,12 @@ def adapters(folder: Path) -> list[str]:
     """Names of files with adapters (PEFT), which change what the weights beside them compute."""
     found = {path.name for pattern in _ADAPTERS for path in folder.glob(pattern) if path.is_file()}
     return sorted(found)
+
+
+def adapters_below(folder: Path) -> list[str]:
+    """Paths of files with adapters in its sub-folders, which transformers does not look into."""
+    found = {path for pattern in _ADAPTERS for path in folder.glob(f"*/**/{pattern}")}
+    return sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
 
 
 def weights_hash(folder: Path) -> str:

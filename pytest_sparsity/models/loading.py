@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.core.errors import SparsityError, SparsityWarning, blaming
 from pytest_sparsity.core.progress import Progress, silent
+from pytest_sparsity.models.angles import other_angles
 from pytest_sparsity.models.backbone import SiteLayout, find_sites, use_linear_layers
 from pytest_sparsity.models.catalog import KNOWN, RandomModel
 from pytest_sparsity.models.declared import check_class, read_declared
+from pytest_sparsity.models.expert_tensors import check_experts, surplus_experts
 from pytest_sparsity.models.folder import (
     PREDICTORS,
     adapters,
+    adapters_below,
     network_hash,
     stray_files,
     weight_files,
@@ -26,8 +29,10 @@ from pytest_sparsity.models.tensors import (
     check_all_used,
     check_complete,
     check_floating,
+    no_place,
     read_tensors,
     refuse_or_warn,
+    some,
 )
 from pytest_sparsity.models.tokens import check_tokens, check_vocabulary, leading_tokens
 from pytest_sparsity.models.twin_loading import is_twin, make_twin
@@ -204,6 +209,11 @@ def _load_folder(
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **local)
         tensors = read_tensors(folder, dtype, model_class)
         check_floating(tensors, name)
+        if surplus := surplus_experts(tensors, config):
+            refuse_or_warn(name, no_place(surplus, model_class), allowed=allow_unused)
+            for each in surplus:
+                del tensors[each]
+        check_experts(tensors, config)
         model, info = model_class.from_pretrained(
             None,
             config=config,
@@ -216,6 +226,7 @@ def _load_folder(
         )
         check_complete(info)
         unused = check_all_used(model, tensors, info["unexpected_keys"])
+        angles = other_angles(model, tensors)
         del tensors
         declared.finish(model)
         if (folder / "generation_config.json").is_file():
@@ -224,6 +235,12 @@ def _load_folder(
             )
     if unused is not None:
         refuse_or_warn(name, unused, allowed=allow_unused)
+    if angles:
+        turned = (
+            f"its files hold {some(angles)}, other rotary angles than its config.json gives; mend "
+            "rope_theta or the scaling there"
+        )
+        refuse_or_warn(name, turned, allowed=allow_unused)
     if found := adapters(folder):
         beside = (
             f"its folder holds an adapter ({', '.join(found)}), which would not be applied; merge "
@@ -236,6 +253,12 @@ def _load_folder(
         doubts.append(
             f"--sparsity-model {name}: {', '.join(strays[:3])} in its folder is not read, as "
             f"transformers reads {read}; take it away if it is not the model's"
+        )
+    if below := adapters_below(folder):
+        doubts.append(
+            f"--sparsity-model {name}: its folder holds adapters in sub-folders "
+            f"({', '.join(below[:3])}), which transformers does not apply either; to measure one, "
+            "merge it into the weights (merge_and_unload) and save the model"
         )
     for doubt in doubts:
         warnings.warn(doubt, SparsityWarning, stacklevel=3)

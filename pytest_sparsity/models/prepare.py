@@ -13,7 +13,7 @@ from pytest_sparsity.core.progress import Progress, silent
 from pytest_sparsity.models.acquire import Downloads, assemble
 from pytest_sparsity.models.catalog import KNOWN, PackagedModel, RandomModel, ShippedModel
 from pytest_sparsity.models.convert import GgufSource, converted
-from pytest_sparsity.models.folder import check_folder, weight_files, weights_hash
+from pytest_sparsity.models.folder import check_folder, is_pointer, weight_files, weights_hash
 from pytest_sparsity.models.hub import fetch
 from pytest_sparsity.models.powerinfer_keys import MAGIC
 from pytest_sparsity.models.tensors import refuse_or_warn
@@ -154,6 +154,11 @@ def _user_gguf(path: Path) -> GgufSource:
         sha256 = sha256_file(path)
     except OSError as error:
         raise _cannot_read(path, error) from error
+    if is_pointer(path):
+        raise SparsityError(
+            f"--sparsity-model {path} is a pointer of Git LFS and not the file; run `git lfs pull` "
+            "in its folder, or download the file"
+        )
     if magic not in (b"GGUF", MAGIC):
         raise SparsityError(
             f"--sparsity-model {path} is not a GGUF file (it does not begin with 'GGUF'); "

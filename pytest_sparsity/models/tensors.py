@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.models.folder import weight_files
 from pytest_sparsity.models.parameter_dtypes import dtype_of
+from pytest_sparsity.models.upstream import gist
 
 if TYPE_CHECKING:
     import torch
@@ -31,13 +32,28 @@ def read_tensors(folder: Path, dtype: torch.dtype, kind: type) -> dict[str, torc
     """
     tensors: dict[str, torch.Tensor] = {}
     for path in weight_files(folder):
-        for name, tensor in _tensors(path):
+        for name, tensor in _readable(path):
             if name in tensors:
                 raise ValueError(f"the tensor {name} stands in {path.name} and in another file")
             if tensor.is_floating_point() and dtype_of(kind, name, dtype) == dtype:
                 tensor = tensor.to(dtype)
             tensors[name] = tensor
     return tensors
+
+
+def _readable(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a file; whatever its parser says of a damaged one begins with its name."""
+    tensors = _tensors(path)
+    while True:
+        try:
+            found = next(tensors)
+        except StopIteration:
+            return
+        except ValueError:  # our own
+            raise
+        except Exception as error:
+            raise ValueError(f"{path.name} is damaged or was cut short ({gist(error)})") from error
+        yield found
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -118,8 +134,13 @@ def check_all_used(
     lost = [*unexpected, *_lost_by_tying(parameters, tensors)]
     if not lost:
         return None
+    return no_place(lost, type(model))
+
+
+def no_place(names: Collection[str], kind: type) -> str:
+    """The sentence, without an end, of tensors that a class has no place for."""
     return (
-        f"its files hold {some(lost)}, for which {type(model).__name__} with this config.json has "
+        f"its files hold {some(names)}, for which {kind.__name__} with this config.json has "
         "no place, so that another model would be measured; mend config.json, or write the model "
         "again with save_pretrained"
     )

@@ -212,7 +212,9 @@ def test_integers_without_a_word_how_are_no_weights(folder: Path) -> None:
         load_model(str(folder))
 
 
-def test_an_expert_too_many_points_to_no_report_that_is_not_shown(tmp_path: Path) -> None:
+@pytest.fixture
+def experts(tmp_path: Path) -> Path:
+    """A folder with two experts."""
     config = transformers.Qwen3MoeConfig(
         vocab_size=257,
         hidden_size=16,
@@ -227,10 +229,136 @@ def test_an_expert_too_many_points_to_no_report_that_is_not_shown(tmp_path: Path
     )
     transformers.Qwen3MoeForCausalLM(config).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
-    add(tmp_path, model__layers__0__mlp__experts__2__up_proj__weight=torch.ones(8, 16))
-    with pytest.raises(SparsityError, match=r"cannot be loaded|has no place") as caught:
-        load_model(str(tmp_path))
-    assert "report" not in str(caught.value)
+    return tmp_path
+
+
+def expert(number: int, kind: str = "up") -> str:
+    return f"model.layers.0.mlp.experts.{number}.{kind}_proj.weight"
+
+
+@pytest.mark.parametrize("kinds", [("up",), ("gate", "up", "down")])
+def test_an_expert_too_many_is_named(experts: Path, kinds: tuple[str, ...]) -> None:
+    plain = logits(load_model(str(experts), dtype="float32"))
+    shapes = {"gate": (8, 16), "up": (8, 16), "down": (16, 8)}
+    add(experts, **{expert(2, kind): torch.ones(shapes[kind]) for kind in kinds})
+    with pytest.raises(SparsityError, match="has no place") as caught:
+        load_model(str(experts))
+    assert all(expert(2, kind) in str(caught.value) for kind in kinds)
+    with pytest.warns(SparsityWarning, match="it is measured without them"):
+        loaded = load_model(str(experts), dtype="float32", allow_unused=True)
+    assert torch.equal(logits(loaded), plain)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({expert(1): None}, f"the weights lack the tensor {expert(1)}"),
+        (
+            {expert(1, kind): None for kind in ("gate", "up", "down")},
+            f"the weights lack the tensor {expert(1, 'down')}",
+        ),
+        (
+            {expert(1): torch.ones(8, 4)},
+            f"the tensor {expert(1)} has shape [8, 4], where those of other experts have [8, 16]",
+        ),
+    ],
+)
+def test_an_expert_that_lacks_something_is_named(
+    experts: Path, changed: dict[str, Any], said: str
+) -> None:
+    path = experts / "model.safetensors"
+    tensors = {name: t for name, t in {**load_file(path), **changed}.items() if t is not None}
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(SparsityError, match=re.escape(said)):
+        load_model(str(experts))
+
+
+def test_stored_angles_are_held_against_the_model(folder: Path) -> None:
+    own = load_model(str(folder), dtype="float32").model.model.rotary_emb.inv_freq
+    name = "model__layers__0__self_attn__rotary_emb__inv_freq"
+    for same in (own, own.half(), own.bfloat16()):
+        add(folder, **{name: same})
+        load_model(str(folder))
+    add(folder, **{name: own / 4})
+    with pytest.raises(
+        SparsityError, match=r"layers\.0\.self_attn\.rotary_emb\.inv_freq, other ro"
+    ):
+        load_model(str(folder))
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("rope_parameters", None)
+    config |= {"rope_theta": 1e6}
+    (folder / "config.json").write_text(json.dumps(config))
+    add(folder, **{name: own})
+    with pytest.raises(SparsityError, match=r"mend rope_theta or the scaling there"):
+        load_model(str(folder))
+
+
+def test_angles_before_a_scaling_are_the_models(folder: Path) -> None:
+    """As early versions of transformers stored them, which scaled positions."""
+    own = load_model(str(folder), dtype="float32").model.model.rotary_emb.inv_freq
+    add(folder, model__layers__0__self_attn__rotary_emb__inv_freq=own)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("rope_parameters", None)
+    config |= {"rope_theta": 1e4, "rope_scaling": {"type": "linear", "factor": 4.0}}
+    (folder / "config.json").write_text(json.dumps(config))
+    scaled = load_model(str(folder), dtype="float32").model.model.rotary_emb.inv_freq
+    torch.testing.assert_close(scaled, own / 4)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_pointer_of_git_lfs_is_no_file(folder: Path, file: str) -> None:
+    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * '0'}\nsize 12345\n"
+    (folder / file).write_text(text)
+    with pytest.raises(
+        SparsityError, match=rf"{re.escape(file)} is a pointer of Git LFS .*; run `g"
+    ):
+        load_model(str(folder))
+    (folder / "weights.gguf").write_text(text)
+    with pytest.raises(SparsityError, match=r"weights\.gguf is a pointer of Git LFS"):
+        load_model(str(folder / "weights.gguf"))
+
+
+def test_weights_that_were_cut_short_are_named(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SparsityError, match=r"model\.safetensors is damaged or was cut short \("):
+        load_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_attention_heads", 0),
+        ("num_key_value_heads", 0),
+        ("num_hidden_layers", 0),
+        ("hidden_size", -64),
+        ("vocab_size", 0),
+        ("head_dim", 0),
+        ("rope_theta", 0),
+    ],
+)
+@pytest.mark.parametrize("begin", ["", "tiny:"])
+def test_a_size_that_no_model_has_is_one_sentence(
+    folder: Path, key: str, value: int, begin: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: value}))
+    with pytest.raises(SparsityError) as caught:
+        load_model(f"{begin}{folder}")
+    assert str(caught.value) == (
+        f"--sparsity-model {begin}{folder}: {key} in its config.json is {value}, and must be above "
+        "0; mend config.json, or download it again"
+    )
+
+
+def test_adapters_in_sub_folders_are_told(folder: Path, tiny: LanguageModel) -> None:
+    (folder / "lora" / "speech").mkdir(parents=True)
+    save_file({"a": torch.ones(2)}, folder / "lora" / "speech" / "adapter_model.safetensors")
+    with pytest.warns(
+        SparsityWarning, match=r"\(lora/speech/adapter_model\.safetensors\), which tr"
+    ):
+        loaded = load_model(str(folder), dtype="float32")
+    assert torch.equal(logits(loaded), logits(tiny))
 
 
 @pytest.mark.parametrize(
