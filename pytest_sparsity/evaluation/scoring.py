@@ -22,7 +22,7 @@ from pytest_sparsity.models.forward import (
 )
 from pytest_sparsity.models.packing import packing
 from pytest_sparsity.models.parallel import in_parallel
-from pytest_sparsity.models.tokens import text_tokens
+from pytest_sparsity.models.tokens import position_limit, text_tokens
 
 _PACK = 512  # nodes per forward pass: long enough to keep the matrix products efficient
 _BATCH = 4  # sequences of one length per forward pass, where they are not packed
@@ -56,9 +56,8 @@ def token_limit(model: LanguageModel) -> int | None:
 
     A sliding window is one: what lm-eval is told decides where it cuts texts into windows.
     """
-    names = ("max_position_embeddings", "sliding_window")
-    limits = [getattr(model.model.config, name, None) for name in names]
-    return min((n for n in limits if n), default=None)
+    window = getattr(model.model.config.get_text_config(), "sliding_window", None)
+    return min((n for n in (position_limit(model), window) if n), default=None)
 
 
 def check_spans(
@@ -70,7 +69,7 @@ def check_spans(
         SparsityError: one is too long for the model, or has no context or no text.
     """
     # What is longer than a window of attention is scored by itself.
-    limit = getattr(model.model.config, "max_position_embeddings", None)
+    limit = position_limit(model)
     for item, group in zip(items, groups, strict=True):
         longest = max(len(span.tokens) for span in group)
         if limit is not None and longest > limit:

@@ -49,7 +49,16 @@ _ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activ
 
 #: Sizes that are above 0 in every model.
 _POSITIVE = {"hidden_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers"}
-_POSITIVE |= {"vocab_size", "head_dim", "n_embd", "n_head", "n_layer", "d_model", "rope_theta"}
+_POSITIVE |= {
+    "vocab_size",
+    "head_dim",
+    "max_position_embeddings",
+    "n_embd",
+    "n_head",
+    "n_layer",
+    "d_model",
+    "rope_theta",
+}
 
 #: Words in the name of a key that tell of the computation; keys are cut at underscores.
 _TELLING = {"act", "activation", "param", "params", "sparse", "sparsity", "topk"}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pytest_sparsity.models.language_model import LanguageModel
 
 _PROBES = 64  # tokens of a vocabulary that are tried as texts
+#: How configurations call the number of positions: most, GPT-2's first form, MPT.
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 
 def leading_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -149,3 +151,10 @@ def obey_gguf(tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
     if field is not None and not field.parts[field.data[0]][0]:
         switch: Any = tokenizer
         switch.add_bos_token = False
+
+
+def position_limit(model: LanguageModel) -> int | None:
+    """How many tokens a sequence may have, by the configuration for text; None for no limit."""
+    config: Any = model.model.config.get_text_config()
+    found = (getattr(config, name, None) for name in _POSITIONS)
+    return next((each for each in found if isinstance(each, int) and each > 0), None)

@@ -37,6 +37,7 @@ class Run:
         verdicts: one per metric of every cell of the grid; empty until the session ends.
         skipped: how much of the model was skipped, by configuration and corpus.
         without_vectors: configurations that were not measured for want of trained vectors.
+        left_out: documents that were not measured, by corpus and model.
         plateaus: sites at which natural zeros are more than the level, by configuration.
     """
 
@@ -51,6 +52,7 @@ class Run:
     verdicts: Sequence[Verdict] = ()
     skipped: Mapping[Cell, Skipped] = field(default_factory=dict)
     without_vectors: Sequence[Configuration] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     plateaus: Mapping[Configuration, Sequence[str]] = field(default_factory=dict)
 
     @cached_property
@@ -102,6 +104,7 @@ class Run:
         session, cells = self.state.session, self.grid()
         verdicts, self.skipped = session.summary(cells), session.skipped(cells)
         self.without_vectors = session.without_vectors(cells)
+        self.left_out = session.left_out(cells)
         self.plateaus = session.plateaus(cells)
         self.verdicts = verdicts
 

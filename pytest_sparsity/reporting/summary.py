@@ -38,6 +38,7 @@ class Origin:
         versions: of this package and of those that numbers depend on; None if not installed.
         data: corpora and tasks by name: source, licence, hash.
         when: ISO time of the end, UTC.
+        left_out: documents that were not measured, by corpus and model.
     """
 
     command: str = "pytest --sparsity-sweep"
@@ -45,6 +46,7 @@ class Origin:
     versions: Mapping[str, str | None] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     when: str = ""
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def _origin(settings: Mapping[str, object], origin: Origin) -> Iterator[str]:
         "Target": origin.target,
         "Versions": ", ".join(versions),
         **{f"Data, {name}": what for name, what in origin.data.items()},
+        **{f"Left out, {name}": what for name, what in origin.left_out.items()},
         **{f"Setting {name}": json.dumps(_plain(value)) for name, value in settings.items()},
     }
     if known := [f"{name}: {what}" for name, what in facts.items() if what]:

@@ -254,6 +254,21 @@ class SweepSession:
                 found[cell] = Skipped.of(record.measured["achieved"])
         return found
 
+    def left_out(self, cells: Sequence[Cell]) -> dict[str, str]:
+        """How many documents were not measured, and why, by corpus and model."""
+        found: dict[str, str] = {}
+        for cell in cells:
+            if cell.kind != PERPLEXITY or not cell.configuration.is_reference:
+                continue
+            record = self.known(cell)
+            if record is not None and (count := record.measured.get("left_out")):
+                text = self.texts.evaluation_corpus(cell.subject)
+                found[f"{text.name}, {cell.configuration.model}"] = (
+                    f"{count:,} of {len(text.documents):,} documents, which have less than "
+                    f"{self.settings.sizes.window} tokens"
+                )
+        return found
+
     def plateaus(self, cells: Sequence[Cell]) -> dict[Configuration, tuple[str, ...]]:
         """Sites at which more activations are 0 by nature than the level asks to skip."""
         texts = [c for c in cells if c.kind == PERPLEXITY and c.configuration.spon == OFF]

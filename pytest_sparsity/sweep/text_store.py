@@ -18,7 +18,7 @@ from pytest_sparsity.evaluation.perplexity import Window, windows
 from pytest_sparsity.evaluation.resolve_task import resolve_task
 from pytest_sparsity.evaluation.sampling import drawn
 from pytest_sparsity.evaluation.tasks import TASKS, Task
-from pytest_sparsity.models.tokens import text_tokens
+from pytest_sparsity.models.tokens import position_limit, text_tokens
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep.cell import (
     ANSWER_LIKELIHOOD,
@@ -212,7 +212,7 @@ class TextStore:
 
     def _windows(self, model: str, text: Corpus, length: int) -> list[Window]:
         loaded = self.models.load(model)
-        positions = getattr(loaded.model.config, "max_position_embeddings", None)
+        positions = position_limit(loaded)
         if positions and length > positions:
             raise SparsityError(
                 f"--sparsity-model {model} has {positions} positions, and {length} tokens are read "

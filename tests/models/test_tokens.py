@@ -15,6 +15,7 @@ from pytest_sparsity.models.tokens import (
     check_vocabulary,
     leading_tokens,
     obey_gguf,
+    position_limit,
     text_tokens,
     tokens_hash,
 )
@@ -104,3 +105,11 @@ def test_more_tokens_than_the_embedding_has_rows_are_one_sentence(tiny: Any) -> 
         SparsityError, match=r"some: its tokenizer has token 258 \('best'\), but its "
     ):
         check_vocabulary(tokenizer, 257, "some")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "mpt", "gemma3", "llama4"])
+def test_the_number_of_positions_is_that_of_the_part_for_text(kind: str) -> None:
+    model = load_model(f"tiny:{kind}", dtype="float32")
+    text = model.model.config.get_text_config()
+    name = "max_seq_len" if kind == "mpt" else "max_position_embeddings"
+    assert position_limit(model) == getattr(text, name) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -110,3 +111,16 @@ def test_a_sink_that_cannot_write_ends_the_run_with_a_code_of_its_own(
     result = pytester.runpytest()
     result.stdout.fnmatch_lines(["ERROR: there is no room"])
     assert result.ret == 11
+
+
+def test_documents_that_are_left_out_stand_in_the_summary(sweep):
+    texts = [f"{number} and more. " * 100 for number in range(14)] + ["short", "shorter"]
+    lines = "\n".join(json.dumps({"text": text}) for text in texts)
+    (sweep.pytester.path / "mine.jsonl").write_text(lines)
+    options = ("--sparsity-corpora=mine.jsonl", "--sparsity-tasks=none", "--sparsity-spon=off")
+    sweep.here("--sparsity-sweep", "-k", "within_budget", "-Wignore", *options)
+    said = "2 of 16 documents, which have less than 256 tokens"
+    page = (sweep.report / "summary.md").read_text()
+    assert f"- Left out, mine, tiny-random: {said}" in page
+    origin = json.loads((sweep.report / "summary.json").read_text())["origin"]
+    assert origin["left_out"] == {"mine, tiny-random": said}

@@ -71,6 +71,7 @@ class SweepFiles(Sink):
             versions=versions(),
             data=session.texts.sources(),
             when=run.ended,
+            left_out=run.left_out,
         )
         options, notes = to_json(self.settings), session.methods.notes
         added = sections(run.config, run.verdicts)
