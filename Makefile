@@ -22,7 +22,7 @@ test: venv
 # With the extra lm-eval (300 MB more), without which these tests are skipped.
 test-lm-eval: venv
 	$(bin)/pip install --quiet -c ci/constraints.txt -e '.[dev,lm-eval]'
-	$(bin)/pytest tests/evaluation/test_harness.py
+	$(bin)/pytest tests/evaluation/test_harness.py tests/cli/test_compare_samples.py
 
 # With the extra cuda (129 MB more): what nvcc of the package index makes of CUDA kernels.
 test-cuda: venv

@@ -348,3 +348,20 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def git_in() -> Callable[[Path], Callable[..., str]]:
+    """Makes an empty repository of a folder, and gives what runs git in it."""
+    identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
+
+    def make(folder: Path) -> Callable[..., str]:
+        def run(*words: str) -> str:
+            command = ["git", *identity, *words]
+            done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+            return done.stdout.strip()
+
+        run("init", "-q", "-b", "main")
+        return run
+
+    return make

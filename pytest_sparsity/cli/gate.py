@@ -5,24 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import shlex
 import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_sparsity.cli.parser import Parser, writing
+from pytest_sparsity.cli.revisions import run_pytest, sweep_of, worktree
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.core.files import check_writable
-from pytest_sparsity.core.git import commit_of, repository_of
-from pytest_sparsity.core.signals import end_session
-
-if TYPE_CHECKING:
-    from pytest_sparsity.core.worktree import Worktree
 
 SUMMARY = "run a sweep and compare it, with an exit code that a pipeline can act on"
 SUITES = ("kernels", "accuracy", "performance")
@@ -97,12 +87,13 @@ def _gate(options: argparse.Namespace, stack: contextlib.ExitStack) -> ExitCode:
             words.append(f"--sparsity-baseline={options.baseline}")
         else:
             words.append(f"--sparsity-against={options.against}")
-            if "accuracy" in options.suites and (tree := _worktree(options.against)):
+            if "accuracy" in options.suites and (tree := worktree(options.against)):
                 stack.callback(tree.remove)
-                words.append(
-                    f"--sparsity-baseline={_sweep_of(tree, options.against, options.passed)}"
-                )
-    status = _pytest([*words, *options.passed])
+                base = Path(tree.folder).parent / "base"
+                otherwise = "gate against a later revision, or with --suites=performance"
+                sweep_of(tree, options.against, base, options.passed, otherwise, _say)
+                words.append(f"--sparsity-baseline={base}")
+    status = run_pytest([*words, *options.passed], _say)
     counts = None if options.update else _counts(decisions)
     code, sentence = conclusion(status, counts, strict=options.strict)
     _say(f"{sentence} (exit code {code})")
@@ -153,56 +144,3 @@ def _counts(path: Path) -> dict[str, int]:
 
 def _say(sentence: str) -> None:
     print(f"pytest-sparsity gate: {sentence}", flush=True)
-
-
-def _worktree(revision: str) -> Worktree | None:
-    """A checkout of it; None if it is no revision: then it is a kernel, or pytest says so."""
-    from pytest_sparsity.core.worktree import Worktree
-
-    repository = repository_of(os.getcwd())
-    commit = commit_of(repository, revision) if repository else None
-    return Worktree(repository, commit) if repository and commit else None
-
-
-def _sweep_of(tree: Worktree, revision: str, passed: Sequence[str]) -> Path:
-    """The folder with the accuracy records of what is checked out, beside it."""
-    from pytest_sparsity.sweep.store import FILE as RECORDS
-
-    base = Path(tree.folder).parent / "base"
-    inside = Path(tree.folder) / Path.cwd().resolve().relative_to(tree.repository)
-    if not inside.is_dir():
-        raise SparsityError(f"{revision} has no folder {Path.cwd()}; run this in another one")
-    _say(f"accuracy of {revision} first")
-    words = ["--sparsity-suite=accuracy", f"--sparsity-report={base}", *passed]
-    status = _pytest(words, cwd=inside, first=tree.folder)
-    if conclusion(status, None, strict=False)[0] is ExitCode.INTERRUPTED:
-        raise KeyboardInterrupt
-    finished = status in (ExitCode.OK, ExitCode.FAILED, ExitCode.NOTHING)
-    if not finished or not (base / RECORDS).exists():
-        raise SparsityError(
-            f"{revision} could not be swept (pytest's exit code is {status}): it may be from "
-            "before these options; gate against a later revision, or with --suites=performance"
-        )
-    return base
-
-
-def _pytest(words: Sequence[str], cwd: Path | None = None, first: str | None = None) -> int:
-    """Run pytest; modules in the folder ``first`` are found before installed ones."""
-    environment = dict(os.environ)
-    if first is not None:
-        path = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([first, *([path] if path else [])])
-        # Neither annotations nor a summary about what is only compared with.
-        environment.pop("GITHUB_ACTIONS", None)
-    command = [sys.executable, "-m", "pytest", "--sparsity-sweep", *words]
-    _say(shlex.join(command))
-    process = subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:  # which it knows nothing of, in a session of its own
-        process.send_signal(signal.SIGINT)
-        process.wait()  # until it has cleaned up
-        raise
-    finally:
-        if process.poll() is None:  # interrupted again
-            end_session(process)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn, Protocol
 
-from pytest_sparsity.cli import device, findings, gate, history, models, targets, train
+from pytest_sparsity.cli import compare, device, findings, gate, history, models, targets, train
 from pytest_sparsity.cli import list as list_command
 from pytest_sparsity.cli.parser import Parser, command_lines, sentence
 from pytest_sparsity.core.errors import NotWritten, SparsityError
@@ -34,6 +34,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "gate": gate,
+    "compare": compare,
     "train": train,
     "findings": findings,
     "history": history,

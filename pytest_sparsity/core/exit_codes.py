@@ -40,14 +40,14 @@ class ExitCode(IntEnum):
     )
     NOTHING = (
         5,
-        "no sparse cell was measured, no kernel checked, nothing compared by the gate or nothing "
-        "stored",
+        "no sparse cell was measured, no kernel checked, nothing compared by the gate or by "
+        "`compare`, or nothing stored",
     )
     WARNINGS = (6, "more warnings than pytest's `--max-warnings` allows")
     UNDECIDED = (
         10,
-        "the data do not decide (`pytest-sparsity gate --strict`), or parts of what `device` does "
-        "are left",
+        "the data do not decide (`pytest-sparsity gate --strict` and `compare --strict`), or parts "
+        "of what `device` does are left",
     )
     NOT_WRITTEN = (11, "a result, summary, baseline or history could not be written")
     BROKEN_PIPE = (141, "the reader of the output left, as `head` does")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,8 @@ class Settings:
     spon: tuple[str, ...]
     tasks: tuple[str, ...]
     corpora: tuple[str, ...]
+    documents: int | None
+    items: int | None
     calibration: str
     prefill: str
     dtype: str
@@ -129,9 +131,12 @@ class Settings:
 
     @property
     def sizes(self) -> Sizes:
-        """The amounts of data of the chosen profile; claims alone may have their own."""
+        """The amounts of data: the chosen profile's (claims alone may have their own), or given."""
         profile = PROFILES[self.profile]
-        return (profile.claims if self.suites == ("claims",) else None) or profile.sizes
+        sizes = (profile.claims if self.suites == ("claims",) else None) or profile.sizes
+        return replace(
+            sizes, documents=self.documents or sizes.documents, items=self.items or sizes.items
+        )
 
     @property
     def updating(self) -> bool:

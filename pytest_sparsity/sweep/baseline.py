@@ -14,11 +14,20 @@ from pytest_sparsity.sweep.record import SCHEMA, ForeignRecord, Record, right_fi
 from pytest_sparsity.sweep.store import FILE
 
 
-def read_records(folder: Path) -> dict[Cell, Record]:
+def read_records(
+    folder: Path,
+    option: str = "--sparsity-baseline",
+    again: str = "make it again with --sparsity-update",
+) -> dict[Cell, Record]:
     """The last record of every cell of a stored run, by cell; empty without a records file.
 
     A report folder is such a folder.  Unlike a run that is resumed, a baseline is not mended: a
     line that was lost would be a cell that is no longer gated.
+
+    Args:
+        folder: of the stored run.
+        option: what named it, for messages.
+        again: how to make it again, for messages.
 
     Raises:
         SparsityError: the folder is missing, or its file is truncated, foreign or of a newer
@@ -26,20 +35,23 @@ def read_records(folder: Path) -> dict[Cell, Record]:
     """
     path = folder / FILE
     if not folder.is_dir():
-        raise _bad(folder, "there is no such folder; make it with --sparsity-update")
+        fix = again.replace(" again", "")
+        raise SparsityError(f"{option} {folder}: there is no such folder; {fix}")
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise _bad(path, f"cannot be read ({error.strerror}); fix its permissions") from error
+        raise SparsityError(
+            f"{option} {path}: cannot be read ({error.strerror}); fix its permissions"
+        ) from error
     if not content:
-        raise _bad(path, "it is empty; make it again with --sparsity-update")
+        raise SparsityError(f"{option} {path}: it is empty; {again}")
     if not content.endswith(b"\n"):
-        raise _bad(path, "its last line is incomplete; make it again with --sparsity-update")
+        raise SparsityError(f"{option} {path}: its last line is incomplete; {again}")
     found: dict[Cell, Record] = {}
     for number, line in enumerate(content.splitlines(), 1):
-        record = _record(path, number, line)
+        record = _record(f"{option} {path}: line {number}", line, again)
         found[record.cell] = record
     return found
 
@@ -68,26 +80,23 @@ def write_records(folder: Path, records: Iterable[Record], *, new_only: bool = F
     return len(fresh)
 
 
-def _record(path: Path, number: int, line: bytes) -> Record:
+def _record(where: str, line: bytes, again: str) -> Record:
     try:
         content = json.loads(line)
         schema = content.get("schema") if isinstance(content, dict) else None
         if isinstance(schema, int) and schema > SCHEMA:
-            raise _bad(
-                path,
-                f"line {number} has schema {schema} and this version reads {SCHEMA}; it was "
-                "written by a newer pytest-sparsity, install that one",
+            raise SparsityError(
+                f"{where} has schema {schema} and this version reads {SCHEMA}; it was written by "
+                "a newer pytest-sparsity, install that one"
             )
         record = Record.from_json(line.decode())
         _check_values(record)
     except ForeignRecord as error:
-        raise _bad(
-            path, f"line {number} is no record of pytest-sparsity ({error}); name another folder"
+        raise SparsityError(
+            f"{where} is no record of pytest-sparsity ({error}); name another folder"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise _bad(
-            path, f"line {number} is damaged ({error}); make it again with --sparsity-update"
-        ) from error
+        raise SparsityError(f"{where} is damaged ({error}); {again}") from error
     return record
 
 
@@ -112,9 +121,7 @@ def _check_values(record: Record) -> None:
         else:
             numbers = []
             good = isinstance(unit[right_field(record.measured)], bool)
-        if not (good and isinstance(unit["id"], str) and all(map(math.isfinite, numbers))):
+        if wrong := [number for number in numbers if not math.isfinite(number)]:
+            raise ValueError(f"unit {unit.get('id')!r} has the impossible value {wrong[0]}")
+        if not (good and isinstance(unit["id"], str)):
             raise ValueError(f"unit {unit.get('id')!r} has an impossible value")
-
-
-def _bad(path: Path, what: str) -> SparsityError:
-    return SparsityError(f"--sparsity-baseline {path}: {what}")

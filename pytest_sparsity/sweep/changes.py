@@ -94,41 +94,47 @@ def change_of_damage(
     return _told(found, len(now.units), len(before.units), len(units))
 
 
+def figure_of(record: Record, units: Sequence[Unit]) -> float:
+    """What a cell measures: perplexity, nats per token, or a share, over some of its units."""
+    kind = record.cell.kind
+    if kind == PERPLEXITY:
+        return math.exp(_per_token(units))
+    if kind == DIVERGENCE:
+        total = math.fsum(unit["tokens"] for unit in units)
+        return math.fsum(unit["reasoning"]["kl"] for unit in units) / total
+    if kind == GENERATION:
+        return _share([_off_path(unit) for unit in units])
+    return _share([is_right(record.measured, unit) for unit in units])
+
+
 def _perplexity(now: Record, before: Record, pairs: Sequence[Pair], seed: int) -> Change:
     change = perplexity_change(now, before, seed=seed)
     text = (
         f"perplexity {_interval(change)} % over {counted(now, change.n)}, "
         f"{_tolerated(PERPLEXITY_TOLERANCE)} %"
     )
-    was = math.exp(_per_token([b for _, b in pairs]))
-    return Change(
-        change, PERPLEXITY_TOLERANCE, text, was, math.exp(_per_token([a for a, _ in pairs]))
-    )
+    return Change(change, PERPLEXITY_TOLERANCE, text, *_figures(now, pairs))
 
 
 def _divergence(now: Record, pairs: Sequence[Pair], seed: int) -> Change:
     tokens = [float(a["tokens"]) for a, _ in pairs]
-    is_now, was = ([unit["reasoning"]["kl"] for unit in side] for side in zip(*pairs, strict=True))
-    further = [a - b for a, b in zip(is_now, was, strict=True)]
+    further = [a["reasoning"]["kl"] - b["reasoning"]["kl"] for a, b in pairs]
     change = paired_mean(further, tokens, seed=seed)
     text = (
         f"divergence on reasoning {change:+.4f} nats per token over "
         f"{counted(now, change.n)}, tolerated {DIVERGENCE_TOLERANCE:g} nats"
     )
-    total = math.fsum(tokens)
-    return Change(
-        change, DIVERGENCE_TOLERANCE, text, math.fsum(was) / total, math.fsum(is_now) / total
-    )
+    return Change(change, DIVERGENCE_TOLERANCE, text, *_figures(now, pairs))
 
 
 def _paths(now: Record, pairs: Sequence[Pair], seed: int) -> Change:
-    is_now, was = ([_off_path(unit) for unit in side] for side in zip(*pairs, strict=True))
-    change = paired_mean([a - b for a, b in zip(is_now, was, strict=True)], seed=seed)
+    further = [_off_path(a) - _off_path(b) for a, b in pairs]
+    change = paired_mean(further, seed=seed, bounds=(-1, 1))
     text = (
         f"greedy tokens off the dense path {_interval(change)} points over "
         f"{counted(now, change.n)}, {_tolerated(ACCURACY_TOLERANCE)} points"
     )
-    return Change(change, ACCURACY_TOLERANCE, text, _share(was), _share(is_now))
+    return Change(change, ACCURACY_TOLERANCE, text, *_figures(now, pairs))
 
 
 def _accuracy(now: Record, before: Record, pairs: Sequence[Pair]) -> Change:
@@ -167,7 +173,7 @@ def _damage_of_accuracy(
     measured = records[2].measured
     right = [[int(is_right(measured, unit)) for unit in each] for each in units]
     more = [(b - a) - (d - c) for a, b, c, d in right]
-    change = paired_mean([float(each) for each in more], seed=seed)
+    change = paired_mean([float(each) for each in more], seed=seed, bounds=(-2, 2))
     was, is_now = _share([d - c for _, _, c, d in right]), _share([b - a for a, b, _, _ in right])
     text = (
         f"sparsity costs {100 * is_now:+.2f} points, before {100 * was:+.2f}: changed by "
@@ -175,6 +181,11 @@ def _damage_of_accuracy(
         f"{_tolerated(ACCURACY_TOLERANCE)} points"
     )
     return Change(change, ACCURACY_TOLERANCE, text, was, is_now)
+
+
+def _figures(now: Record, pairs: Sequence[Pair]) -> tuple[float, float]:
+    """The figure before, and now."""
+    return figure_of(now, [b for _, b in pairs]), figure_of(now, [a for a, _ in pairs])
 
 
 def counted(record: Record, n: int) -> str:

@@ -14,7 +14,14 @@ from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.models.compression.names import LOADED
 from pytest_sparsity.sweep.cell import Cell
-from pytest_sparsity.sweep.changes import FROM_DENSE, Change, change_of, change_of_damage, counted
+from pytest_sparsity.sweep.changes import (
+    FROM_DENSE,
+    Change,
+    change_of,
+    change_of_damage,
+    counted,
+    figure_of,
+)
 from pytest_sparsity.sweep.comparable import common_units, difference, other_text, same_weights
 from pytest_sparsity.sweep.record import Record
 
@@ -109,7 +116,8 @@ def judge_change(
         return AccuracyComparison(now.cell, Decision.NOT_COMPARABLE, reason)
     if all(a == b for a, b in pairs):
         equal = f"equal to the last bit ({counted(now, len(pairs))})"
-        return AccuracyComparison(now.cell, Decision.OK, equal)
+        value = figure_of(now, [a for a, _ in pairs])
+        return AccuracyComparison(now.cell, Decision.OK, equal, before=value, now=value)
     if now.cell.configuration.is_reference and now.cell.kind in FROM_DENSE:
         reason = "the dense model is what its own sparse ones are held against"
         return AccuracyComparison(now.cell, Decision.OK, reason)

@@ -163,20 +163,3 @@ def project(
     # Nothing here is about a busy machine: no need to outlast a disturbance.
     monkeypatch.setattr("pytest_sparsity.speed.gate.kernel_timer.CONFIRM", SamplingPlan(60, 0.0))
     return Project(pytester, monkeypatch, sparsity_cache)
-
-
-@pytest.fixture
-def git_in() -> Callable[[Path], Callable[..., str]]:
-    """Makes an empty repository of a folder, and gives what runs git in it."""
-    identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
-
-    def make(folder: Path) -> Callable[..., str]:
-        def run(*words: str) -> str:
-            command = ["git", *identity, *words]
-            done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-            return done.stdout.strip()
-
-        run("init", "-q", "-b", "main")
-        return run
-
-    return make
