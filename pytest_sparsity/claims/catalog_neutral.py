@@ -57,7 +57,8 @@ class Neutral:
         """Trace a decoding step with and without vectors, check the folded biases, and time both.
 
         Raises:
-            CannotTest: there are no vectors, or times cannot be taken here.
+            CannotTest: there are no vectors, the model has no step of decoding, or times cannot be
+                taken here.
         """
         session, name = evidence.session, evidence.model
         with evidence.needing(spon(name).id):
@@ -70,6 +71,8 @@ class Neutral:
         model = session.models.load(name)
         prompt = prompt.to(model.device)
 
+        with evidence.needing(f"a step of {name}"):
+            step_of(model, prompt)  # before anything is measured
         traced = {side: _traced(model, plan, prompt) for side, plan in plans.items()}
         new = traced["with"] - traced["without"]
         twins = {side: model.twin() for side in plans}

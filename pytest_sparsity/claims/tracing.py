@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models import LanguageModel
+from pytest_sparsity.models.packing import packing
 
 #: Under which name all products of matrices are counted, and all additions.
 PRODUCT, ADDITION = "matrix product", "add"
@@ -48,23 +52,52 @@ def _counted(func: Any, args: tuple[Any, ...]) -> list[str]:
 def step_of(model: LanguageModel, prompt: Tensor) -> Callable[[], Tensor]:
     """A step of decoding after ``prompt`` [1, T], the same one however often it is called.
 
+    The cache is cut back behind a step where it can be.  One of recurrent layers or of sliding
+    windows cannot, and is copied before it: those copies are small beside the weights that a step
+    reads, and the same with and without what is compared.
+
     Returns:
         computes the logits [1, 1, vocabulary] of the token after the last one.
-    """
-    with torch.no_grad():
-        before = model.model(input_ids=prompt, use_cache=True, logits_to_keep=1)
-    cache, token = before.past_key_values, before.logits[:, -1:].argmax(-1)
 
-    def step() -> Tensor:
+    Raises:
+        SparsityError: the model has no cache, or gives something else with it.
+    """
+    if not packing(model).steps:
+        raise SparsityError(
+            f"{type(model.model).__name__} has no cache that gives the same as all tokens, so that "
+            "it has no step of decoding; choose another model"
+        )
+    known = inspect.signature(model.model.forward).parameters
+    given: dict[str, Any] = {"use_cache": True}
+    if "logits_to_keep" in known or "kwargs" in known:
+        given["logits_to_keep"] = 1
+    with torch.no_grad():
+        before = model.model(input_ids=prompt, **given)
+    cache, token = getattr(before, model.cache_name), before.logits[:, -1:].argmax(-1)
+
+    def run(behind: Any) -> Tensor:
+        own = {**given, model.cache_name: behind}
         with torch.no_grad():
-            output = model.model(
-                input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
-        cache.crop(-1)  # as it was before
-        logits: Tensor = output.logits
+            logits: Tensor = model.model(input_ids=token, **own).logits
         return logits
 
-    return step
+    def cutting() -> Tensor:
+        logits = run(cache)
+        cache.crop(-1)  # as it was before
+        return logits
+
+    tried = copy.deepcopy(cache)
+    run(tried)
+    return cutting if _cuts(tried) else lambda: run(copy.deepcopy(cache))
+
+
+def _cuts(cache: Any) -> bool:
+    """Whether a cache can be cut back by a token; it is cut, or spoilt."""
+    try:
+        cache.crop(-1)
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError):
+        return False
+    return True
 
 
 def operations(function: Callable[[], object]) -> Counter[str]:

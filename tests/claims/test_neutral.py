@@ -152,6 +152,31 @@ def test_a_step_is_the_same_however_often(model, prompt):
     assert all(torch.equal(step(), first) for _ in range(3))
 
 
+@pytest.mark.parametrize(
+    "kind", ["gemma3_text", "gpt_oss", "mamba", "qwen3_next", "falcon_h1", "xlstm"]
+)
+def test_caches_that_cannot_be_cut_back_give_the_same_step(kind):
+    """Of windows that the prompt is longer than, and of recurrent layers."""
+    model, prompt = load_model(f"tiny:{kind}", dtype="float32"), torch.arange(1, 33)[None]
+    step = step_of(model, prompt)
+    first = step()
+    assert all(torch.equal(step(), first) for _ in range(2))
+    with torch.no_grad():
+        before = model.model(input_ids=prompt, use_cache=False).logits[:, -1:].argmax(-1)
+        whole = model.model(input_ids=torch.cat([prompt, before], 1), use_cache=False).logits
+    torch.testing.assert_close(first, whole[:, -1:], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["openai-gpt", "recurrent_gemma", "rwkv"])
+def test_a_model_without_a_cache_cannot_be_tested(kind):
+    model = load_model(f"tiny:{kind}", dtype="float32")
+    vectors = SpontaneousVectors({}, {})
+    plan = Plan("teal", 0.5, {site.name: Threshold(0.1) for site in model.sites})
+    finding = judged(Prepared(model, plan, plan, vectors))
+    assert finding.outcome is ClaimVerdict.UNTESTABLE
+    assert "has no cache that gives the same as all tokens, so that it has no step" in finding.why
+
+
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (2, 3, 4)])
 def test_a_bias_is_an_addition(shape):
     x, weight, bias = torch.ones(shape), torch.ones(5, 4), torch.ones(5)
