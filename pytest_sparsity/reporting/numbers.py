@@ -72,6 +72,15 @@ def recovered(value: Interval) -> str:
     return estimate_and_limits(value, scale=100, unit=" %", digits=0)
 
 
+def on_same_data(comparison: Comparison) -> str:
+    """What dense has on the data of a row that took more than others, and how many these are."""
+    if (dense := comparison.dense) is None:
+        return f"n = {comparison.value.n}"
+    in_nats = comparison.metric.startswith(("answer_nll", "chain_nll"))
+    shown = nats(dense) if in_nats else figure(100 * dense)
+    return f"dense {shown}, n = {comparison.value.n}"
+
+
 def significant(comparison: Comparison) -> bool:
     """Whether McNemar's test says that accuracy changed."""
     return comparison.p_value is not None and comparison.p_value < _SIGNIFICANT

@@ -23,6 +23,8 @@ class Metric:
         outcome: the verdict, as ``pass``, ``fail`` or ``inconclusive``.
         p_value: of McNemar's test, where there is one.
         budget: the most damage, or least value, that passes; None if there is none.
+        dense: the metric of the dense model on the same data; None of the dense model itself,
+            where it has none, and in summaries that do not tell.
     """
 
     configuration: str
@@ -33,6 +35,7 @@ class Metric:
     outcome: str
     p_value: float | None
     budget: float | None
+    dense: float | None = None
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Metric:
@@ -51,6 +54,7 @@ class Metric:
             outcome=content["outcome"],
             p_value=content["p_value"],
             budget=None if budget is None else budget.get("max", budget.get("min")),
+            dense=content.get("dense"),
         )
 
 

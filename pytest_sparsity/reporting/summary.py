@@ -208,6 +208,7 @@ def _metric(verdict: Verdict) -> dict[str, object]:
         "metric": comparison.metric,
         "value": asdict(comparison.value),
         "change": None if comparison.change is None else asdict(comparison.change),
+        "dense": comparison.dense,
         "p_value": comparison.p_value,
         "outcome": verdict.outcome.value,
         "refused": comparison.refused or None,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LEGEND = (
     "Changes: against dense on the same data, [95 % interval]; one that holds 0 shows no change.",
     "KL: nats per token. Recovery: share of the loss that SPON undoes. *: McNemar p < 0.05.",
-    "n = a-b: rows near a budget took more data; each change is over the data of its own row.",
+    "n = a-b: rows near a budget took more data; dense stands beside each on the data of that row.",
 )
 _PATH = "path:generation"
 
@@ -100,11 +100,22 @@ def _perplexity(results: Results, model: str, corpus: str) -> Table:
     def column(header: str, name: str, write: Write, align: str = "right") -> Column:
         return Column(header, tuple(_cells(results, rows, name, write)), align)
 
-    size = numbers.sample_size(_sizes(results, rows, metric))
+    sizes = _sizes(results, rows, metric)
+    beside = (
+        []
+        if len(set(sizes)) < 2
+        else [
+            column("n", metric, lambda c: str(c.value.n)),
+            column(
+                "dense", metric, lambda c: "" if c.dense is None else numbers.perplexity(c.dense)
+            ),
+        ]
+    )
     return _table(
-        f"Perplexity on {corpus}, n = {size} documents",
+        f"Perplexity on {corpus}, n = {numbers.sample_size(sizes)} documents",
         rows,
         *_skipped(results, rows, corpus),
+        *beside,
         column("perplexity", metric, lambda c: numbers.perplexity(c.value.estimate)),
         column("change", metric, _perplexity_change, "left"),
         column("KL", f"kl:{corpus}", lambda c: numbers.nats(c.value.estimate)),
@@ -186,11 +197,23 @@ def _mixed(
     """
     rows = [c for c in candidates if any(results.find(c, metric) for _, metric, _ in columns)]
     written = (
-        Column(header, (f"n = {size}", *_cells(results, rows, metric, write)), "left")
+        Column(
+            header,
+            (
+                f"n = {numbers.sample_size(sizes)}",
+                *_cells(results, rows, metric, write if len(set(sizes)) == 1 else _beside(write)),
+            ),
+            "left",
+        )
         for header, metric, write in columns
-        if (size := numbers.sample_size(_sizes(results, rows, metric)))
+        if (sizes := _sizes(results, rows, metric))
     )
     return Table(title, (Column("configuration", ("", *map(label, rows)), "left"), *written))
+
+
+def _beside(write: Write) -> Write:
+    """Writes behind a cell what dense has on the same data."""
+    return lambda comparison: f"{write(comparison)} ({numbers.on_same_data(comparison)})"
 
 
 def _verdicts(results: Results, model: str) -> Table:

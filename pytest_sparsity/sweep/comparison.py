@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -102,6 +102,7 @@ def _perplexity(
             f"perplexity:{corpus}",
             value,
             perplexity_change(record, dense, seed=seed, looks=looks),
+            dense=_perplexity_on(dense, own),
         ),
         Comparison(cell, f"kl:{corpus}", divergence, divergence),
         Comparison(cell, f"agreement:{corpus}", agreement, through(lambda x: 1 - x, agreement)),
@@ -116,6 +117,15 @@ def _perplexity(
         )
         found.append(Comparison(cell, f"recovery:{corpus}", recovered))
     return found
+
+
+def _perplexity_on(dense: Record, documents: Sequence[Mapping[str, Any]]) -> float | None:
+    """Of the dense model, on the documents of another record."""
+    wanted = {document["id"] for document in documents}
+    same = [document for document in dense.units if document["id"] in wanted]
+    if not same:
+        return None
+    return math.exp(math.fsum(map(_nll, same)) / math.fsum(d["tokens"] for d in same))
 
 
 def _path(record: Record, seed: int) -> list[Comparison]:

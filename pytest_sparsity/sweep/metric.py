@@ -24,6 +24,8 @@ class Comparison:
         chance: share right by guessing, for shares of items right.
         refused: why the task is no evidence on this model, for what is measured by items
             right or wrong; empty if it is.
+        dense: the metric of the dense model on the same documents or items, of which it may have
+            more; None of the dense model itself, and of what dense has no value of.
 
     ==================== ============================= =================================
     metric               value                         change
@@ -63,6 +65,7 @@ class Comparison:
     p_value: float | None = None
     chance: float | None = None
     refused: str = ""
+    dense: float | None = None
 
 
 def paired(*records: Record) -> list[tuple[dict[str, Any], ...]]:

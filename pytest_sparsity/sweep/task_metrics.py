@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -53,7 +54,9 @@ def _share(metric: str, record: Record, dense: Record, looks: int) -> Comparison
     before = [is_right(measured, d) for d, _ in pairs]
     after = [is_right(measured, s) for _, s in pairs]
     drop, p_value = paired_proportion(before, after, looks=looks), mcnemar(before, after)
-    return Comparison(record.cell, metric, value, drop, p_value, chance, refused)
+    return Comparison(
+        record.cell, metric, value, drop, p_value, chance, refused, dense=sum(before) / len(before)
+    )
 
 
 def _path(record: Record, dense: Record, seed: int, looks: int) -> Comparison:
@@ -92,7 +95,9 @@ def _likelihood(part: str, record: Record, dense: Record, seed: int, looks: int)
         return Comparison(record.cell, metric, value)
     pairs = paired(dense, record)
     change = mean([before[part] - after[part] for before, after in pairs], [d for d, _ in pairs])
-    return Comparison(record.cell, metric, value, change)
+    of_dense = math.fsum(-before[part] for before, _ in pairs)
+    tokens = math.fsum(before[f"{part}_tokens"] for before, _ in pairs)
+    return Comparison(record.cell, metric, value, change, dense=of_dense / tokens)
 
 
 def _divergence(record: Record, dense: Record, seed: int, looks: int) -> list[Comparison]:

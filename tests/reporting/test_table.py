@@ -51,7 +51,7 @@ teal-0.50-spon        0       1               2            4
 
 Changes: against dense on the same data, [95 % interval]; one that holds 0 shows no change.
 KL: nats per token. Recovery: share of the loss that SPON undoes. *: McNemar p < 0.05.
-n = a-b: rows near a budget took more data; each change is over the data of its own row.
+n = a-b: rows near a budget took more data; dense stands beside each on the data of that row.
 
 tiny-teal-0.50: perplexity:austen +0.8200 [+0.7280, +0.9120] (n = 64, smallest visible effect
     0.1380): fail, budget <= 0.2000 (budgets.toml)
@@ -66,6 +66,41 @@ tiny-teal-0.50-spon: accuracy:arc_easy +0.0328 [-0.0072, +0.0728] (n = 200, smal
 tiny-teal-0.50-spon: accuracy:sva +0.0328 [-0.0072, +0.0728] (n = 200, smallest visible effect
     0.0600), McNemar p = 0.4: inconclusive, budget <= 0.0500 (budgets.toml)"""
     )
+
+
+def test_dense_stands_beside_rows_of_more_data(fake) -> None:
+    """Dense 20.6 above, sparse 20.5 and +1.1 % is no contradiction: dense had 20.3 there."""
+    dense, sparse = fake.grid("tiny", levels=(0.5,), spon=("off",))
+    text, task = Cell(sparse, "perplexity:austen"), Cell(sparse, "task:sva")
+    found = [
+        Comparison(Cell(dense, text.evaluation), "perplexity:austen", fake.interval(20.6, 1, 96)),
+        Comparison(
+            text,
+            "perplexity:austen",
+            fake.interval(20.5, 1, 32),
+            fake.interval(0.011, 0.01, 32),
+            dense=20.3,
+        ),
+        Comparison(Cell(dense, "task:sva"), "accuracy:sva", fake.interval(0.72, 0.1, 300)),
+        Comparison(
+            task,
+            "accuracy:sva",
+            fake.interval(0.7, 0.1, 100),
+            fake.interval(0.05, 0.1, 100),
+            dense=0.75,
+        ),
+    ]
+    text = terminal_tables([judge(each, None) for each in found], {})
+    assert "Perplexity on austen, n = 32-96 documents" in text
+    rows = [line.split() for line in text.splitlines() if line.startswith(("dense", "teal"))]
+    assert rows[:2] == [
+        ["dense", "96", "20.6"],
+        ["teal-0.50", "32", "20.3", "20.5", "+1.1", "%", "[+0.1,", "+2.1]"],
+    ]
+    assert "70.0  -5.0 [-15.0, +5.0] (dense 75.0, n = 100)" in text
+    assert "72.0 (n = 300)" in text
+    alike = [replace(each, value=replace(each.value, n=9)) for each in found]
+    assert "dense 75.0" not in terminal_tables([judge(each, None) for each in alike], {})
 
 
 def test_fits_the_terminal_whole(fake) -> None:

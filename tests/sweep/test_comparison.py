@@ -57,6 +57,21 @@ def test_only_documents_that_both_have_are_compared(record, configurations):
     assert change.estimate == pytest.approx(math.expm1(0.5))
 
 
+def test_dense_is_told_on_the_data_of_the_row(record, task_record, configurations):
+    """Dense may have more documents and items; its own figure is then another."""
+    dense = record(configurations[0], nll=[[1.0, 2.0], [4.0], [9.0]])
+    sparse = record(nll=[[1.5, 2.5], [4.2]])
+    found = metrics(compare(sparse, dense, None, seed=0))["perplexity:austen"]
+    assert found.dense == pytest.approx(math.exp(7 / 3))
+    assert found.value.estimate / found.dense == pytest.approx(1 + found.change.estimate)
+    more = task_record(configurations[0], [True] * 6 + [False] * 4 + [True] * 10)
+    few = task_record(configurations[1], [True] * 5 + [False] * 5)
+    (one,) = compare(few, more, None, seed=0)
+    assert (one.dense, one.value.estimate) == (0.6, 0.5)
+    (base,) = compare(more, more, None, seed=0)
+    assert base.dense is None
+
+
 def test_pairs_are_made_by_id_not_by_place(record, configurations):
     dense = record(configurations[0], nll=[[1.0], [5.0]])
     sparse = record(nll=[[1.0], [5.0]])
