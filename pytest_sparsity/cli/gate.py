@@ -129,7 +129,7 @@ def conclusion(status: int, counts: dict[str, int] | None, *, strict: bool) -> t
         return ExitCode.NOTHING, "nothing was measured"
     if status or sum(counts.values()) == counts.get("not comparable", 0):
         return ExitCode.NOTHING, "nothing was compared"
-    undecided = counts.get("inconclusive", 0) + counts.get("not comparable", 0)
+    undecided = sum(counts.get(d, 0) for d in ("suspect", "inconclusive", "not comparable"))
     if strict and undecided:
         return ExitCode.UNDECIDED, f"{undecided} undecided"
     return ExitCode.OK, "no regression"

@@ -9,6 +9,8 @@ class Decision(str, Enum):
     """What was measured, held against what it was measured before or beside."""
 
     REGRESSED = "regressed"
+    #: Worse by itself, as one of so many may be by chance; it does not hold for the run.
+    SUSPECT = "suspect"
     IMPROVED = "improved"
     OK = "ok"
     INCONCLUSIVE = "inconclusive"
@@ -17,4 +19,5 @@ class Decision(str, Enum):
     @property
     def decided(self) -> bool:
         """Whether anything is known now."""
-        return self not in (Decision.INCONCLUSIVE, Decision.NOT_COMPARABLE)
+        open_ = (Decision.SUSPECT, Decision.INCONCLUSIVE, Decision.NOT_COMPARABLE)
+        return self not in open_

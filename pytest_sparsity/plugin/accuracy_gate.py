@@ -12,6 +12,7 @@ from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityWarning
 from pytest_sparsity.methods.spon.library import MissingVectors
 from pytest_sparsity.plugin import junit
+from pytest_sparsity.plugin.deciding import FINE, RED, SUSPECT, level_of, tell
 from pytest_sparsity.plugin.sent import GATED
 from pytest_sparsity.settings.options import WEIGHTS
 from pytest_sparsity.settings.settings import Settings
@@ -109,6 +110,9 @@ class AccuracyGate:
     def check(self, before: Record | None) -> AccuracyComparison | None:
         """Fail the test if accuracy was lost since ``before``; skip it if the data cannot tell.
 
+        What was lost by itself, but not so surely that it holds among all decisions of the run,
+        is suspect: it is skipped, and fails when the run is over if it holds then.
+
         Args:
             before: of the stored run; None when there is no stored run to compare with.
         """
@@ -132,8 +136,11 @@ class AccuracyGate:
                 damage = self.judge_damage(before)
         except MissingVectors as missing:
             found = AccuracyComparison(before.cell, Decision.NOT_COMPARABLE, str(missing))
-        judged = [each for each in (found, damage) if each is not None]
+        level = level_of(self._item)
+        found = found.at(level)
+        judged = [found, *([] if damage is None else [damage.at(level)])]
         for each in judged:
+            self._tell(each)
             self._gated.append(each.to_json())
             self._item.user_properties += junit.of_decision(each.decision, reason=each.reason)
         if worse := [each.message for each in judged if each.decision is Decision.REGRESSED]:
@@ -143,6 +150,14 @@ class AccuracyGate:
         elif open_ := [each for each in judged if not each.decision.decided]:
             pytest.skip("; ".join(f"{each.decision.value}: {each.message}" for each in open_))
         return found
+
+    def _tell(self, found: AccuracyComparison) -> None:
+        """Leave the decision for the run, if anything was compared."""
+        if found.evidence is None:
+            return
+        states = {Decision.REGRESSED: RED, Decision.SUSPECT: SUSPECT}
+        state = states.get(found.decision, FINE)
+        tell(self._item, "accuracy", state, found.evidence, message=found.message, gated=found.id)
 
     def _nothing_stored(self) -> str:
         if self._settings.baseline is None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.spon.library import MissingVectors
 from pytest_sparsity.plugin import junit
+from pytest_sparsity.plugin.deciding import level_of, tell_verdict
 from pytest_sparsity.plugin.sent import MEASURED
 from pytest_sparsity.reporting.live import cell_line
 from pytest_sparsity.settings.options import OFF
@@ -17,7 +19,7 @@ from pytest_sparsity.sweep.cell import Cell, Configuration
 from pytest_sparsity.sweep.comparison import Comparison, evaluation_of
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.session import SweepSession
-from pytest_sparsity.sweep.verdict import Outcome, Verdict, judge
+from pytest_sparsity.sweep.verdict import Outcome, Verdict
 
 
 class Degradation:
@@ -50,8 +52,9 @@ class Degradation:
     def assert_within(self, metric: str, limit: float) -> Verdict | None:
         """Assert that the damage in ``metric`` is at most ``limit``.
 
-        Fails the test if the whole interval is beyond the limit; skips it if the data do
-        not decide or trained vectors are missing.  Returns None where there is nothing to
+        Fails the test if the whole interval is beyond the limit, and so surely that it holds
+        among all decisions of the run; skips it if it is only suspect, if the data do not
+        decide or trained vectors are missing.  Returns None where there is nothing to
         limit: for the dense model, and for the recovery without spontaneous neurons.
 
         Args:
@@ -68,18 +71,23 @@ class Degradation:
         configuration, evaluation = self.configuration, evaluation_of(metric)
         if configuration.is_reference or (is_minimum(metric) and configuration.spon == OFF):
             return None
+        budget = Budget(self.configuration, metric, limit, is_minimum(metric), "this test")
+        level, cell = level_of(self._item), Cell(configuration, evaluation)
         try:
-            comparisons = self.measure(evaluation)
+            verdicts = self._session.hold(cell, budget, level)
         except MissingVectors as missing:
             pytest.skip(str(missing))
-        found = {comparison.metric: comparison for comparison in comparisons}
+        found = {verdict.comparison.metric: verdict for verdict in verdicts}
         if metric not in found:
             raise SparsityError(
                 f"metric {metric!r} is not measured for {self.configuration.id}; it has "
                 f"{', '.join(found)}"
             )
-        budget = Budget(self.configuration, metric, limit, is_minimum(metric), "this test")
-        verdict = judge(found[metric], budget)
+        verdict = found[metric]
+        if verdict.evidence is not None:
+            here = f"{self._item.nodeid} {metric} {budget.limit_text}"
+            verdict = replace(verdict, evidence=replace(verdict.evidence, id=here))
+        tell_verdict(self._item, verdict)
         self._item.user_properties += junit.of_verdicts([verdict])
         conclude([verdict])
         return verdict
@@ -95,7 +103,7 @@ class Degradation:
         started = time.monotonic()
         try:
             reused = self._session.known(cell) is not None
-            verdicts = self._session.judge(cell)
+            verdicts = self._session.judge(cell, level_of(self._item))
         except MissingVectors as missing:
             pytest.skip(str(missing))
         self._send(verdicts, time.monotonic() - started, reused)
@@ -104,6 +112,8 @@ class Degradation:
 
     def _send(self, verdicts: list[Verdict], seconds: float, reused: bool) -> None:
         """Send what was measured to the reporter, and keep it as JUnit properties."""
+        for verdict in verdicts:
+            tell_verdict(self._item, verdict)
         self._item.user_properties += junit.of_verdicts(verdicts)
         self._item.stash[MEASURED] = {
             "line": cell_line(verdicts, seconds, reused),
@@ -112,13 +122,18 @@ class Degradation:
 
 
 def conclude(verdicts: list[Verdict]) -> None:
-    """Turn verdicts into pytest's outcome: fail, skip with the reason, or pass."""
+    """Turn verdicts into pytest's outcome: fail, skip with the reason, or pass.
+
+    A suspect is skipped: whether it holds is known when all tests of the run are done.
+    """
     __tracebackhide__ = True
     by_outcome = {
         outcome: [v.message for v in verdicts if v.outcome is outcome] for outcome in Outcome
     }
     if failed := by_outcome[Outcome.FAIL]:
         pytest.fail("\n".join(failed), pytrace=False)
+    if suspect := by_outcome[Outcome.SUSPECT]:
+        pytest.skip("suspect: " + "; ".join(suspect))
     if undecided := by_outcome[Outcome.INCONCLUSIVE]:
         pytest.skip("inconclusive: " + "; ".join(undecided))
     if refused := by_outcome[Outcome.REFUSED]:

@@ -97,17 +97,18 @@ class _Waiting:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Put the reporter in this one's place if the test timed something."""
         sent = Sent.of(report)
-        if sent.timed or sent.decisions:
+        if sent.timed or sent.decisions or sent.decided:
             self._config.pluginmanager.unregister(self)
             _register(self._config).pytest_runtest_logreport(report)
 
 
 def _register(config: pytest.Config) -> Reporter:
     """Add the hooks of the process that owns the terminal."""
-    from pytest_sparsity.plugin.reporter import Reporter
+    from pytest_sparsity.plugin.reporter import Reporter, Settling
 
     reporter = Reporter(config, state_of(config))
     config.pluginmanager.register(reporter, "sparsity-reporter")
+    config.pluginmanager.register(Settling(reporter), "sparsity-settling")
     return reporter
 
 

@@ -153,6 +153,8 @@ class Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
         """In a sweep cells and checks of kernels have lines of their own instead of dots."""
+        if Sent.of(report).settled:  # after the last line
+            return report.outcome, "", report.outcome.upper()
         if not self._settings.sweep or self._config.get_verbosity() != 0:
             return None
         sent = Sent.of(report)
@@ -169,6 +171,17 @@ class Reporter:
             sink.receive(sent)
 
     # -- after ---------------------------------------------------------------------------
+
+    def settle(self, session: pytest.Session) -> None:
+        """Fail the tests of suspects that hold for the run, and the run with them."""
+        if self._only_collects:
+            return
+        self._run.settle()
+        failures = self._run.family.as_failures(self._settings.gate)
+        for report in failures:
+            self._config.hook.pytest_runtest_logreport(report=report)
+        if failures and session.exitstatus == ExitCode.OK:
+            session.exitstatus = ExitCode.FAILED
 
     @pytest.hookimpl(trylast=True)  # after xdist has stopped its workers
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -211,6 +224,18 @@ class Reporter:
         """Print the sections of all sinks."""
         for sink in self._sinks:
             sink.show(terminalreporter)
+
+
+class Settling:
+    """Settles the run before anyone writes a file about it, such as one for JUnit."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """See which suspects hold for the run."""
+        self._reporter.settle(session)
 
 
 def _count(ids: Sequence[str], parameter: str) -> int:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.plugin.sent import Sent
+from pytest_sparsity.plugin.settling import Family
 from pytest_sparsity.plugin.state import State
 
 if TYPE_CHECKING:
     from pytest_sparsity.settings.settings import Settings
     from pytest_sparsity.speed.gate.result import Measured
     from pytest_sparsity.sweep.cell import Cell, Configuration
+    from pytest_sparsity.sweep.session import SweepSession
     from pytest_sparsity.sweep.skipped import Skipped
     from pytest_sparsity.sweep.verdict import Verdict
 
@@ -84,8 +86,25 @@ class Run:
         """When results were first written, for all files: ISO time, UTC."""
         return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
+    @cached_property
+    def family(self) -> Family:
+        """All decisions together."""
+        return Family(self.settings.run_error)
+
+    def settle(self) -> None:
+        """See which suspects hold for the run; of the gate they are regressed then."""
+        self.family.settle(self.settings.seed)
+        held = {d["gated"] for d, _ in self.family.promoted() if "gated" in d}
+        self.decisions = [
+            {**each, "decision": "regressed"}
+            if each["decision"] == "suspect" and each["id"] in held
+            else each
+            for each in self.decisions
+        ]
+
     def collect(self, sent: Sent) -> None:
         """Take what one test sent."""
+        self.family.collect(sent)
         self.decisions += sent.decisions
         self.timed += sent.timed
         self.checks += sent.checks
@@ -102,11 +121,26 @@ class Run:
             SparsityError: a record cannot be read.
         """
         session, cells = self.state.session, self.grid()
-        verdicts, self.skipped = session.summary(cells), session.skipped(cells)
+        self.skipped = session.skipped(cells)
         self.without_vectors = session.without_vectors(cells)
         self.left_out = session.left_out(cells)
         self.plateaus = session.plateaus(cells)
-        self.verdicts = verdicts
+        self.verdicts = self._verdicts(session, cells)
+
+    def _verdicts(self, session: SweepSession, cells: Sequence[Cell]) -> list[Verdict]:
+        """Those of this run as it settled them; those of earlier runs by the whole report."""
+        from pytest_sparsity.core.statistics.family import adjusted
+
+        error = self.settings.run_error
+        looks = self.family.looks
+        spoken = {cell: looks[cell.id] for cell in cells if cell.id in looks}
+        budgeted = sum(len(session.budgets.of(cell)) for cell in cells)
+        found = session.summary(cells, spoken, error / max(1, budgeted))
+        evidence = [v.evidence for v in found if v.evidence is not None]
+        p = dict(self.family.p)
+        if any(each.id not in p for each in evidence):
+            p = adjusted(evidence, seed=self.settings.seed) | p
+        return [v if v.evidence is None else v.for_the_run(p[v.evidence.id], error) for v in found]
 
     def grid(self) -> list[Cell]:
         """The cells that the options ask for."""

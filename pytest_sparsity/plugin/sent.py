@@ -28,14 +28,21 @@ RECORDED = pytest.StashKey[list[str]]()
 #: ``figures`` and, where it is known, ``source`` ("FILE:LINE").
 GATED = pytest.StashKey[list[dict[str, Any]]]()
 
+#: What was decided, with the evidence that counts for the run; see :func:`.deciding.tell`.
+DECIDED = pytest.StashKey[list[dict[str, Any]]]()
+
 #: What was timed, call by call: ``measured`` (the candidate first, see ``speed.gate.result``),
 #: ``store`` (whether it belongs into the baseline) and ``registered`` (ids of all kernels).
 TIMED = pytest.StashKey[list[dict[str, Any]]]()
+
+#: The attribute of a report that the run was settled by, see :mod:`.settling`.
+SETTLED = "sparsity_settled"
 
 #: The attribute of the report that carries each of them.
 _ATTRIBUTES: Mapping[pytest.StashKey[Any], str] = {
     MEASURED: "sparsity",
     CHECKED: "sparsity_checks",
+    DECIDED: "sparsity_decided",
     FOUND: "sparsity_finding",
     GATED: "sparsity_gate",
     RECORDED: "sparsity_records",
@@ -61,6 +68,7 @@ class Sent:
         checks: see :data:`CHECKED`.
         finding: see :data:`FOUND`; None if there is none.
         decisions: see :data:`GATED`.
+        decided: see :data:`DECIDED`.
         records: see :data:`RECORDED`.
         timed: see :data:`TIMED`.
     """
@@ -70,6 +78,7 @@ class Sent:
     checks: Sequence[Mapping[str, Any]]
     finding: Mapping[str, Any] | None
     decisions: Sequence[Mapping[str, Any]]
+    decided: Sequence[Mapping[str, Any]]
     records: Sequence[str]
     timed: Sequence[Mapping[str, Any]]
 
@@ -82,9 +91,15 @@ class Sent:
             checks=getattr(report, _ATTRIBUTES[CHECKED], ()),
             finding=getattr(report, _ATTRIBUTES[FOUND], None),
             decisions=getattr(report, _ATTRIBUTES[GATED], ()),
+            decided=getattr(report, _ATTRIBUTES[DECIDED], ()),
             records=getattr(report, _ATTRIBUTES[RECORDED], ()),
             timed=getattr(report, _ATTRIBUTES[TIMED], ()),
         )
+
+    @property
+    def settled(self) -> bool:
+        """Whether it says of a test, when all are done, that its suspect holds for the run."""
+        return hasattr(self.report, SETTLED)
 
     @property
     def anything(self) -> bool:

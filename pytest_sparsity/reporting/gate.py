@@ -10,7 +10,7 @@ FILE = "gate.json"
 SCHEMA = 1
 
 #: Worst first: the order in which decisions are shown.
-ORDER = ("regressed", "inconclusive", "not comparable", "improved", "ok")
+ORDER = ("regressed", "suspect", "inconclusive", "not comparable", "improved", "ok")
 _COMPARED = frozenset(ORDER) - {"not comparable"}
 
 Decided = Mapping[str, Any]

@@ -25,6 +25,9 @@ class Metric:
         budget: the most damage, or least value, that passes; None if there is none.
         dense: the metric of the dense model on the same data; None of the dense model itself,
             where it has none, and in summaries that do not tell.
+        look: at which the verdict was spoken, from 1; ``value`` knows how many were planned.
+        p_run: its p among all decisions of the run; None where there is no budget, and in
+            summaries of earlier versions.
     """
 
     configuration: str
@@ -36,6 +39,8 @@ class Metric:
     p_value: float | None
     budget: float | None
     dense: float | None = None
+    look: int = 1
+    p_run: float | None = None
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Metric:
@@ -55,6 +60,8 @@ class Metric:
             p_value=content["p_value"],
             budget=None if budget is None else budget.get("max", budget.get("min")),
             dense=content.get("dense"),
+            look=content.get("look", 1),
+            p_run=content.get("p_run"),
         )
 
 

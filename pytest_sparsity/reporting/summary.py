@@ -70,6 +70,7 @@ def write_summary(
     origin: Origin | None = None,
     notes: Mapping[str, str] | None = None,
     sections: Sequence[Section] = (),
+    run: Mapping[str, object] | None = None,
 ) -> list[Path]:
     """Write everything into ``directory``, each file whole or not at all; summary.json comes last.
 
@@ -81,6 +82,8 @@ def write_summary(
         origin: where the numbers come from.
         notes: remarks about methods, by name.
         sections: of others, for summary.md.
+        run: how verdicts were held for the run: its ``error``, the number of ``decisions`` in it,
+            and in words ``looks`` and ``control``.
 
     Returns:
         The files written.
@@ -96,20 +99,26 @@ def write_summary(
         for kind, image in images.items()
     }
     pictures = {model: f"{_stem(model)}.png" for model, images in drawn.items() if images}
-    contents[MARKDOWN] = summary_markdown(results, settings, origin, pictures, sections)
-    contents[JSON] = summary_json(results, settings, origin)
+    contents[MARKDOWN] = summary_markdown(results, settings, origin, pictures, sections, run)
+    contents[JSON] = summary_json(results, settings, origin, run)
     for name, content in contents.items():
         atomic_write(directory / name, content)
     return [directory / name for name in contents]
 
 
-def summary_json(results: Results, settings: Mapping[str, object], origin: Origin) -> str:
+def summary_json(
+    results: Results,
+    settings: Mapping[str, object],
+    origin: Origin,
+    run: Mapping[str, object] | None = None,
+) -> str:
     """Everything machine-readable, as strict JSON: what is not finite is null."""
     content = {
         "schema": SCHEMA,
         "settings": settings,
         "origin": asdict(origin),
         "counts": _counts(results),
+        "run": run,
         "configurations": [
             {"id": c.id, **asdict(c), "skipped": _skipped(results, c)}
             for model in results.models
@@ -126,6 +135,7 @@ def summary_markdown(
     origin: Origin,
     pictures: Mapping[str, str],
     sections: Sequence[Section] = (),
+    run: Mapping[str, object] | None = None,
 ) -> str:
     """The tables, verdicts and origin of the results, for GitHub.
 
@@ -135,8 +145,9 @@ def summary_markdown(
         origin: where the numbers come from.
         pictures: file name of a model's picture, beside the page.
         sections: of others, behind the results.
+        run: see :func:`write_summary`.
     """
-    parts = ["# Sparsity sweep", _headline(results)]
+    parts = ["# Sparsity sweep", _headline(results), *_of_run(run)]
     for model in results.models:
         parts.append(f"## {escape(model)}")
         if model in pictures:
@@ -165,6 +176,17 @@ def _headline(results: Results) -> str:
         if number or outcome not in ("suspect", "refused")
     )
     return f"Verdicts: {counts}."
+
+
+def _of_run(run: Mapping[str, object] | None) -> Iterator[str]:
+    """What the verdicts mean for the run as a whole."""
+    if run is not None and run["decisions"]:
+        yield (
+            f"A run in which nothing is wrong fails with a chance of at most {run['error']:g}, "
+            f"over all {run['decisions']} decisions of this one. What is beyond its budget by "
+            "its own interval, but does not hold for the run, is suspect. Intervals hold at all looks that "
+            "were planned."
+        )
 
 
 def _origin(settings: Mapping[str, object], origin: Origin) -> Iterator[str]:
@@ -211,6 +233,9 @@ def _metric(verdict: Verdict) -> dict[str, object]:
         "dense": comparison.dense,
         "p_value": comparison.p_value,
         "outcome": verdict.outcome.value,
+        "look": verdict.look,
+        "p_alone": None if verdict.evidence is None else verdict.evidence.p,
+        "p_run": verdict.p_run,
         "refused": comparison.refused or None,
         "budget": None if verdict.budget is None else _budget(verdict.budget),
     }

@@ -181,6 +181,9 @@ OPTIONS = (
     Option("strict", "what would be skipped is a failure: an inconclusive verdict, a cell "
             "without any budget, missing vectors or an absent target", flag=True,
             measured=False),
+    Option("run-error", "chance that a run in which nothing is wrong is red: what is beyond its "
+            "limit alone, and does not hold among all decisions of the run, is suspect and not "
+            "red", "0.01", "X", to.fraction, measured=False),
     Option("report", "folder of records, tables and pictures", "sparsity-report", "DIR",
             to.folder, path=True, measured=False),
     Option("cache", "folder of downloaded models, calibrations and vectors (default: the "

@@ -121,6 +121,7 @@ class Settings:
     update_new_only: bool
     history: Path | None
     strict: bool
+    run_error: float
     report: Path
     cache: Path | None
     resume: bool

@@ -85,6 +85,26 @@ def influence_of_change(now: Record, before: Record) -> Influence:
     return _of(now, own, further, [float(mine["tokens"]) for mine in own])
 
 
+def influence_of_damage(
+    now: Record, dense_now: Record, before: Record, dense_before: Record
+) -> Influence:
+    """Of what the damage of a cell grew by since a stored run, over the units of all four.
+
+    Args:
+        now: of this run, sparse.
+        dense_now: the same evaluation of this run's dense model.
+        before: of the stored run, the same cell as ``now``.
+        dense_before: the same evaluation of the stored run's dense model.
+    """
+    units = paired(now, dense_now, before, dense_before)
+    own = [mine for mine, *_ in units]
+    if now.cell.kind == PERPLEXITY:
+        more = [(_nll(a) - _nll(b)) - (_nll(c) - _nll(d)) for a, b, c, d in units]
+        return _as_ratio(_of(now, own, more, [float(mine["tokens"]) for mine in own]))
+    right = [[float(is_right(before.measured, unit)) for unit in each] for each in units]
+    return _of(now, own, [(b - a) - (d - c) for a, b, c, d in right])
+
+
 def _of(
     record: Record,
     units: Sequence[Unit],
@@ -131,6 +151,11 @@ def _of_perplexity_change(now: Record, base: Record) -> Influence:
         [_nll(mine) - _nll(theirs) for mine, theirs in pairs],
         [float(mine["tokens"]) for mine in own],
     )
+    return _as_ratio(rise)
+
+
+def _as_ratio(rise: Influence) -> Influence:
+    """Of a rise of log-perplexity: the factor, less 1."""
     ratio = math.exp(rise.estimate)
     return replace(rise, estimate=ratio - 1, error=ratio * rise.error, values=ratio * rise.values)
 

@@ -7,13 +7,14 @@ is all that it sees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_sparsity.core.decision import Decision
-from pytest_sparsity.core.statistics import Interval
+from pytest_sparsity.core.statistics import Influence, Interval
+from pytest_sparsity.core.statistics.family import Evidence
 from pytest_sparsity.models.compression.names import LOADED
-from pytest_sparsity.sweep.cell import Cell
+from pytest_sparsity.sweep.cell import PERPLEXITY, Cell
 from pytest_sparsity.sweep.changes import (
     FROM_DENSE,
     Change,
@@ -23,6 +24,8 @@ from pytest_sparsity.sweep.changes import (
     figure_of,
 )
 from pytest_sparsity.sweep.comparable import common_units, difference, other_text, same_weights
+from pytest_sparsity.sweep.evidence import beyond
+from pytest_sparsity.sweep.influences import influence_of_change, influence_of_damage
 from pytest_sparsity.sweep.record import Record
 
 #: What a comparison is of, beside the cell itself.
@@ -45,6 +48,8 @@ class AccuracyComparison:
         before: the figure itself in the stored run: perplexity, share right, share off the path,
             nats per token, or the damage; None where nothing was compared.
         now: the same in this run.
+        evidence: that it is worse, in units shared with other decisions of the run; None where
+            nothing was compared.
     """
 
     cell: Cell
@@ -55,6 +60,16 @@ class AccuracyComparison:
     part: str = ""
     before: float | None = None
     now: float | None = None
+    evidence: Evidence | None = None
+
+    def at(self, level: float) -> AccuracyComparison:
+        """The same as one of many: regressed is only what has a p of at most ``level``."""
+        if self.decision is not Decision.REGRESSED or self.evidence is None:
+            return self
+        if self.evidence.p <= level:
+            return self
+        reason = f"{self.reason}; p = {self.evidence.p:.2g} alone"
+        return replace(self, decision=Decision.SUSPECT, reason=reason)
 
     @property
     def id(self) -> str:
@@ -117,11 +132,14 @@ def judge_change(
     if all(a == b for a, b in pairs):
         equal = f"equal to the last bit ({counted(now, len(pairs))})"
         value = figure_of(now, [a for a, _ in pairs])
-        return AccuracyComparison(now.cell, Decision.OK, equal, before=value, now=value)
+        same = Evidence(f"gate {now.cell.id}", 1.0)
+        return AccuracyComparison(
+            now.cell, Decision.OK, equal, before=value, now=value, evidence=same
+        )
     if now.cell.configuration.is_reference and now.cell.kind in FROM_DENSE:
         reason = "the dense model is what its own sparse ones are held against"
         return AccuracyComparison(now.cell, Decision.OK, reason)
-    return _decided(now.cell, change_of(now, before, pairs, seed))
+    return _decided(now.cell, change_of(now, before, pairs, seed), influence_of_change(now, before))
 
 
 def judge_damage(
@@ -166,7 +184,8 @@ def judge_damage(
     found = change_of_damage(now, dense_now, before, dense_before, seed)
     if found is None:
         return refused("the four records have no document or item in common")
-    return _decided(cell, found, DAMAGE)
+    of_units = influence_of_damage(now, dense_now, before, dense_before)
+    return _decided(cell, found, of_units, DAMAGE)
 
 
 def decide(change: Interval, tolerance: float) -> Decision:
@@ -182,8 +201,9 @@ def decide(change: Interval, tolerance: float) -> Decision:
     return Decision.OK if change.high <= tolerance else Decision.INCONCLUSIVE
 
 
-def _decided(cell: Cell, found: Change, part: str = "") -> AccuracyComparison:
-    return AccuracyComparison(
+def _decided(cell: Cell, found: Change, of_units: Influence, part: str = "") -> AccuracyComparison:
+    right_or_wrong = not part and cell.kind not in (PERPLEXITY, *FROM_DENSE)
+    decided = AccuracyComparison(
         cell,
         decide(found.interval, found.tolerance),
         found.text,
@@ -193,3 +213,6 @@ def _decided(cell: Cell, found: Change, part: str = "") -> AccuracyComparison:
         found.before,
         found.now,
     )
+    id = f"gate {decided.id}"
+    against = beyond(id, cell.subject, of_units, found.tolerance, counted=right_or_wrong)
+    return replace(decided, evidence=against)

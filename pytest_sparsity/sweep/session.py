@@ -17,7 +17,7 @@ from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.settings.options import OFF, TRAINED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.sweep import budgets, looking, measuring
-from pytest_sparsity.sweep.budgets import Budgets
+from pytest_sparsity.sweep.budgets import Budget, Budgets
 from pytest_sparsity.sweep.calibration_store import CalibrationStore
 from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell, Configuration
 from pytest_sparsity.sweep.chosen_methods import ChosenMethods
@@ -192,6 +192,13 @@ class SweepSession:
             if not looking.undecided(cell, verdicts):
                 break
         return verdicts
+
+    def hold(self, cell: Cell, budget: Budget, level: float = 1.0) -> list[Verdict]:
+        """Every metric of ``cell``, one of them against a budget; measured once, and no further."""
+        found = self._measured(cell, 1)
+        sizes, seed = self.settings.sizes, self.settings.seed
+        held = Budgets([budget])
+        return looking.verdicts_at(1, 1, found, held, sizes, seed=seed, level=level)
 
     def summary(
         self, cells: Sequence[Cell], spoken: Mapping[Cell, int] | None = None, level: float = 1.0

@@ -17,6 +17,7 @@ def all_sinks(run: Run) -> list[Sink]:
     from pytest_sparsity.plugin.sinks.files import SweepFiles
     from pytest_sparsity.plugin.sinks.gate import GateFile
     from pytest_sparsity.plugin.sinks.github import GitHub
+    from pytest_sparsity.plugin.sinks.held import HeldForTheRun
     from pytest_sparsity.plugin.sinks.history import History
     from pytest_sparsity.plugin.sinks.kernel_progress import KernelLines
     from pytest_sparsity.plugin.sinks.left_over import LeftOver
@@ -26,5 +27,8 @@ def all_sinks(run: Run) -> list[Sink]:
 
     shown = (KernelLines, ProgressLines)
     of_sweep = (*shown, ProposedBudgets, SweepFiles, Tables) if run.settings.sweep else ()
-    of_any = (Times, LeftOver, Benchmark, GateFile, Baseline, History, GitHub)
+    of_any = (
+        *(Times, LeftOver, Benchmark, GateFile, HeldForTheRun, Baseline, History),
+        GitHub,
+    )
     return [sink(run) for sink in (*of_sweep, *of_any)]

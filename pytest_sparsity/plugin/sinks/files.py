@@ -76,7 +76,8 @@ class SweepFiles(Sink):
         options, notes = to_json(self.settings), session.methods.notes
         added = sections(run.config, run.verdicts)
         write_summary(
-            self.settings.report, run.verdicts, run.skipped, options, origin, notes, added
+            *(self.settings.report, run.verdicts, run.skipped, options, origin, notes, added),
+            run=run.family.as_json,
         )
 
     def _forget_kernels(self, finished: bool) -> None:

@@ -23,7 +23,7 @@ class GitHub(Sink):
 
     def receive(self, sent: Sent) -> None:
         """Keep where a test failed, or where the gate warns."""
-        if sent.report.failed and (sent.decisions or self.settings.sweep):
+        if sent.report.failed and (sent.decisions or sent.settled or self.settings.sweep):
             self._annotations.append(self._annotation("error", sent))
         elif any(each["decision"] == "regressed" for each in sent.decisions):
             self._annotations.append(self._annotation("warning", sent))
