@@ -16,8 +16,10 @@ from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.core.files import default_cache, locked
 from pytest_sparsity.core.provenance import versions
 from pytest_sparsity.core.signals import interrupt_on_sigterm
+from pytest_sparsity.core.statistics.family import Evidence
 from pytest_sparsity.kernels.registry import Kernel, find, registered
 from pytest_sparsity.plugin import junit
+from pytest_sparsity.plugin.deciding import FINE, RED, SUSPECT, level_of, number_of, tell
 from pytest_sparsity.plugin.sent import GATED, TIMED
 from pytest_sparsity.settings.settings import Settings
 from pytest_sparsity.speed.gate import baseline
@@ -77,6 +79,9 @@ class SpeedGate:
     def __call__(self, kernel: str | Kernel | Callable[..., Any]) -> SpeedComparison | None:
         """Time ``kernel``, and fail the test if it became slower and --sparsity-gate says so.
 
+        What is slower by its own rule, but not so surely that it holds among all decisions of the
+        run, is suspect: the test is skipped, and fails when the run is over if it holds then.
+
         The test is skipped if the times cannot tell, and fails in any case if the kernel is wrong
         or broken.  Without a gate it is only timed.
 
@@ -90,13 +95,30 @@ class SpeedGate:
         found = find(kernel)
         with self._timing.device_to_itself():
             try:
-                timed = self._timing.timer.judge(found)
+                timed = self._timing.timer.judge(found, self._level)
             except BaseException:
                 self._keep()
                 raise
         self._send(found, timed)
         self._conclude(timed)
         return timed.comparison
+
+    @property
+    def _level(self) -> float | None:
+        """None for a decision that is the only one of its run."""
+        return level_of(self._item) if number_of(self._item.session) > 1 else None
+
+    def _tell(self, timed: TimedKernel, decision: Decision, reason: str) -> None:
+        """Leave the decision for the run, if anything was compared."""
+        if decision is Decision.NOT_COMPARABLE:
+            return
+        p = 0.0 if timed.fault or timed.comparison is None else timed.comparison.p
+        if decision is Decision.REGRESSED and self._level is None:
+            p = min(p, self._settings.run_error)
+        state = {Decision.REGRESSED: RED, Decision.SUSPECT: SUSPECT}.get(decision, FINE)
+        message = f"{timed.kernel}: {decision.value}, {reason}"
+        evidence = Evidence(f"speed {self._item.nodeid} {timed.kernel}", p)
+        tell(self._item, "speed", state, evidence, message=message, gated=timed.kernel)
 
     def _keep(self) -> None:
         if (timed := self._timing.timer.current) is not None:
@@ -119,12 +141,14 @@ class SpeedGate:
             return
         comparison = timed.comparison
         decision = Decision.REGRESSED if timed.fault or comparison is None else comparison.decision
+        reason = timed.fault or (_explanation(timed, comparison) if comparison else "")
+        self._tell(timed, decision, reason)
         self._gated.append(
             {
                 "kind": "speed",
                 "id": kernel.id,
                 "decision": decision.value,
-                "reason": timed.fault or (_explanation(timed, comparison) if comparison else ""),
+                "reason": reason,
                 "figures": figures(comparison),
                 "source": _source(kernel),
             }

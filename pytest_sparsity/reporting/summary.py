@@ -184,8 +184,8 @@ def _of_run(run: Mapping[str, object] | None) -> Iterator[str]:
         yield (
             f"A run in which nothing is wrong fails with a chance of at most {run['error']:g}, "
             f"over all {run['decisions']} decisions of this one. What is beyond its budget by "
-            "its own interval, but does not hold for the run, is suspect. Intervals hold at all looks that "
-            "were planned."
+            "its own interval, but does not hold for the run, is suspect. Intervals hold at all "
+            "looks that were planned."
         )
 
 

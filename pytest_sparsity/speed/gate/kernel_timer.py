@@ -12,7 +12,7 @@ from pytest_sparsity.kernels import registry
 from pytest_sparsity.kernels.dispatch import obstacle
 from pytest_sparsity.kernels.registry import Kernel
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.speed.gate import baseline, instructions, rules
+from pytest_sparsity.speed.gate import baseline, instructions, many, rules
 from pytest_sparsity.speed.gate.against import NothingToCompare, Revision, names_kernel
 from pytest_sparsity.speed.gate.contenders import (
     CONFIRM,
@@ -100,15 +100,22 @@ class KernelTimer:
         self._path = settings.baseline / baseline.FILE if stored and settings.baseline else None
         #: What is being judged, for whoever is interrupted.
         self.current: TimedKernel | None = None
+        self._level: float | None = None
 
-    def judge(self, kernel: Kernel) -> TimedKernel:
+    def judge(self, kernel: Kernel, level: float | None = None) -> TimedKernel:
         """Time a kernel, and hold it against what the settings name.
+
+        Args:
+            kernel: as registered.
+            level: the largest p at which a regression stands among the decisions of a run; what
+                has a larger one is suspect.  None where the kernel is alone, and its rule enough.
 
         Raises:
             SparsityError: there is no such kernel or revision, or the baseline is damaged.
         """
         settings = self._settings
         found = self.current = TimedKernel(kernel.id)
+        self._level = level
         workload = Workload.of(
             kernel, self._target.kind, settings.profile == "smoke", settings.seed
         )
@@ -199,9 +206,22 @@ class KernelTimer:
         comparison = rules.ab_first(candidate.series(), other.series(), tolerance, seed=seed)
         if comparison.decision is Decision.OK:
             return comparison
-        numbers = range(rules.PROCESSES)
-        self._stage(found, found.contenders, numbers, CONFIRM, fresh=True)
-        return rules.ab_second(candidate.series(), other.series(), tolerance, seed=seed)
+        numbers, level = range(rules.PROCESSES), self._level
+        rounds = CONFIRM.rounds if level is None else many.second_rounds(level)
+        plan = replace(CONFIRM, rounds=rounds)
+        self._stage(found, found.contenders, numbers, plan, fresh=True)
+        ours, theirs = candidate.series(), other.series()
+        second = rules.ab_second(ours, theirs, tolerance, seed=seed)
+        return self._among_many(second, many.p_of_rounds(ours, theirs))
+
+    def _among_many(self, found: SpeedComparison, p: float) -> SpeedComparison:
+        """The decision of a kernel's own rule as one of the run's."""
+        if found.decision is not Decision.REGRESSED:
+            return found
+        if self._level is None or p <= self._level:
+            return replace(found, p=p)
+        reason = f"{found.reason}, p = {p:.2g} alone"
+        return replace(found, decision=Decision.SUSPECT, reason=reason, p=p)
 
     def _other_contender(
         self, kernel: Kernel, workload: Workload | None, against: str
@@ -237,6 +257,7 @@ class KernelTimer:
         if reason := baseline.obstacle(entry, now):
             return not_comparable(reason)
         tolerance = self._settings.tolerance or rules.TOLERANCE_STORED
+        needed = rules.PROCESSES if self._level is None else many.processes(self._level)
         while True:
             (now,) = self._now(found)
             comparison = rules.stored(
@@ -246,14 +267,15 @@ class KernelTimer:
                 tolerance,
                 now.processes[-1],
                 found.contenders[0].noise,
+                needed,
             )
             decided = comparison.decision is not Decision.INCONCLUSIVE
-            if decided or len(now.processes) >= rules.PROCESSES:
+            if decided or len(now.processes) >= needed:
                 if entry.source == now.source:
                     comparison = replace(
                         comparison, reason=f"{comparison.reason}, of the same source"
                     )
-                return comparison
+                return self._among_many(comparison, many.p_of_processes(len(now.processes)))
             number = len(now.processes)
             numbers = range(number, number + 1)
             self._stage(found, found.contenders, numbers, CONFIRM, fresh=True)
@@ -283,6 +305,7 @@ class KernelTimer:
             return replace(
                 found.comparison,
                 decision=Decision.REGRESSED,
+                p=0.0,  # counted, not timed: it is the same in every run
                 reason=f"it takes more: {'; '.join(worse)}",
             )
         compared = set(before) & set(found.contenders[0].static_metrics)
