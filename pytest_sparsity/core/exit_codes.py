@@ -23,13 +23,13 @@ class ExitCode(IntEnum):
 
     OK = (
         0,
-        "nothing failed; inconclusive cells, cells without budget and what the gate cannot compare "
-        "are skips",
+        "nothing failed; inconclusive and suspect cells, cells without budget and what the gate "
+        "cannot compare are skips",
     )
     FAILED = (
         1,
-        "a budget or a check failed, or something regressed; with `--sparsity-strict` also any "
-        "skip of a sparsity test",
+        "a budget or a check failed, or something regressed, by itself or for the run as a whole; "
+        "with `--sparsity-strict` also any skip of a sparsity test",
     )
     INTERRUPTED = (2, "interrupted, by Ctrl-C or SIGTERM; what was measured is kept")
     INTERNAL_ERROR = (3, "pytest or this package broke, or was killed: nothing is known")
