@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
+import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.models.compression.names import LOADED, canonical
 from pytest_sparsity.settings.options import OFF, SPON
 from pytest_sparsity.sweep.cell import Cell, Configuration
@@ -96,7 +98,8 @@ def load(*paths: Path) -> Budgets:
 def check_swept(path: Path, cells: Iterable[Cell]) -> None:
     """Refuse a user's budgets for what this sweep does not measure.
 
-    Budgets for models that are not swept are allowed: several models may share a file.
+    Budgets for models that are not swept are allowed: several models may share a file.  Two that
+    contradict each other are told of in a warning.
 
     Raises:
         SparsityError: an entry of ``path`` would never be looked at.
@@ -123,6 +126,27 @@ def check_swept(path: Path, cells: Iterable[Cell]) -> None:
                 f"{budget.configuration.id}, so its budget would never be checked; add its corpus "
                 "or task to the sweep, or remove the entry"
             )
+    _warn_of_contradictions(path)
+
+
+def _warn_of_contradictions(path: Path) -> None:
+    """Of a level that may lose more than a higher one, which skips all that it skips and more."""
+    ladders: dict[tuple[Configuration, str], list[Budget]] = {}
+    for budget in _read(path):
+        if not budget.is_minimum:
+            whatever_level = replace(budget.configuration, level=0.0)
+            ladders.setdefault((whatever_level, budget.metric), []).append(budget)
+    for ladder in ladders.values():
+        ladder.sort(key=lambda budget: budget.configuration.level)
+        for low, high in itertools.pairwise(ladder):
+            if low.limit > high.limit:
+                warnings.warn(
+                    f"--sparsity-budgets {path}: {low.configuration.id} may lose more of "
+                    f"{low.metric} ({low.limit:g}) than {high.configuration.id} ({high.limit:g}), "
+                    "which skips more; each is judged by its own, set the first no higher",
+                    SparsityWarning,
+                    stacklevel=3,
+                )
 
 
 def _read(path: Path) -> list[Budget]:

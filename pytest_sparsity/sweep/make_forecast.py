@@ -114,7 +114,7 @@ def make_forecast(settings: Settings, texts: TextStore, sources: Sources) -> For
         costs={cell: _cost(cell, looks[cell][0], drawn[cell], sources) for cell in cells},
         stored=frozenset(filter(sources.stored, cells)),
         planned=planned,
-        error=0.01,
+        error=settings.run_error,
         seed=settings.seed,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.core.errors import SparsityError, SparsityWarning
 from pytest_sparsity.sweep import budgets
 from pytest_sparsity.sweep.budgets import Budget
 from pytest_sparsity.sweep.cell import Cell, Configuration
@@ -45,6 +45,21 @@ def test_later_files_override_entry_by_entry(tmp_path, configurations):
     assert found.find(configurations[1], "kl:jargon").limit == 0.2
     assert found.find(configurations[0], "kl:austen") is None
     assert len(list(found)) == 2
+
+
+def test_a_lower_level_that_may_lose_more_is_told(tmp_path):
+    levels = (0.25, 0.4, 0.5)
+    cells = [Cell(Configuration("m", "teal", level), "perplexity:austen") for level in levels]
+    entries = [
+        {"level": level, "limit": limit}
+        for level, limit in zip(levels, (0.1, 0.3, 0.2), strict=True)
+    ]
+    said = (
+        r"m-teal-0.40 may lose more of kl:austen \(0.3\) than m-teal-0.50 \(0.2\), which skips more"
+    )
+    with pytest.warns(SparsityWarning, match=said) as told:
+        budgets.check_swept(write(tmp_path / "a.toml", *entries), cells)
+    assert len(told) == 1
 
 
 def test_weights(tmp_path, configurations):
