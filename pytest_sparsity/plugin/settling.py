@@ -48,7 +48,11 @@ class Family:
         from pytest_sparsity.core.statistics.family import Evidence, adjusted
 
         evidence = [Evidence.from_json(each["evidence"]) for each in self._decided.values()]
-        self.p = adjusted(evidence, seed=seed)
+        # What was red at its test stays so, also where a test decided more than was expected.
+        self.p = {
+            id: min(p, self.error) if self._decided[id]["state"] == RED else p
+            for id, p in adjusted(evidence, seed=seed).items()
+        }
 
     @property
     def size(self) -> int:

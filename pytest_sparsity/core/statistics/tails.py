@@ -12,6 +12,10 @@ from scipy import special, stats
 
 _NODES = 96
 _FAR = 8.0  # standard deviations
+#: Few skewed values look less skewed than what they are drawn from.  With twice their skewness, a
+#: p of 0.001 of 32 exponential values (to the left) is reached in 0.0005 of cases, one of 0.0001 in
+#: 0.00009; with their own in 0.0026 and 0.0005, and by Student's t alone in 0.012 and 0.004.
+_SKEWED = 2.0
 
 
 def upper_tail(values: Sequence[float]) -> float:
@@ -29,7 +33,7 @@ def upper_tail(values: Sequence[float]) -> float:
         return 1.0
     mean = float(sample.mean())
     t = mean / (spread * math.sqrt(n / (n - 1))) * math.sqrt(n)
-    skewness = float((((sample - mean) / spread) ** 3).mean())
+    skewness = _SKEWED * float((((sample - mean) / spread) ** 3).mean())
     if t > 0 and skewness < 0:
         part = skewness / (3 * math.sqrt(n))
         t = min(t, t + part * t**2 + part**2 * t**3 / 3 + part / 2)
