@@ -28,7 +28,8 @@ JUDGING = (
 WAY = (*NAMES, *STORES, *MEASURING, "resolve", *JUDGING, "looking", "skipped", "store", "session")
 #: What is made of sessions and of their records.
 READERS = (
-    *("baseline", "comparable", "changes", "regression", "renaming"),
+    *("baseline", "comparable", "changes", "regression", "renaming", "two_runs"),
+    *("sample_changes", "known_spreads", "past_runs", "forecast", "make_forecast"),
     *("propose", "neurons", "sanity"),
 )
 ORDER = (*WAY, *READERS)
