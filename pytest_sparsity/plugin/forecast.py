@@ -41,8 +41,8 @@ def _text(config: pytest.Config, state: State) -> str:
         settings = state.settings = resume(settings)
     if "accuracy" not in settings.suites:
         return (
-            f"--sparsity-plan: the suites {', '.join(settings.suites)} measure no cells; add "
-            "accuracy to --sparsity-suite"
+            "--sparsity-plan is about the accuracy suite, and not about "
+            f"{', '.join(settings.suites)}; add accuracy to --sparsity-suite"
         )
     from pytest_sparsity.core.progress import silent
     from pytest_sparsity.plugin.offers import everything
@@ -55,7 +55,7 @@ def _text(config: pytest.Config, state: State) -> str:
     stores = make_stores(settings, silent, everything(config))
     past = {str(_short(settings.report)): past_runs(settings.report)}
     if settings.baseline is not None:
-        if not settings.baseline.is_dir():
+        if not settings.baseline.is_dir() and not settings.updating:
             raise SparsityError(
                 f"--sparsity-baseline {settings.baseline}: there is no such folder; make it with "
                 "--sparsity-update"
@@ -64,7 +64,9 @@ def _text(config: pytest.Config, state: State) -> str:
     sources = Sources(past, bundled(), stores.target.fingerprint)
     forecast = make_forecast(settings, stores.texts, sources)
     width = max(100, min(shutil.get_terminal_size().columns, 160))
-    return forecast_text(forecast, settings.plan or None, stores.target.name, width)
+    text = forecast_text(forecast, settings.plan or None, stores.target.name, width)
+    others = [suite for suite in settings.suites if suite != "accuracy"]
+    return f"{text}\nNot planned: the suites {', '.join(others)}." if others else text
 
 
 def _short(folder: Path) -> Path:

@@ -46,7 +46,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 @pytest.hookimpl(tryfirst=True)  # before xdist starts processes
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Print the plan of a sweep in place of running it, if it is asked for."""
-    if not plan_asked(config):
+    if not plan_asked(config) or config.option.help or config.option.version:
         return None
     from pytest_sparsity.plugin.forecast import print_forecast
 

@@ -9,6 +9,9 @@ from pytest_sparsity.reporting import forecast_tables as tables
 from pytest_sparsity.reporting.columns import Table
 from pytest_sparsity.sweep.forecast import Forecast, Planned
 
+#: Of fewer units normal theory is no guide.
+_FEW = 12
+
 
 def forecast_text(forecast: Forecast, wanted: float | None, machine: str, width: int = 100) -> str:
     """The whole text.
@@ -85,6 +88,11 @@ def _notes(forecast: Forecast, known: Sequence[Planned], wanted: float | None) -
             "An effect is how far beyond its budget a metric truly is; without a budget, beyond "
             "what it was."
         )
+        few = [
+            f"{n} {tables.unit_of(each.cell)}" for each in known if (n := each.amounts[-1]) < _FEW
+        ]
+        if few:
+            lines.append(f"Of {', '.join(dict.fromkeys(few))} figures are rough: they are too few.")
         sources = dict.fromkeys(each.known.source for each in known if each.known is not None)
         lines.append(f"Spread between documents and items: {'; '.join(sources)}.")
     if known and wanted is not None:

@@ -71,7 +71,8 @@ class Sources:
         for runs in self.past.values():
             record = runs.latest(cell)
             if record is not None and record.key.get("target") == self.machine:
-                return float(record.cost["seconds"]) / len(record.units)
+                seconds = record.cost.get("seconds")
+                return None if seconds is None else float(seconds) / len(record.units)
         return None
 
     def stored(self, cell: Cell) -> bool:
@@ -164,7 +165,10 @@ def _gated(
 
 def _differ(now: Record, before: Record, seed: int, across: bool) -> bool:
     """Whether two records can be compared and are not equal to the last bit."""
-    return judge_change(now, before, seed=seed, across=across).change is not None
+    try:
+        return judge_change(now, before, seed=seed, across=across).change is not None
+    except (ArithmeticError, KeyError, TypeError, ValueError):  # the run refuses a damaged baseline
+        return False
 
 
 def _tolerated(cell: Cell) -> tuple[str, float]:

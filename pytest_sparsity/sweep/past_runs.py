@@ -37,14 +37,24 @@ class PastRuns:
         return found[-1] if found else None
 
     def influences(self, cell: Cell) -> dict[str, Influence]:
-        """Every metric of ``cell`` in the last run that measured it beside dense."""
+        """Every metric of ``cell`` in the last run that measured it beside dense.
+
+        None of a cell whose records hold what no evaluation gives; a warning says so.
+        """
         for run, record in reversed(list(self.records.get(cell, {}).items())):
             dense = self.records.get(cell.dense, {}).get(run)
             if dense is None:
                 continue
             off = self.records.get(cell.without_spon, {}).get(run)
             without = off if cell.configuration.spon != OFF else None
-            return influences(record, dense, without)
+            try:
+                return influences(record, dense, without)
+            except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+                warnings.warn(
+                    f"what is stored of {cell.id} is damaged ({error}), and is not counted with",
+                    SparsityWarning,
+                    stacklevel=2,
+                )
         return {}
 
 

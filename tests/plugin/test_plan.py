@@ -153,10 +153,51 @@ def test_damaged_and_foreign_lines_are_told(finished):
     result.stdout.fnmatch_lines(["WARNING: *records.jsonl: 2 lines are damaged *"])
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("kl", float("nan")), ("id", "twice"), ("kl", "x"), ("tokens", None)],
+)
+def test_damaged_values_are_told_and_left_out(finished, field, value):
+    path = finished.report / "records.jsonl"
+    lines = []
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        if record["cell"]["evaluation"] == "perplexity:austen":
+            for document in record["measured"]["documents"]:
+                document[field] = value
+        lines.append(json.dumps(record))
+    path.write_text("\n".join(lines) + "\n")
+    result = finished.here(PLAN)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["WARNING: *damaged*", "What 2 cells can show is unknown*"])
+    assert "tiny-random, austen:" not in result.stdout.str()
+
+
+def test_help_is_shown_in_place_of_a_plan(pytester):
+    pytester.runpytest_inprocess(PLAN, "--help").stdout.fnmatch_lines(["usage: *"])
+
+
+def test_what_hooks_offer_is_planned_too(sweep):
+    sweep.pytester.makeconftest(
+        """
+        from pytest_sparsity.hooks import make_task
+
+        def pytest_sparsity_tasks():
+            items = [{"context": f"{n}", "choices": ["a", "b"], "gold": 0} for n in range(30)]
+            return [make_task("own", items)]
+        """
+    )
+    result = sweep.here(PLAN, "--sparsity-tasks=own")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["task:own * 3 * 0  24 items *"])
+
+
 def test_suites_without_cells(sweep):
     result = sweep.here(PLAN, "--sparsity-suite=kernels")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["--sparsity-plan: the suites kernels measure no cells; add*"])
+    result.stdout.fnmatch_lines(
+        ["--sparsity-plan is about the accuracy suite, and not about kernels; add*"]
+    )
 
 
 @pytest.mark.parametrize(
