@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, multinomial
 
 from pytest_sparsity.core.statistics import (
     Interval,
@@ -17,6 +18,7 @@ from pytest_sparsity.core.statistics import (
     paired_ratio,
     proportion,
 )
+from pytest_sparsity.core.statistics.bounded import difference_limits
 
 
 def table(both: int, dense_only: int, sparse_only: int, neither: int):
@@ -42,7 +44,7 @@ def covering(truth: float, make: Callable[..., Interval]) -> int:
 # paired_mean
 
 
-@pytest.mark.parametrize("n", [3, 8, 40])
+@pytest.mark.parametrize("n", [20, 100])
 def test_mean_covers_the_truth(n: int) -> None:
     rng = np.random.default_rng(n)
     hits = covering(0.1, lambda **how: paired_mean(rng.normal(0.1, 1.0, n), **how))
@@ -105,19 +107,75 @@ def test_same_seed_same_interval() -> None:
     assert paired_mean(x, seed=7) != paired_mean(x, seed=8)
 
 
-def test_equal_differences_leave_no_doubt() -> None:
+def test_equal_differences_tell_nothing_of_their_spread() -> None:
     # 0.1 cannot be represented: the mean of 23 of them is not exactly 0.1.
     interval = paired_mean([0.1] * 23, seed=0)
     assert interval.estimate == pytest.approx(0.1)
-    assert interval.low == interval.estimate == interval.high
-    assert interval.detectable == 0.0
-    assert paired_mean([0.0, 0.0, 0.0], [3, 5, 9], seed=0) == Interval(0, 0, 0, 3, detectable=0)
+    assert (interval.low, interval.high, interval.detectable) == (-math.inf, math.inf, math.inf)
+    # 1 in 24 would differ: (23 / 24) ** 90 is below the tail that 91 units take.
+    assert interval.note == "no limits: all 23 are equal, 91 might do"
 
 
-def test_equal_ratio_in_documents_of_all_lengths_leaves_no_doubt() -> None:
+def test_equal_ratio_in_documents_of_all_lengths_is_equal_all_the_same() -> None:
     tokens = np.arange(1.0, 30.0)
     interval = paired_mean(0.3 * tokens, tokens, seed=0)
-    assert interval.low == interval.high == pytest.approx(0.3)
+    assert interval.estimate == pytest.approx(0.3)
+    assert (interval.low, interval.high) == (-math.inf, math.inf)
+    assert interval.note.startswith("no limits: all 29 are equal")
+
+
+def test_many_equal_units_set_no_limit_on_the_side_of_the_others() -> None:
+    interval = paired_mean([0.0] * 18 + [1.0, 2.0], seed=0)
+    assert math.isfinite(interval.low)
+    assert interval.low <= 0
+    assert interval.high == math.inf
+    assert interval.note == "no limit: 20 are too few or too alike, 39 might do"
+    many = paired_mean(([0.0] * 18 + [1.0, 2.0]) * 3, seed=0)
+    assert math.isfinite(many.high)
+    assert many.note == ""
+
+
+def test_equal_units_keep_within_what_is_possible() -> None:
+    # None of 23 was lost: (1 - p) ** 23 = 0.025.
+    interval = paired_mean([0.0] * 23, seed=0, bounds=(0, 1))
+    assert (interval.low, interval.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 23), rel=0.03))
+    assert interval.note == "limits from what is possible: the units are too few or too alike"
+    assert 0 < interval.detectable < math.inf
+    alone = paired_mean([3.0], seed=0, bounds=(0, math.inf))
+    assert (alone.low, alone.high) == (0.0, math.inf)
+
+
+def test_right_and_wrong_get_the_exact_interval() -> None:
+    found = paired_mean([1.0] * 15 + [0.0] * 133, seed=0, bounds=(0, 1))
+    exact = proportion(15, 148)
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=2e-3)
+    gained, lost = table(59, 6, 16, 80)
+    differences = np.array(gained, dtype=float) - np.array(lost, dtype=float)
+    found = paired_mean(differences, seed=0, bounds=(-1, 1))
+    exact = paired_proportion(gained, lost)
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=2e-3)
+
+
+def test_no_interval_leaves_what_is_possible() -> None:
+    # Greedy tokens of 32, as a plain interval has them: 17.0 [-4.5, 38.5].
+    steps = [0.0, 32.0, 1.0, 32.0]
+    assert paired_mean(steps, seed=0).high > 32
+    found = paired_mean(steps, seed=0, bounds=(0, 32))
+    assert 0 <= found.low < 16.25 < found.high <= 32
+    assert paired_mean([0.01, 0.5, 0.02, 0.01, 0.03], seed=0, bounds=(0, math.inf)).low == 0
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ((0, 1), "every unit must be within 0 and 1, unit 1 is 2.0"),
+        ((1, 0), "bounds must be a lower and a higher value, not 1 and 0"),
+        ((0, math.nan), "bounds must be a lower and a higher value, not 0 and nan"),
+    ],
+)
+def test_bounds_have_to_be_true(bounds, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        paired_mean([1.0, 4.0], [2.0, 2.0], seed=0, bounds=bounds)
 
 
 def test_one_document_sets_no_limits() -> None:
@@ -127,17 +185,24 @@ def test_one_document_sets_no_limits() -> None:
     assert interval.note.startswith("no limits: one document")
 
 
-def test_few_documents_get_student_t() -> None:
-    # Mean 2, standard deviation 1, t(0.975, 2) = 4.30265: 2 +- 4.30265 / sqrt(3).
+def test_no_interval_is_narrower_than_student_t() -> None:
+    # Mean 3, standard deviation sqrt(2.5), t(0.975, 4) = 2.776.
+    interval = paired_mean([1.0, 2.0, 3.0, 4.0, 5.0], seed=0)
+    assert interval.low <= 3 - 2.776 * math.sqrt(0.5)
+    assert interval.high >= 3 + 2.776 * math.sqrt(0.5)
+
+
+def test_few_documents_set_no_limits() -> None:
     interval = paired_mean([1.0, 2.0, 3.0], seed=0)
-    assert (interval.low, interval.high) == pytest.approx((2 - 2.484138, 2 + 2.484138))
-    assert interval.note == "Student's t: 3 documents are too few for a bootstrap"
+    assert (interval.low, interval.high) == (-math.inf, math.inf)
+    assert interval.note == "no limit: 3 are too few or too alike, 6 might do"
 
 
-def test_undefined_bca_falls_back_to_the_percentile_interval_and_says_so() -> None:
-    interval = paired_mean([1.0, 2.0, 3.0, 4.0, 9.0], seed=0, confidence=0.9999)
-    assert interval.note.startswith("percentile bootstrap: BCa is undefined")
-    assert 1.0 <= interval.low < interval.estimate < interval.high <= 9.0
+def test_more_confidence_than_draws_can_show_sets_no_limits() -> None:
+    x = np.random.default_rng(0).normal(size=50)
+    interval = paired_mean(x, seed=0, resamples=1000, confidence=0.9999)
+    assert (interval.low, interval.high) == (-math.inf, math.inf)
+    assert interval.note == "no limits: 1000 resamples are too few for a confidence of 0.9999"
 
 
 @pytest.mark.parametrize(
@@ -223,14 +288,14 @@ def test_ratio_rejects() -> None:
 @pytest.mark.parametrize(
     ("k", "n", "low", "high"),
     [
-        # Newcombe (1998), Statistics in Medicine 17:857-872, table I, method 3.
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
+        # Newcombe (1998), Statistics in Medicine 17:857-872, table I, method 5.
+        (81, 263, 0.2527, 0.3676),
+        (15, 148, 0.0578, 0.1617),
+        (0, 20, 0.0, 0.1684),
+        (1, 29, 0.0009, 0.1776),
     ],
 )
-def test_wilson_against_published_values(k: int, n: int, low: float, high: float) -> None:
+def test_exact_share_against_published_values(k: int, n: int, low: float, high: float) -> None:
     interval = proportion(k, n)
     assert interval.estimate == k / n
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
@@ -251,22 +316,44 @@ def test_proportion_rejects(k: int, n: int, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "low", "high", "digits"),
+    ("counts", "low", "high"),
     [
-        # Fagerland, Lydersen, Laake (2014), Statistics in Medicine 33:2850-2875, both examples;
-        # the limits with four digits are those of their R package `contingencytables`.
-        ((1, 1, 7, 12), -0.507, -0.026, 3),
-        ((59, 6, 16, 80), -0.1186, -0.0046, 4),
-        # Newcombe (1998), Statistics in Medicine 17:2635-2650.
-        ((36, 12, 2, 0), 0.0569, 0.3404, 4),
+        # Newcombe's method 10 (1998), Statistics in Medicine 17:2635-2650, and Fagerland,
+        # Lydersen, Laake (2014), Statistics in Medicine 33:2850-2875, have for the same tables
+        # 0.0569 to 0.3404, -0.507 to -0.026, and -0.1186 to -0.0046, and err more often.
+        ((36, 12, 2, 0), 0.0391, 0.3550),
+        ((1, 1, 7, 12), -0.5455, 0.0202),
+        ((59, 6, 16, 80), -0.1268, 0.0014),
     ],
 )
-def test_newcombe_against_published_values(counts, low, high, digits) -> None:
-    _, dense_only, sparse_only, _ = counts
+def test_exact_drop(counts, low: float, high: float) -> None:
+    both, dense_only, sparse_only, neither = counts
     interval = paired_proportion(*table(*counts))
     assert interval.n == sum(counts)
     assert interval.estimate == pytest.approx((dense_only - sparse_only) / sum(counts))
-    assert (round(interval.low, digits), round(interval.high, digits)) == (low, high)
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
+    # The same by drawing weights: those of gains, losses and the rest, one more being possible.
+    weights = np.random.default_rng(0).standard_gamma(
+        [dense_only + 1, sparse_only, both + neither], (200_000, 3)
+    )
+    means = (weights[:, 0] - weights[:, 1]) / weights.sum(axis=1)
+    assert interval.high == pytest.approx(np.quantile(means, 0.975), abs=3e-3)
+
+
+@pytest.mark.parametrize("n", [1, 5, 12, 30])
+def test_a_drop_errs_on_neither_side_more_often_than_it_says(n: int) -> None:
+    """Counted over all tables, not drawn."""
+    tables = [(gain, loss) for gain in range(n + 1) for loss in range(n + 1 - gain)]
+    limits = {t: difference_limits(*t, n, 0.95) for t in tables}
+    for differ, share in itertools.product((0.003, 0.05, 0.3, 0.9), (0.0, 0.2, 0.5, 1.0)):
+        gain, loss = differ * share, differ * (1 - share)
+        chances = multinomial(n, [gain, loss, 1 - differ])
+        missed = {"low": 0.0, "high": 0.0}
+        for (gains, losses), (low, high) in limits.items():
+            chance = chances.pmf([gains, losses, n - gains - losses])
+            missed["low"] += chance * (low > gain - loss + 1e-9)
+            missed["high"] += chance * (high < gain - loss - 1e-9)
+        assert max(missed.values()) <= 0.025
 
 
 def test_drop_changes_sign_with_the_order_of_models() -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from pytest_sparsity.core.statistics.looks import level_of_a_look
+
 Vector = npt.NDArray[np.float64]
 #: The least and the greatest value that a unit can have; infinite where there is none.
 Bounds = tuple[float, float]
@@ -59,9 +61,19 @@ class Interval:
         return cls(**values, n=content["n"], note=content["note"], looks=content.get("looks", 1))
 
 
-def effect_per_error() -> float:
-    """How many standard errors an effect has that shows four times in five."""
-    return float(stats.norm.isf(_SIGNIFICANCE / 2) + stats.norm.ppf(_POWER))
+def effect_per_error(looks: int = 1) -> float:
+    """How many standard errors an effect has that shows four times in five, at one of ``looks``."""
+    level = level_of_a_look(1 - _SIGNIFICANCE, looks)
+    return float(stats.norm.isf((1 - level) / 2) + stats.norm.ppf(_POWER))
+
+
+def width_detectable(low: float, high: float, level: float) -> float:
+    """Detectable effect from the width of an interval at ``level``.
+
+    The plug-in standard error is no use where every item is right: it is 0.
+    """
+    error = (high - low) / (2 * float(stats.norm.isf((1 - level) / 2)))
+    return effect_per_error() * error
 
 
 def as_vector(name: str, values: Sequence[float] | Vector, size: int | None = None) -> Vector:

@@ -32,7 +32,7 @@ def rank_correlation(
     y: Callable[[Sequence[Table]], Table],
     *,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = 10_000,
     confidence: float = 0.95,
 ) -> Interval:
     """Spearman's correlation of ``x`` with a figure of the same cells that is itself uncertain.

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
+from pytest_sparsity.core.statistics.draws import resampled_sums
 from pytest_sparsity.core.statistics.interval import (
     Interval,
     Vector,
@@ -16,8 +18,9 @@ from pytest_sparsity.core.statistics.interval import (
     unlimited,
 )
 from pytest_sparsity.core.statistics.looks import level_of_a_look
-from pytest_sparsity.core.statistics.means import SMALLEST_BOOTSTRAP, expanded
 
+#: Of fewer units a bootstrap says nothing.
+SMALLEST_BOOTSTRAP = 5
 #: Numbers by draw or unit (rows) and column.
 Table = npt.NDArray[np.float64]
 
@@ -27,7 +30,7 @@ def bootstrap(
     statistic: Callable[[Sequence[Table]], Vector],
     *,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = 10_000,
     confidence: float = 0.95,
     looks: int = 1,
 ) -> Interval:
@@ -64,8 +67,12 @@ def bootstrap(
         if fewest < SMALLEST_BOOTSTRAP:
             note = f"no limits: {fewest} are too few for a bootstrap"
             return unlimited(estimate, n, confidence, looks, note)
-        rng = np.random.default_rng(seed)
-        drawn = statistic([_drawn_sums(table, resamples, rng) for table in tables])
+        drawn = statistic(
+            [
+                resampled_sums(table, seed=(seed, place), resamples=resamples)
+                for place, table in enumerate(tables)
+            ]
+        )
     tail = (1 - expanded(level, fewest)) / 2
     undefined = np.isnan(drawn)
     low = np.quantile(np.where(undefined, -math.inf, drawn), tail, method="lower")
@@ -78,11 +85,16 @@ def bootstrap(
     return Interval(estimate, float(low), float(high), n, confidence, detectable, note, looks)
 
 
-def _drawn_sums(table: Table, resamples: int, rng: np.random.Generator) -> Table:
-    """Sums over units drawn with replacement, [resamples, columns]."""
-    n = len(table)
-    batches = [min(256, resamples - start) for start in range(0, resamples, 256)]
-    return np.concatenate([table[rng.integers(0, n, (size, n))].sum(axis=1) for size in batches])
+def expanded(confidence: float, n: int) -> float:
+    """The nominal level at which a percentile interval over n units keeps its promise.
+
+    A bootstrap sample spreads sqrt((n - 1) / n) times too little and knows nothing of the heavier
+    tails of Student's t.  Hesterberg (2015), "What Teachers Should Know about the Bootstrap", The
+    American Statistician 69:371-386, section 5, widens the quantiles by both; 10 normal documents
+    are then covered 94 % of the time instead of 89 %.
+    """
+    quantile = math.sqrt(n / (n - 1)) * float(stats.t.isf((1 - confidence) / 2, n - 1))
+    return 1 - 2 * float(stats.norm.sf(quantile))
 
 
 def _table(name: str, values: npt.ArrayLike) -> Table:
