@@ -14,6 +14,7 @@ from pytest_sparsity.claims.question_answers import Answers
 from pytest_sparsity.core.statistics import Interval, Table, paired_mean
 from pytest_sparsity.settings.settings import QUICK_TASKS, Settings
 from pytest_sparsity.sweep.cell import GENERATION, TASK, Cell, Configuration, on_text
+from pytest_sparsity.sweep.metric import NOT_NEGATIVE
 
 #: Thresholds on the inputs of all layers, and PowerInfer: neurons whose predicted score is below
 #: one threshold.
@@ -83,7 +84,13 @@ def divergence(
         other = evidence.record(Cell(less, on_text(corpus))).units[:units]
         values = values - np.array([document["kl"] for document in other])
     tokens = [float(document["tokens"]) for document in own]
-    return paired_mean(values, tokens, seed=evidence.settings.seed, confidence=confidence)
+    return paired_mean(
+        values,
+        tokens,
+        seed=evidence.settings.seed,
+        confidence=confidence,
+        bounds=NOT_NEGATIVE if less is None else None,
+    )
 
 
 def greedy_steps(evidence: Evidence, configuration: Configuration) -> Interval:
@@ -94,7 +101,8 @@ def greedy_steps(evidence: Evidence, configuration: Configuration) -> Interval:
         float(p["tokens"] if p["first_divergence"] is None else p["first_divergence"])
         for p in prompts
     ]
-    return paired_mean(steps, seed=evidence.settings.seed)
+    longest = max(1, *(p["tokens"] for p in prompts))
+    return paired_mean(steps, seed=evidence.settings.seed, bounds=(0, longest))
 
 
 def text_lost(increase: Interval) -> Interval:

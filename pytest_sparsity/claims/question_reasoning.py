@@ -39,7 +39,7 @@ from pytest_sparsity.sweep.cell import (
     on_text,
     product,
 )
-from pytest_sparsity.sweep.metric import paired
+from pytest_sparsity.sweep.metric import NOT_NEGATIVE, paired
 
 REASONING, *OTHERS = FAMILIES
 #: Divergence on chains of thought needs no right answers, so the harder task will do.
@@ -274,7 +274,7 @@ def _chains(evidence: Evidence, configuration: Configuration) -> Part:
     cell = Cell(configuration, CHAINS)
     units = evidence.record(cell).units[: cell.units(evidence.settings.sizes)]
     sums = [[unit[part]["kl"] for unit in units] for part in ("reasoning", "prose")]
-    ratio = paired_ratio(*sums, seed=evidence.settings.seed)
+    ratio = paired_ratio(*sums, seed=evidence.settings.seed, bounds=NOT_NEGATIVE)
     name = f"{configuration.method} {configuration.level:g}"
     return beside(f"{name}: KL on chains of thought over KL on prose", ratio, "times")
 

@@ -11,7 +11,7 @@ from pytest_sparsity.core.statistics import Interval, mcnemar, paired_mean, pair
 from pytest_sparsity.sweep.cell import DIVERGENCE, GENERATION, PERPLEXITY
 from pytest_sparsity.sweep.comparable import Pair
 from pytest_sparsity.sweep.comparison import perplexity_change, through
-from pytest_sparsity.sweep.metric import paired
+from pytest_sparsity.sweep.metric import DIFFERENCE, paired
 from pytest_sparsity.sweep.record import Record, is_right
 
 #: Relative increase of perplexity that is no regression: above what another rounding does to a
@@ -129,7 +129,7 @@ def _divergence(now: Record, pairs: Sequence[Pair], seed: int) -> Change:
 
 def _paths(now: Record, pairs: Sequence[Pair], seed: int) -> Change:
     further = [_off_path(a) - _off_path(b) for a, b in pairs]
-    change = paired_mean(further, seed=seed, bounds=(-1, 1))
+    change = paired_mean(further, seed=seed, bounds=DIFFERENCE)
     text = (
         f"greedy tokens off the dense path {_interval(change)} points over "
         f"{counted(now, change.n)}, {_tolerated(ACCURACY_TOLERANCE)} points"

@@ -17,13 +17,15 @@ from pytest_sparsity.sweep.cell import (
     PERPLEXITY,
     TASK,
 )
-from pytest_sparsity.sweep.metric import Comparison, paired
+from pytest_sparsity.sweep.metric import NOT_NEGATIVE, SHARE, Comparison, paired
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.task_metrics import task_metrics
 
 __all__ = ["Comparison", "compare", "evaluation_of", "perplexity_change"]
 
 PATH = f"path:{GENERATION}"
+#: What is said of a change between records that are the same: there is nothing to estimate.
+BIT_EQUAL = "equal to the last bit"
 _EVALUATION_OF = {
     "accuracy": TASK,
     "exact_match": EXACT_MATCH,
@@ -72,6 +74,10 @@ def perplexity_change(record: Record, base: Record, *, seed: int, looks: int = 1
     bootstrap over documents.
     """
     pairs = paired(record, base)
+    if pairs and all(
+        after["log_likelihoods"] == before["log_likelihoods"] for after, before in pairs
+    ):
+        return Interval(0.0, 0.0, 0.0, len(pairs), detectable=0.0, note=BIT_EQUAL)
     difference = paired_mean(
         [_nll(after) - _nll(before) for after, before in pairs],
         [float(after["tokens"]) for after, _ in pairs],
@@ -91,17 +97,24 @@ def _perplexity(
     cell, corpus = record.cell, record.cell.subject
     own = record.units
     tokens = [float(d["tokens"]) for d in own]
-    value = through(math.exp, paired_mean([_nll(d) for d in own], tokens, seed=seed, looks=looks))
+    loss = paired_mean([_nll(d) for d in own], tokens, seed=seed, looks=looks, bounds=NOT_NEGATIVE)
+    value = through(math.exp, loss)
     if cell == dense.cell:
         return [Comparison(cell, f"perplexity:{corpus}", value)]
-    divergence = paired_mean([d["kl"] for d in own], tokens, seed=seed, looks=looks)
-    agreement = paired_mean([float(d["agreement"]) for d in own], tokens, seed=seed, looks=looks)
+    change = perplexity_change(record, dense, seed=seed, looks=looks)
+    divergence = paired_mean(
+        [d["kl"] for d in own], tokens, seed=seed, looks=looks, bounds=NOT_NEGATIVE
+    )
+    agree = [float(d["agreement"]) for d in own]
+    agreement = paired_mean(agree, tokens, seed=seed, looks=looks, bounds=SHARE)
+    if change.note == BIT_EQUAL:
+        divergence, agreement = change, through(lambda x: 1 - x, change)
     found = [
         Comparison(
             cell,
             f"perplexity:{corpus}",
             value,
-            perplexity_change(record, dense, seed=seed, looks=looks),
+            change,
             dense=_perplexity_on(dense, own),
         ),
         Comparison(cell, f"kl:{corpus}", divergence, divergence),
@@ -134,18 +147,27 @@ def _path(record: Record, seed: int) -> list[Comparison]:
         float(p["tokens"] if p["first_divergence"] is None else p["first_divergence"])
         for p in prompts
     ]
-    value = paired_mean(steps, seed=seed)
+    value = paired_mean(steps, seed=seed, bounds=(0, max(1, *(p["tokens"] for p in prompts))))
     change = None
     if not record.cell.configuration.is_reference:
         change = paired_mean(
-            [1 - step / p["tokens"] for step, p in zip(steps, prompts, strict=True)], seed=seed
+            [1 - step / p["tokens"] for step, p in zip(steps, prompts, strict=True)],
+            seed=seed,
+            bounds=SHARE,
         )
     return [Comparison(record.cell, PATH, value, change)]
 
 
 def through(function: Callable[[float], float], interval: Interval) -> Interval:
     """The interval of an increasing or decreasing function of the estimate."""
-    estimate = function(interval.estimate)
-    low, high = sorted((function(interval.low), function(interval.high)))
-    detectable = abs(function(interval.estimate + interval.detectable) - estimate)
+
+    def at(value: float) -> float:
+        try:
+            return function(value)
+        except OverflowError:  # what grows beyond all numbers has no limit
+            return math.inf
+
+    estimate = at(interval.estimate)
+    low, high = sorted((at(interval.low), at(interval.high)))
+    detectable = abs(at(interval.estimate + interval.detectable) - estimate)
     return replace(interval, estimate=estimate, low=low, high=high, detectable=detectable)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_sparsity.core.statistics import Interval
+from pytest_sparsity.core.statistics import Bounds, Interval
 from pytest_sparsity.sweep.cell import Cell
 from pytest_sparsity.sweep.record import Record
+
+#: What a unit's share, a difference of two shares, and what cannot be negative can be.
+SHARE: Bounds = (0.0, 1.0)
+DIFFERENCE: Bounds = (-1.0, 1.0)
+NOT_NEGATIVE: Bounds = (0.0, math.inf)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_sparsity.core.statistics import (
+    Bounds,
     Interval,
     mcnemar,
     paired_mean,
@@ -18,7 +19,7 @@ from pytest_sparsity.core.statistics import (
 from pytest_sparsity.evaluation.evidence import refusal
 from pytest_sparsity.evaluation.generation import first_divergence
 from pytest_sparsity.sweep.cell import ANSWER_LIKELIHOOD, DIVERGENCE, EXACT_MATCH
-from pytest_sparsity.sweep.metric import Comparison, paired
+from pytest_sparsity.sweep.metric import NOT_NEGATIVE, SHARE, Comparison, paired
 from pytest_sparsity.sweep.record import Record, is_right
 
 Unit = Mapping[str, Any]
@@ -67,18 +68,19 @@ def _path(record: Record, dense: Record, seed: int, looks: int) -> Comparison:
     metric = f"path:{record.cell.subject}"
     if record.cell == dense.cell:
         lengths = [float(len(item["path"])) for item in record.units]
-        return Comparison(record.cell, metric, paired_mean(lengths, seed=seed, looks=looks))
-    steps, off = [], []
+        longest = max(1.0, *lengths)
+        value = paired_mean(lengths, seed=seed, looks=looks, bounds=(0, longest))
+        return Comparison(record.cell, metric, value)
+    steps, off, longest = [], [], 1.0
     for own, reference in paired(record, dense):
         length = len(reference["path"])
         step = first_divergence(own["path"], reference["path"])
+        longest = max(longest, length)
         steps.append(float(length if step is None else step))
         off.append(0.0 if step is None else 1 - min(step, length) / max(length, 1))
+    value = paired_mean(steps, seed=seed, looks=looks, bounds=(0, longest))
     return Comparison(
-        record.cell,
-        metric,
-        paired_mean(steps, seed=seed, looks=looks),
-        paired_mean(off, seed=seed, looks=looks),
+        record.cell, metric, value, paired_mean(off, seed=seed, looks=looks, bounds=SHARE)
     )
 
 
@@ -86,11 +88,13 @@ def _likelihood(part: str, record: Record, dense: Record, seed: int, looks: int)
     """Mean negative log-likelihood per token of the answer or the chain, and its increase."""
     metric = f"{part}_nll:{record.cell.subject}"
 
-    def mean(values: Sequence[float], units: Sequence[Unit]) -> Interval:
+    def mean(
+        values: Sequence[float], units: Sequence[Unit], bounds: Bounds | None = None
+    ) -> Interval:
         tokens = [float(unit[f"{part}_tokens"]) for unit in units]
-        return paired_mean(values, tokens, seed=seed, looks=looks)
+        return paired_mean(values, tokens, seed=seed, looks=looks, bounds=bounds)
 
-    value = mean([-unit[part] for unit in record.units], record.units)
+    value = mean([-unit[part] for unit in record.units], record.units, NOT_NEGATIVE)
     if record.cell == dense.cell:
         return Comparison(record.cell, metric, value)
     pairs = paired(dense, record)
@@ -106,10 +110,13 @@ def _divergence(record: Record, dense: Record, seed: int, looks: int) -> list[Co
     tokens = [float(unit["tokens"]) for unit in units]
     sums = {part: [unit[part]["kl"] for unit in units] for part in ("reasoning", "prose")}
     means = {
-        part: paired_mean(values, tokens, seed=seed, looks=looks) for part, values in sums.items()
+        part: paired_mean(values, tokens, seed=seed, looks=looks, bounds=NOT_NEGATIVE)
+        for part, values in sums.items()
     }
     if cell == dense.cell:
         return [Comparison(cell, f"kl_{part}:{cell.subject}", m) for part, m in means.items()]
     found = [Comparison(cell, f"kl_{part}:{cell.subject}", m, m) for part, m in means.items()]
-    ratio = paired_ratio(sums["reasoning"], sums["prose"], seed=seed, looks=looks)
+    ratio = paired_ratio(
+        sums["reasoning"], sums["prose"], seed=seed, looks=looks, bounds=NOT_NEGATIVE
+    )
     return [*found, Comparison(cell, f"kl_ratio:{cell.subject}", ratio)]

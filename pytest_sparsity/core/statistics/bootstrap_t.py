@@ -16,8 +16,8 @@ from scipy import stats
 from pytest_sparsity.core.statistics.draws import resampled_sums
 from pytest_sparsity.core.statistics.interval import Vector
 
-#: Units at which the tails are taken half as large as asked for.
-_TAIL_UNITS = 10
+#: By the square of the normal quantile of a tail: units at which half of it is taken.
+_TAIL_UNITS = 2.6
 
 
 def standard_error(above: Vector, below: Vector) -> float:
@@ -44,10 +44,10 @@ def limits(
 
     Each limit is the wider one of the bootstrap-t's and Student's: the first alone is too narrow
     where tails are heavy or many units are equal, the second where units are skewed.  Units that
-    are few hide their skewness; the tail of the bootstrap-t is therefore cut at
-    n / (n + 10) of what was asked for, a correction of the order 1 / n that the simulations of
-    ``ci/coverage.py`` led to.  A resample without any spread of its own may stand for any distance:
-    where more than the tail are such, the limit is infinite.
+    are few hide their skewness; less than the tail asked for is therefore taken, by a correction
+    of the order 1 / n that the simulations of ``ci/interval_coverage.py`` led to.  A resample
+    without any spread of its own may stand for any distance: where more than the tail are such,
+    the limit is infinite.
     """
     n, total = above.size, float(below.sum())
     ratio = float(above.sum()) / total
@@ -62,8 +62,12 @@ def limits(
 
 
 def tail_taken(level: float, n: int) -> float:
-    """The tail at which the bootstrap-t of n units is cut, so that it keeps its promise."""
-    return (1 - level) / 2 * n / (n + _TAIL_UNITS)
+    """The tail at which the bootstrap-t of n units is cut, so that it keeps its promise.
+
+    Of 2.5 % in each tail it is n / (n + 10): the further out, the less n units show.
+    """
+    tail = (1 - level) / 2
+    return tail * n / (n + _TAIL_UNITS * float(stats.norm.isf(tail)) ** 2)
 
 
 def _distances(residuals: Vector, below: Vector, *, seed: int, resamples: int) -> Vector:

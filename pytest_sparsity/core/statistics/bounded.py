@@ -1,13 +1,13 @@
 """The limits of the mean of units that cannot be below one value, nor above another.
 
 Gaffke (2005), "Three test statistics for a nonparametric one-sided hypothesis on the mean of a
-nonnegative variable", Mathematical Methods of Statistics 14:451-467; Learned-Miller & Thomas (2020),
-"A new confidence interval for the mean of a bounded random variable", arXiv:1905.06208.  The units
-get random weights, as in a Bayesian bootstrap, and one more unit stands at the bound: it is all that
-may not have been seen.  The limit is a quantile of the weighted means.  For right and wrong that is
-the exact interval of Clopper & Pearson (1934).  That it never errs more often than it says is
-proven for two values, and was found for all others that were ever tried; ``ci/coverage.py`` counts
-it exactly for gains and losses of pairs.
+nonnegative variable", Mathematical Methods of Statistics 14:451-467; Learned-Miller & Thomas
+(2020), "A new confidence interval for the mean of a bounded random variable", arXiv:1905.06208.
+The units get random weights, as in a Bayesian bootstrap, and one more unit stands at the bound: it
+is all that may not have been seen.  The limit is a quantile of the weighted means.  For right and
+wrong that is the exact interval of Clopper & Pearson (1934).  That it never errs more often than
+it says is proven for two values, and was found for all others that were ever tried;
+``ci/interval_coverage.py`` counts it exactly for gains and losses of pairs.
 """
 
 from __future__ import annotations

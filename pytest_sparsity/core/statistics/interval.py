@@ -102,17 +102,20 @@ def unlimited(estimate: float, n: int, confidence: float, looks: int, note: str)
 
 
 def clipped(found: Interval, bounds: Bounds) -> Interval:
-    """The interval without what is impossible."""
+    """The interval without what is impossible; it always holds the estimate."""
     low, high = (min(max(end, bounds[0]), bounds[1]) for end in (found.low, found.high))
-    return replace(found, low=low, high=high)
+    return replace(found, low=min(low, found.estimate), high=max(high, found.estimate))
 
 
 def checked_bounds(bounds: Bounds, values: Vector) -> Bounds:
-    """The same, or ValueError where they are none or a value is beyond them."""
+    """The same, or ValueError where they are none or a value is beyond them.
+
+    Rounding may bring a value beyond: a divergence in float32 can be -1e-7.
+    """
     low, high = bounds
     if not low < high:
         raise ValueError(f"bounds must be a lower and a higher value, not {low} and {high}")
-    slack = 1e-9 * max(1.0, *(abs(end) for end in bounds if math.isfinite(end)), 1.0)
+    slack = 1e-6 * max(1.0, *(abs(end) for end in bounds if math.isfinite(end)), 1.0)
     outside = np.flatnonzero((values < low - slack) | (values > high + slack))
     if outside.size:
         where = int(outside[0])

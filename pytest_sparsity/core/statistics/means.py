@@ -58,8 +58,8 @@ def paired_mean(
     not known: the interval is then infinite, and its note says how many units would do.
 
     With bounds the interval keeps within them.  Where both are finite there are exact limits, too
-    (:mod:`.bounded`): they are taken where they are tighter, and alone where units take but the
-    bounds or their middle, such as right and wrong.
+    (:mod:`.bounded`): they are taken where they are tighter, and alone where units take but five
+    values, evenly from bound to bound, such as right and wrong.
 
     Raises:
         ValueError: an argument is empty, not finite, of the wrong length, a weight is not
@@ -78,7 +78,7 @@ def paired_mean(
         return clipped(found, bounds)
     level = level_of_a_look(confidence, looks)
     low, high = bounded.limits(totals, units, bounds, level=level, seed=seed, resamples=resamples)
-    if not np.isin(values, [bounds[0], sum(bounds) / 2, bounds[1]]).all():
+    if not np.isin(values, np.linspace(*bounds, 5)).all():
         low, high = max(found.low, low), min(found.high, high)
     note, detectable = found.note, found.detectable
     if note:  # the units alone say too little of their spread
