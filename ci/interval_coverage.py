@@ -1,6 +1,7 @@
 """Prints how often intervals hold the truth, by simulation: docs/verdicts.md has the tables.
 
-    python ci/interval_coverage.py [--runs 4000] [--units 4,8,...] [--before REVISION] [part ...]
+    python ci/interval_coverage.py [--runs 4000] [--units 4,8,...] [--only TEXT] [--before REVISION]
+        [part ...]
 
 Parts are ``mean``, ``weighted``, ``ratio``, ``bounded``, ``looks`` and ``shares``; all if none is
 named.  Shares of right and wrong are counted exactly instead of drawn.  With ``--before`` the
@@ -221,7 +222,8 @@ def _tables(arguments: argparse.Namespace) -> Iterator[str]:
         yield "| units | n | held | truth below | truth above | infinite | held before | width |"
         yield "|---|---:|---:|---:|---:|---:|---:|---:|"
         old = before(style, arguments.before) if arguments.before else None
-        for kind, n in itertools.product(kinds, arguments.units):
+        asked = [kind for kind in kinds if arguments.only in kind.name]
+        for kind, n in itertools.product(asked, arguments.units):
             found = simulate(kind, n, part=style, runs=arguments.runs, looks=looks, make=now(style))
             cells = [f"{100 * x:.1f}" for x in (found.held, found.low, found.high)]
             cells.append(f"{100 * found.infinite:.0f}")
@@ -288,6 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--units", type=lambda text: [int(n) for n in text.split(",")], default=list(UNITS)
     )
+    parser.add_argument("--only", default="", metavar="TEXT", help="kinds with it in their name")
     parser.add_argument("--before", metavar="REVISION", help="revision to compare with")
     for line in _tables(parser.parse_args(argv)):
         print(line, flush=True)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from pytest_sparsity.core.statistics.draws import resampled_sums
 from pytest_sparsity.core.statistics.interval import Vector
 
 #: By the square of the normal quantile of a tail: units at which half of it is taken.
-_TAIL_UNITS = 2.6
+_TAIL_UNITS = 4.0
 
 
 def standard_error(above: Vector, below: Vector) -> float:
@@ -53,7 +53,7 @@ def limits(
     ratio = float(above.sum()) / total
     error = standard_error(above, below)
     tail = (1 - level) / 2
-    reach = float(stats.t.isf(tail, n - 1))
+    reach = -float(special.stdtrit(n - 1, tail))
     distances = _distances(above - ratio * below, below, seed=seed, resamples=resamples)
     place = math.floor(tail_taken(level, n) * resamples) - 1
     ends = np.partition(distances, [place, resamples - 1 - place])
@@ -64,24 +64,36 @@ def limits(
 def tail_taken(level: float, n: int) -> float:
     """The tail at which the bootstrap-t of n units is cut, so that it keeps its promise.
 
-    Of 2.5 % in each tail it is n / (n + 10): the further out, the less n units show.
+    Of 2.5 % in each tail it is n / (n + 15): the further out, the less n units show.
     """
     tail = (1 - level) / 2
-    return tail * n / (n + _TAIL_UNITS * float(stats.norm.isf(tail)) ** 2)
+    return tail * n / (n + _TAIL_UNITS * float(special.ndtri(tail)) ** 2)
 
 
 def _distances(residuals: Vector, below: Vector, *, seed: int, resamples: int) -> Vector:
     """Of each resample's ratio from the sample's, in its standard errors; +-inf without spread."""
     n = residuals.size
     squares = residuals * residuals
-    columns = np.stack([residuals, below, squares, residuals * below, below * below], axis=1)
-    shift, size, spread, mixed, square = resampled_sums(columns, seed=seed, resamples=resamples).T
-    with np.errstate(all="ignore"):
-        moved, way = shift / size, np.where(size < 0, -shift, shift)
-        # Of the resample's residuals from its own ratio, whose sum is 0.
-        spread = spread - 2 * moved * mixed + moved * moved * square
-        apart = way * math.sqrt((n - 1) / n) / np.sqrt(np.maximum(spread, 0.0))
-        same = spread <= 1e-12 * n * float(squares.max())
-        still = np.abs(shift) <= 1e-9 * n * math.sqrt(float(squares.max()))
-        undefined = same | np.isnan(apart)
-        return np.where(undefined, np.where(still, 0.0, np.copysign(math.inf, way)), apart)
+    columns = [residuals, squares]
+    equal = below.min() == below.max()  # the size of each resample is known
+    if not equal:
+        columns += [below, residuals * below, below * below]
+    table = np.stack(columns, axis=1)
+    shift, spread, *rest = resampled_sums(table, seed=seed, resamples=resamples)
+    # Of the resample's residuals from its own ratio, whose sum is 0.
+    if equal:
+        spread -= shift * shift / n
+        if below[0] < 0:
+            shift = -shift
+    else:
+        size, mixed, square = rest
+        with np.errstate(all="ignore"):
+            moved = shift / size
+            spread += moved * (moved * square - 2 * mixed)
+        shift = np.where(size < 0, -shift, shift)
+    alike = ~(spread > 1e-12 * n * float(squares.max()))
+    spread[alike] = 1.0
+    apart = shift * math.sqrt((n - 1) / n) / np.sqrt(spread)
+    still = np.abs(shift[alike]) <= 1e-9 * n * math.sqrt(float(squares.max()))
+    apart[alike] = np.where(still, 0.0, np.copysign(math.inf, shift[alike]))
+    return np.asarray(apart)

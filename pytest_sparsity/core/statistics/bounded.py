@@ -13,14 +13,15 @@ it says is proven for two values, and was found for all others that were ever tr
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from pytest_sparsity.core.statistics.draws import weighted_sums
 from pytest_sparsity.core.statistics.interval import Bounds, Vector
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
 def limits(
@@ -47,7 +48,7 @@ def limits(
     n, typical = above.size, float(below.mean())
     columns = np.zeros((n + 1, 3))
     columns[:n, 0], columns[:n, 1], columns[n, 2] = above, below, typical
-    sums, sizes, unseen = weighted_sums(columns, seed=seed, resamples=resamples).T
+    sums, sizes, unseen = weighted_sums(columns, seed=seed, resamples=resamples)
     place = max(math.floor((1 - level) / 2 * resamples) - 1, 0)
     lowest, highest = ((sums + unseen * bound) / (sizes + unseen) for bound in bounds)
     return (
@@ -59,8 +60,8 @@ def limits(
 def share_limits(k: int, n: int, level: float) -> tuple[float, float]:
     """Of the share of which k of n were seen: Clopper & Pearson (1934), Biometrika 26:404-413."""
     tail = (1 - level) / 2
-    low = float(stats.beta.ppf(tail, k, n - k + 1)) if k else 0.0
-    high = float(stats.beta.isf(tail, k + 1, n - k)) if k < n else 1.0
+    low = float(special.betaincinv(k, n - k + 1, tail)) if k else 0.0
+    high = float(special.betainccinv(k + 1, n - k, tail)) if k < n else 1.0
     return low, high
 
 
@@ -70,32 +71,33 @@ def difference_limits(gains: int, losses: int, n: int, level: float) -> tuple[fl
     return -_highest(losses, gains, n, tail), _highest(gains, losses, n, tail)
 
 
+@lru_cache(maxsize=4096)
 def _highest(gains: int, losses: int, n: int, tail: float) -> float:
     """The value that the weighted mean exceeds with chance ``tail``, one more gain being possible.
 
     Of the weights, Dirichlet's, a share is on gains and losses (``moved``), and of that a share on
     gains (``won``), which are independent and have beta distributions; the mean is
-    moved * (2 * won - 1).  It is integrated over ``won`` by Gauss and Legendre's rule.
+    moved * (2 * won - 1).  It is integrated over ``moved`` by Gauss and Legendre's rule.
     """
-    equal = n - gains - losses
+    a, b, equal = gains + 1, losses, n - gains - losses
     if not losses:
         return share_limits(gains, n, 1 - 2 * tail)[1]
-    won = stats.beta(gains + 1, losses)
     if not equal:
-        return 2 * float(won.isf(tail)) - 1
-    reach, centre = 9 * float(won.std()), float(won.mean())
-    start, end = max(0.0, centre - reach), min(1.0, centre + reach)
-    at = start + (end - start) * (_NODES + 1) / 2
-    chance = _WEIGHTS * won.pdf(at)
-    chance /= chance.sum()
-    factor = 2 * at - 1
+        return 2 * float(special.betainccinv(a, b, tail)) - 1
+    centre = (a + b) / (n + 1)
+    reach = 9 * math.sqrt(centre * (1 - centre) / (n + 2))
+    end = min(1.0, centre + reach)
+    scale = float(special.betaln(a + b, equal))
 
     def exceeded(mean: float) -> float:
-        # Where the factor is beyond the mean: that ``moved`` is large enough, or for a negative
-        # mean that it is not.
-        beyond = factor > mean if mean >= 0 else factor < mean
-        needed = np.where(beyond, mean / np.where(beyond, factor, 1.0), 1.0)
-        found = float(chance @ special.betaincc(gains + 1 + losses, equal, needed))
-        return found if mean >= 0 else 1 - found
+        # Less moved than the mean's size: a positive mean is never exceeded, a negative always.
+        start = max(abs(mean), centre - reach)
+        if start >= end:
+            return float(mean < 0)
+        moved = start + (end - start) * (_NODES + 1) / 2
+        log = (a + b - 1) * np.log(moved) + (equal - 1) * np.log1p(-moved) - scale
+        density = np.exp(log) * _WEIGHTS * (end - start) / 2
+        found = float(density @ special.betaincc(a, b, (1 + mean / moved) / 2))
+        return found if mean >= 0 else found + float(special.betainc(a + b, equal, start))
 
-    return float(optimize.brentq(lambda mean: exceeded(mean) - tail, -1, 1, xtol=1e-10))
+    return float(optimize.brentq(lambda mean: exceeded(mean) - tail, -1, 1, xtol=1e-9))

@@ -25,12 +25,12 @@ Drawn = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
 
 def resampled_sums(columns: Vector, *, seed: Seed, resamples: int) -> Vector:
-    """Sums of n units drawn with replacement, [resamples, k], of ``columns`` [n, k]."""
+    """Sums of n units drawn with replacement, [k, resamples], of ``columns`` [n, k]."""
     return _sums(columns, _counts, seed, resamples)
 
 
 def weighted_sums(columns: Vector, *, seed: Seed, resamples: int) -> Vector:
-    """Sums of units with exponential weights of mean 1, [resamples, k], of ``columns`` [n, k].
+    """Sums of units with exponential weights of mean 1, [k, resamples], of ``columns`` [n, k].
 
     Divided by one another, such sums are those of the Bayesian bootstrap (Rubin 1981).
     """
@@ -46,7 +46,8 @@ def _sums(
     n = len(columns)
     kept = n <= _KEPT_UNITS
     blocks = _kept(draw, n, seed, resamples) if kept else _blocks(draw, n, seed, resamples)
-    return np.concatenate([block.astype(np.float64) @ columns for block in blocks])
+    across = columns.T
+    return np.concatenate([across @ block.astype(np.float64) for block in blocks], axis=1)
 
 
 @lru_cache(maxsize=16)
@@ -65,10 +66,10 @@ def _blocks(
 
 
 def _counts(rows: int, n: int, rng: np.random.Generator) -> Drawn:
-    """How often each of n units is drawn in n draws, [rows, n]; never near 255 times."""
-    places = rng.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
-    return np.bincount(places.ravel(), minlength=rows * n).reshape(rows, n).astype(np.uint8)
+    """How often each of n units is drawn in n draws, [n, rows]; never near 255 times."""
+    places = rows * rng.integers(0, n, (n, rows)) + np.arange(rows)
+    return np.bincount(places.ravel(), minlength=rows * n).reshape(n, rows).astype(np.uint8)
 
 
 def _weights(rows: int, n: int, rng: np.random.Generator) -> Drawn:
-    return rng.standard_exponential((rows, n), dtype=np.float32)
+    return rng.standard_exponential((n, rows), dtype=np.float32)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from pytest_sparsity.core.statistics.looks import level_of_a_look
 
@@ -64,7 +64,7 @@ class Interval:
 def effect_per_error(looks: int = 1) -> float:
     """How many standard errors an effect has that shows four times in five, at one of ``looks``."""
     level = level_of_a_look(1 - _SIGNIFICANCE, looks)
-    return float(stats.norm.isf((1 - level) / 2) + stats.norm.ppf(_POWER))
+    return float(special.ndtri(_POWER) - special.ndtri((1 - level) / 2))
 
 
 def width_detectable(low: float, high: float, level: float) -> float:
@@ -72,7 +72,7 @@ def width_detectable(low: float, high: float, level: float) -> float:
 
     The plug-in standard error is no use where every item is right: it is 0.
     """
-    error = (high - low) / (2 * float(stats.norm.isf((1 - level) / 2)))
+    error = (high - low) / (-2 * float(special.ndtri((1 - level) / 2)))
     return effect_per_error() * error
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from pytest_sparsity.core.statistics import bootstrap_t, bounded
 from pytest_sparsity.core.statistics.interval import (
@@ -111,7 +111,7 @@ def paired_ratio(
     above = as_vector("numerator", numerator)
     below = as_vector("denominator", denominator, above.size)
     n, level = above.size, level_of_a_look(checked_confidence(confidence), looks)
-    reach = float(stats.t.isf((1 - level) / 2, n - 1)) if n > 1 else math.inf
+    reach = -float(special.stdtrit(n - 1, (1 - level) / 2)) if n > 1 else math.inf
     error = bootstrap_t.standard_error(below, np.ones(n))
     if not abs(float(below.mean())) > (reach * error if n > 1 else math.inf):
         total = float(below.sum())

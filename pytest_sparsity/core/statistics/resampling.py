@@ -69,7 +69,7 @@ def bootstrap(
             return unlimited(estimate, n, confidence, looks, note)
         drawn = statistic(
             [
-                resampled_sums(table, seed=(seed, place), resamples=resamples)
+                resampled_sums(table, seed=(seed, place), resamples=resamples).T
                 for place, table in enumerate(tables)
             ]
         )
