@@ -7,7 +7,7 @@ from dataclasses import replace
 from pytest_sparsity.core.errors import blaming
 from pytest_sparsity.models.backbone import SiteLayout, find_sites
 from pytest_sparsity.models.language_model import LanguageModel
-from pytest_sparsity.models.libraries import adapters_of
+from pytest_sparsity.models.libraries import adapters_of, check_foreign_layers_run
 from pytest_sparsity.models.own import state_hash
 
 
@@ -23,8 +23,9 @@ def with_sites_found_anew(model: LanguageModel, layout: SiteLayout | None = None
         layout: of layers that no known layout names, as of an ``OwnModel``.
 
     Raises:
-        SparsityError: it cannot be mapped to sites as it is now.
+        SparsityError: it cannot be mapped to sites as it is now, or its layers do not run here.
     """
+    check_foreign_layers_run(model.model, model.name)
     with blaming(model.name):
         sites = find_sites(model.model, layout)
     notice = adapters_of(model.model) or model.notice

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.models.tensors import some
+
 if TYPE_CHECKING:
     import torch
 
@@ -25,14 +27,17 @@ def _bases(said: Mapping[str, Any]) -> Iterator[float]:
             yield float(value)
 
 
-def other_angles(model: Any, tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    """Names of tensors ``inv_freq`` in the files that are none of the model's.
+def other_angles(model: Any, tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """Which tensors ``inv_freq`` in the files are none of the model's; None if all are.
 
     Those before a scaling are the model's as well: early classes scaled positions.
 
     Args:
         model: of transformers.
         tensors: of its files, by name.
+
+    Returns:
+        A sentence without an end, as :func:`~.tensors.refuse_or_warn` takes it.
     """
     import torch
 
@@ -54,4 +59,10 @@ def other_angles(model: Any, tensors: Mapping[str, torch.Tensor]) -> list[str]:
         )
 
     stored = {name: tensor for name, tensor in tensors.items() if name.endswith("inv_freq")}
-    return [name for name, tensor in stored.items() if own and not known(tensor)]
+    others = [name for name, tensor in stored.items() if own and not known(tensor)]
+    if not others:
+        return None
+    return (
+        f"its files hold {some(others)}, other rotary angles than its config.json gives; mend "
+        "rope_theta or the scaling there"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.elsewhere import offloaded
 from pytest_sparsity.models.parameter_dtypes import dtype_of
 from pytest_sparsity.models.plain_layers import difference, linear_layers
+from pytest_sparsity.models.upstream import gist
 
 
 def cast_or_keep(model: nn.Module, wanted: torch.dtype, asked: str, name: str) -> torch.dtype:
@@ -43,6 +45,42 @@ def cast_or_keep(model: nn.Module, wanted: torch.dtype, asked: str, name: str) -
             f"be cast to {asked}; build it in that dtype, or leave out --sparsity-dtype"
         )
     return built
+
+
+def check_foreign_layers_run(model: Any, name: str) -> None:
+    """See that layers of other libraries run on the machine that the model is on, on a few tokens.
+
+    Args:
+        model: of transformers, in evaluation mode.
+        name: its name, for the message.
+
+    Raises:
+        SparsityError: one does not, such as one whose kernel is for GPUs alone.
+    """
+    foreign = [layer for _, layer in linear_layers(model) if difference(layer) is not None]
+    if not foreign:
+        return
+    inside: list[nn.Module] = []
+    with ExitStack() as hooks:
+        for layer in foreign:
+            begin = layer.register_forward_pre_hook(lambda own, args: inside.append(own))
+            end = layer.register_forward_hook(lambda own, args, output: inside.remove(own))
+            hooks.callback(begin.remove)
+            hooks.callback(end.remove)
+        rows: int = model.get_input_embeddings().weight.shape[0]
+        tokens = torch.arange(1, 5)[None] % rows
+        try:
+            with torch.no_grad():
+                model(input_ids=tokens.to(model.device))
+        except Exception as error:
+            if not inside:  # something else fails, and is told of where it is looked for
+                return
+            raise SparsityError(
+                f"--sparsity-model {name}: its layers {type(inside[-1]).__name__} do not run on "
+                f"{model.device.type} ({type(error).__name__}: {gist(error)}); take a machine that "
+                "they are made for with --sparsity-target, or build the model from weights that "
+                "are not quantised"
+            ) from error
 
 
 def without_wrapper(made: Any) -> Any:

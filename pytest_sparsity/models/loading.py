@@ -23,6 +23,7 @@ from pytest_sparsity.models.folder import (
     weight_files,
 )
 from pytest_sparsity.models.language_model import LanguageModel
+from pytest_sparsity.models.libraries import check_foreign_layers_run
 from pytest_sparsity.models.prepare import prepare_model
 from pytest_sparsity.models.remote_code import check_trusted, code_class, needed_code
 from pytest_sparsity.models.tensors import (
@@ -32,7 +33,6 @@ from pytest_sparsity.models.tensors import (
     no_place,
     read_tensors,
     refuse_or_warn,
-    some,
 )
 from pytest_sparsity.models.tokens import check_tokens, check_vocabulary, leading_tokens
 from pytest_sparsity.models.twin_loading import is_twin, make_twin
@@ -176,6 +176,7 @@ def finished(
     if not any(parameter.is_meta for parameter in model.parameters()):  # else offloaded
         model.to(target.device)
     model.eval().requires_grad_(False)
+    check_foreign_layers_run(model, source)
     with blaming(f"--sparsity-model {source}"):
         sites = find_sites(model, layout)
     check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], source)
@@ -235,12 +236,8 @@ def _load_folder(
             )
     if unused is not None:
         refuse_or_warn(name, unused, allowed=allow_unused)
-    if angles:
-        turned = (
-            f"its files hold {some(angles)}, other rotary angles than its config.json gives; mend "
-            "rope_theta or the scaling there"
-        )
-        refuse_or_warn(name, turned, allowed=allow_unused)
+    if angles is not None:
+        refuse_or_warn(name, angles, allowed=allow_unused)
     if found := adapters(folder):
         beside = (
             f"its folder holds an adapter ({', '.join(found)}), which would not be applied; merge "

@@ -453,3 +453,59 @@ def test_flattened_weights_are_packed() -> None:
     layer = nn.Linear(4, 6)
     layer.weight = nn.Parameter(layer.weight.detach().flatten()[:0], False)
     assert difference(layer) == "packs its weight (it has shape [0], not [6, 4])"
+
+
+class OfGpus(nn.Module):
+    """As FP8 layers: their kernel is for a GPU."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("no kernel for this device")
+
+
+def built_with(make: Any) -> Any:
+    """What an ``OwnModel`` builds: tiny-random with another layer in place of one of its own."""
+    model = tiny_model(1)
+    mlp: Any = model.model.layers[1].mlp
+    mlp.down_proj = make(mlp.down_proj)
+    return model, tiny_tokenizer()
+
+
+def test_layers_that_do_not_run_here_are_one_sentence(tiny: Any) -> None:
+    said = (
+        "--sparsity-model mine: its layers OfGpus do not run on cpu (RuntimeError: no kernel for "
+        "this device); take a machine that they are made for with --sparsity-target, or build the "
+        "model from weights that are not quantised"
+    )
+    with pytest.raises(SparsityError) as caught:
+        OwnModel("mine", lambda: built_with(OfGpus), licence="MIT").load()
+    assert str(caught.value) == said
+    twin = tiny.twin()
+    mlp = twin.model.model.layers[1].mlp
+    mlp.down_proj = OfGpus(mlp.down_proj)
+    with pytest.raises(SparsityError, match="its layers OfGpus do not run on cpu"):
+        with_sites_found_anew(twin)
+    assert not mlp.down_proj._forward_pre_hooks
+    assert not mlp.down_proj._forward_hooks
+
+
+def test_the_fp8_layer_of_transformers_runs_or_is_one_sentence() -> None:
+    integration = pytest.importorskip("transformers.integrations.finegrained_fp8")
+
+    def make(layer: nn.Linear) -> nn.Module:
+        new: nn.Module = integration.FP8Linear(
+            layer.in_features, layer.out_features, block_size=(32, 32)
+        )
+        for parameter in new.parameters():
+            parameter.data.fill_(1)
+        return new
+
+    refused = ""
+    try:
+        logits(OwnModel("mine", lambda: built_with(make), licence="MIT").load())
+    except SparsityError as error:
+        refused = str(error)
+    assert not refused or "its layers FP8Linear do not run on cpu (" in refused
