@@ -16,10 +16,10 @@ from pytest_sparsity.methods.prefill import PrefillPolicy
 from pytest_sparsity.methods.residual_stream import RESIDUAL, mlp_norms, residual_of
 from pytest_sparsity.models import LanguageModel
 from pytest_sparsity.models.cached import tokens_behind
-from pytest_sparsity.models.experts import routed_rows
 from pytest_sparsity.models.forward import hidden_states
 from pytest_sparsity.models.language_model import CACHE_NAMES
 from pytest_sparsity.models.parallel import in_parallel
+from pytest_sparsity.models.routing import routed_rows
 
 T = TypeVar("T")
 

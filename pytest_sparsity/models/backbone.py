@@ -88,7 +88,9 @@ def use_linear_layers(model: torch.nn.Module) -> None:
     from transformers.pytorch_utils import Conv1D
 
     from pytest_sparsity.models.experts import stacked_parameters, use_expert_layers
+    from pytest_sparsity.models.grouped_experts import grouped_layer, grouped_parameter
     from pytest_sparsity.models.left_products import use_left_layers
+    from pytest_sparsity.models.separate_experts import follow_experts
 
     for parent in list(model.modules()):
         before = dict(parent.named_children())
@@ -114,6 +116,10 @@ def use_linear_layers(model: torch.nn.Module) -> None:
             elif any(stacked_parameters(layer)):
                 _check_here(layer)
                 use_expert_layers(layer)
+            elif grouped_parameter(layer) is not None:
+                _check_here(layer)
+                setattr(parent, name, grouped_layer(layer))
+    follow_experts(model)
 
 
 def _check_here(layer: torch.nn.Module) -> None:

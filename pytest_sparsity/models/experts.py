@@ -25,27 +25,19 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pytest_sparsity.core.errors import SparsityError
+from pytest_sparsity.models.routing import reading
 
 #: Names of stacked parameters: [E, ...] with a matrix for each expert.
 _STACKED = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class _Routing(threading.local):
-    """Per thread: where the rows of the expert's input under way come from."""
+class _Chosen(threading.local):
+    """Per thread: which experts the tokens of the layer under way go to, [T, top k]."""
 
-    chosen: Tensor | None = None
-    rows: Tensor | None = None
-
-
-_ROUTING = _Routing()
+    experts: Tensor | None = None
 
 
-def routed_rows() -> Tensor | None:
-    """Which positions of the pass, flattened [B * T], the expert under way has as its rows [R].
-
-    None outside of experts, where a layer's rows are all positions, in order.
-    """
-    return _ROUTING.rows
+_CHOSEN = _Chosen()
 
 
 class Stack(nn.Module):
@@ -137,17 +129,13 @@ def _multiplied(function: Any, x: Tensor, factor: _Factor) -> Tensor:
         return torch.stack([_all_tokens(stack, each, x[each]) for each in range(len(stack))])
     if name not in (("matmul", "mm", "__matmul__") if factor.transposed else ("linear",)):
         raise _unlike(function)
-    layer, chosen = stack.layer(expert), _ROUTING.chosen
+    layer, chosen = stack.layer(expert), _CHOSEN.experts
     if chosen is None or not stack.routed:
         found: Tensor = layer(x)
         return found
-    before = _ROUTING.rows
     # In the order in which the experts' own loop takes its tokens.
-    _ROUTING.rows = (chosen.t() == expert).nonzero()[:, 1]
-    try:
+    with reading((chosen.t() == expert).nonzero()[:, 1]):
         return _called(layer, x)
-    finally:
-        _ROUTING.rows = before
 
 
 def _all_tokens(stack: Stack, expert: int, x: Tensor) -> Tensor:
@@ -163,13 +151,8 @@ def _all_tokens(stack: Stack, expert: int, x: Tensor) -> Tensor:
     whole = x.new_zeros(len(x), layer.out_features)
     if not len(rows):
         return whole
-    before = _ROUTING.rows
-    _ROUTING.rows = rows
-    try:
-        with _AmongAll(layer, rows, len(x)):
-            y = _called(layer, x[rows])
-    finally:
-        _ROUTING.rows = before
+    with reading(rows), _AmongAll(layer, rows, len(x)):
+        y = _called(layer, x[rows])
     return whole.index_copy(0, rows, y)
 
 
@@ -261,8 +244,8 @@ def _remember(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """Keep which experts each token goes to, [T, top k]: the only integers that experts take."""
     given = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
     whole = [each for each in given if not each.is_floating_point() and each.ndim == 2]
-    _ROUTING.chosen = whole[0] if whole else None
+    _CHOSEN.experts = whole[0] if whole else None
 
 
 def _forget(module: nn.Module, args: Any, output: Any) -> None:
-    _ROUTING.chosen = None
+    _CHOSEN.experts = None

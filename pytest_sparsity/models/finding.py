@@ -12,11 +12,11 @@ from typing import Any
 from torch import nn
 
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.models.experts import Stack
 from pytest_sparsity.models.kinds import ALL_KINDS, kind_of_path
 from pytest_sparsity.models.language_model import Site
 from pytest_sparsity.models.plain_layers import linear_layers, shape_of
 from pytest_sparsity.models.products import TOKENS, Watched, pointer_of, run_of, watch
+from pytest_sparsity.models.separate_experts import SHARED, layers_of_experts
 
 #: Most of a block's weights that may be exempt for a model to be mapped.
 LARGEST_EXEMPT = 0.02
@@ -83,14 +83,13 @@ def map_by_products(model: nn.Module) -> Mapped:
     """
     blocks = _called_blocks(model)
     watched = watch(model, [block for _, block in blocks])
-    stacks = [module for module in model.modules() if isinstance(module, Stack)]
-    stacked = {id(layer) for stack in stacks for layer in stack.children()}
+    known = {id(layer) for layer in layers_of_experts(model)}
     sites: list[Site] = []
     exempt: list[Exempt] = []
     taken: set[int] = set()
     for number, (_, block) in enumerate(blocks):
         found, left = _of_block(number, block, watched)
-        _check_experts(model, found, stacked)
+        _check_experts(model, found, known)
         exempt += left
         # A layer that stands in several places is a site in the first of them.
         sites += [site for site in found if id(site.module) not in taken]
@@ -147,13 +146,13 @@ def _called_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(f"{p}.{n}", block) for p, members in chosen for n, block in enumerate(members)]
 
 
-def _check_experts(model: nn.Module, sites: Sequence[Site], stacked: Set[int]) -> None:
-    """An expert's input has some of the tokens, and of those in stacks it is known which."""
-    if other := [site.name for site in sites if site.routed and id(site.module) not in stacked]:
+def _check_experts(model: nn.Module, sites: Sequence[Site], known: Set[int]) -> None:
+    """An expert's input has some of the tokens, and it has to be known which."""
+    if other := [site.name for site in sites if site.routed and id(site.module) not in known]:
         raise SparsityError(
             f"{type(model).__name__} cannot be sparsified: which tokens come to {other[0]} is not "
-            "known, because its experts are not stacked as in transformers 5; use that, or a model "
-            "without experts"
+            "known, because its experts are neither stacked as in transformers 5 nor a list of "
+            "modules beside a router with a row for each; use another model"
         )
 
 
@@ -232,9 +231,6 @@ def _alike(path: str) -> str:
     return path if "expert" not in path else re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", path)
 
 
-_SHARED = re.compile(r"shared_?(expert|mlp)", re.IGNORECASE)
-
-
 def _named(number: int, layers: dict[str, nn.Linear], watched: Watched) -> list[Site]:
     """Sites with names: ``"{layer}.{kind}"``, with a group between them where one is needed."""
     kinds = {path: kind_of_path(path) for path in layers}
@@ -262,8 +258,8 @@ def _group(path: str, kind: str) -> str:
     if kind == "proj":
         return path.removesuffix(".linear")
     if (expert := re.search(r"\.(\d+)(?=\.|$)", path)) is not None and "expert" in path:
-        return f"{'shared' if _SHARED.search(path) else 'experts'}.{expert[1]}"
-    return "shared" if _SHARED.search(path) else ""
+        return f"{'shared' if SHARED.search(path) else 'experts'}.{expert[1]}"
+    return "shared" if SHARED.search(path) else ""
 
 
 def _by_widths(layers: Mapping[str, nn.Linear], kinds: Mapping[str, str]) -> dict[str, str]:

@@ -74,7 +74,9 @@ class LeftStack(nn.Module):
             self.add_module(str(head), _linear(weight))
 
     def __getitem__(self, place: Any) -> _LeftFactor:
-        assert place == (slice(None), None), "one matrix for each head, over all sequences"
+        # Transformers 4 writes the axes of the matrices as well.
+        alike = [(slice(None), None), (slice(None), None, slice(None), slice(None))]
+        assert place in alike, "one matrix for each head, over all sequences"
         return _LeftFactor(list(self.children()), stacked=True)
 
 
