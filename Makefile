@@ -29,13 +29,14 @@ test-cuda: venv
 	$(bin)/pip install --quiet -c ci/constraints.txt -e '.[dev,cuda]'
 	$(bin)/pytest tests/kernels_cuda/test_compiler.py
 
-# With the lowest versions that pyproject.toml allows, on Python 3.11: kernels and models.
+# With the lowest versions that pyproject.toml allows, on Python 3.11: kernels, models, and all
+# families of transformers.
 LOWEST ?= .venv-lowest
 test-lowest: export OMP_NUM_THREADS = 1
 test-lowest: $(LOWEST)/.stamp
 	$(LOWEST)/bin/pytest -n 2 --dist loadfile tests/reference tests/kernels_cpu \
 	  tests/kernels_native tests/kernels_torch tests/kernels_triton tests/checking \
-	  tests/methods tests/models -m 'not slow' $(ARGS)
+	  tests/methods tests/models tests/sites tests/families -m 'not slow or lowest' $(ARGS)
 
 $(LOWEST)/.stamp: pyproject.toml ci/constraints-lowest.txt
 	$(PYTHON) -m venv $(LOWEST)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from torch import nn
@@ -16,7 +17,7 @@ from pytest_sparsity.models.kinds import ALL_KINDS, kind_of_path
 from pytest_sparsity.models.language_model import Site
 from pytest_sparsity.models.plain_layers import linear_layers, shape_of
 from pytest_sparsity.models.products import TOKENS, Watched, pointer_of, run_of, watch
-from pytest_sparsity.models.separate_experts import SHARED, layers_of_experts
+from pytest_sparsity.models.separate_experts import SHARED, check_routed
 
 #: Most of a block's weights that may be exempt for a model to be mapped.
 LARGEST_EXEMPT = 0.02
@@ -83,17 +84,16 @@ def map_by_products(model: nn.Module) -> Mapped:
     """
     blocks = _called_blocks(model)
     watched = watch(model, [block for _, block in blocks])
-    known = {id(layer) for layer in layers_of_experts(model)}
     sites: list[Site] = []
     exempt: list[Exempt] = []
     taken: set[int] = set()
     for number, (_, block) in enumerate(blocks):
         found, left = _of_block(number, block, watched)
-        _check_experts(model, found, known)
         exempt += left
         # A layer that stands in several places is a site in the first of them.
         sites += [site for site in found if id(site.module) not in taken]
         taken |= {id(site.module) for site in found}
+    check_routed(model, sites)
     mapped = Mapped(tuple(sites), tuple(exempt))
     _check(model, mapped)
     return mapped
@@ -144,16 +144,6 @@ def _called_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
     largest = max(called, key=lambda each: _weights(each[1]), default=None)
     chosen = exact[:1] if exact and largest in exact else called
     return [(f"{p}.{n}", block) for p, members in chosen for n, block in enumerate(members)]
-
-
-def _check_experts(model: nn.Module, sites: Sequence[Site], known: Set[int]) -> None:
-    """An expert's input has some of the tokens, and it has to be known which."""
-    if other := [site.name for site in sites if site.routed and id(site.module) not in known]:
-        raise SparsityError(
-            f"{type(model).__name__} cannot be sparsified: which tokens come to {other[0]} is not "
-            "known, because its experts are neither stacked as in transformers 5 nor a list of "
-            "modules beside a router with a row for each; use another model"
-        )
 
 
 def _width(model: nn.Module) -> int:
@@ -268,20 +258,22 @@ def _by_widths(layers: Mapping[str, nn.Linear], kinds: Mapping[str, str]) -> dic
     Where ``up`` gives twice as much as ``down`` reads it is gate and up in one; where widths do
     not fit at all, it is no MLP.
     """
-    owners: dict[str, dict[str, str]] = {}
+    owners: dict[str, dict[str, list[str]]] = {}
     for path, kind in kinds.items():
         if kind in ("gate", "up", "down", "gate_up"):
-            owners.setdefault(_alike(path).rpartition(".")[0], {})[kind] = path
+            # Grouped experts stand behind their kind: fc1.experts.0 and fc2.experts.0.
+            alike = _alike(path).removesuffix(".experts.*")
+            owners.setdefault(alike.rpartition(".")[0], {}).setdefault(kind, []).append(path)
     found: dict[str, str] = {}
     for own in owners.values():
         first = own.get("up", own.get("gate_up"))
         if first is None or "down" not in own:
             continue
-        times = layers[first].out_features / layers[own["down"]].in_features
+        times = layers[first[0]].out_features / layers[own["down"][0]].in_features
         if "gate" not in own and times == 2:
-            found[first] = "gate_up"
+            found |= dict.fromkeys(first, "gate_up")
         elif times != (2 if "gate_up" in own else 1):
-            found |= dict.fromkeys(own.values(), "proj")
+            found |= dict.fromkeys(chain.from_iterable(own.values()), "proj")
     return found
 
 

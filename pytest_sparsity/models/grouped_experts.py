@@ -18,7 +18,7 @@ from pytest_sparsity.models.routing import reading, routed_rows
 
 
 class GroupedExperts(nn.Module):
-    """The matrices of one kind of all experts, as linear layers named ``"0"``, ``"1"``, ...
+    """The matrices of one kind of all experts, as linear layers ``experts.0``, ``experts.1``, ...
 
     Args:
         stacked: [E, N, K], or [E, K, N] if ``transposed``; the layers share its memory.
@@ -27,19 +27,20 @@ class GroupedExperts(nn.Module):
 
     def __init__(self, stacked: nn.Parameter, transposed: bool) -> None:
         super().__init__()
-        for expert, matrix in enumerate(stacked.detach()):
+        self.experts = nn.ModuleList()
+        for matrix in stacked.detach():
             weight = matrix.t() if transposed else matrix
             layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
             layer.weight = nn.Parameter(weight, stacked.requires_grad)
-            self.add_module(str(expert), layer)
+            self.experts.append(layer)
 
     def forward(self, x: Tensor, sizes: Any) -> Tensor:
         """What the experts make of x [R, K], [R, N], ``sizes`` of whose rows are an expert's."""
         counts = sizes.tolist() if isinstance(sizes, Tensor) else list(sizes)
         rows = routed_rows()
-        owns = [None] * len(counts) if rows is None else rows.split(counts)
+        owns = [None] * len(counts) if rows is None else torch.split(rows, counts)
         made = []
-        for layer, part, own in zip(self.children(), x.split(counts), owns, strict=True):
+        for layer, part, own in zip(self.experts, torch.split(x, counts), owns, strict=True):
             with reading(own):
                 made.append(layer(part))
         return torch.cat(made)

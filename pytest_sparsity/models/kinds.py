@@ -33,10 +33,10 @@ ALL_KINDS = (*FUSED, *KINDS, *OTHERS)
 
 _ATTENTION = {
     "qkv": "qkv_proj query_key_value c_attn Wqkv in_proj_qkv",
-    "q": "q_proj query wq Wq q_lin project_q query_proj q",
+    "q": "q_proj query wq Wq q_lin project_q query_proj q input_linear",
     "k": "k_proj key wk Wk k_lin project_k key_proj k",
     "v": "v_proj value wv Wv v_lin project_v value_proj v",
-    "o": "o_proj out_proj wo Wo out_lin dense attention_out c_proj output",
+    "o": "o_proj out_proj wo Wo out_lin dense attention_out c_proj output output_linear",
     "kv": "kv_proj",
     "q_a": "q_a_proj",
     "q_b": "q_b_proj",
@@ -81,6 +81,8 @@ def kind_of_path(path: str) -> str:
     Names help here and decide nothing else: what is a site is found by what is computed.
     """
     parts = [part for part in path.split(".") if not part.isdigit() and part != "linear"]
+    if len(parts) > 1 and parts[-1] == "experts":  # each a linear layer, of a kind that is named
+        parts.pop()
     owner, leaf = ".".join(parts[:-1]), parts[-1] if parts else path
     if _NOT_ATTENTION.search(owner):
         return "proj"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,19 +31,28 @@ _TAKES = frozenset(
 #: Functions whose result, where it has the same size, has the same rows.
 _KEEPS = frozenset(
     [
-        *(Tensor.to, Tensor.type, Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.type_as),
+        *(Tensor.to, Tensor.type, Tensor.type_as),
+        *(Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16),
         *(Tensor.contiguous, Tensor.clone, torch.clone, Tensor.reshape, torch.reshape),
     ]
 )
 
 
 class _Routing(threading.local):
-    """What is known of the experts under way, per thread."""
+    """What is known of the experts under way, per thread.
+
+    Attributes:
+        rows: the positions that the rows are which the innermost reads [R].
+        before: of those that are under way, what ``rows`` was before each.
+        followed: layers under way that send tokens to experts, with what follows them.
+        groups: sizes of groups, and the positions of the rows that they divide [R].
+    """
 
     def __init__(self) -> None:
         self.rows: Tensor | None = None
         self.followed: list[tuple[nn.Module, _Followed]] = []
         self.groups: tuple[Any, Tensor] | None = None
+        self.before: list[tuple[nn.Module, Tensor | None]] = []
 
 
 _ROUTING = _Routing()
@@ -67,38 +77,72 @@ def reading(rows: Tensor | None) -> Iterator[None]:
         _ROUTING.rows = before
 
 
+def _reference(x: Tensor) -> StorageWeakRef:
+    """To the memory of x.  It keeps none, and none of another tensor is taken for it."""
+    return StorageWeakRef(x.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Memory whose rows are known.
+
+    Attributes:
+        memory: keeps none, and none of another tensor is taken for it.
+        begin: the first element of the tensor that was learned.
+        layout: its shape and strides.
+        whole: whether its rows stand in memory one after another.
+        positions: that its rows are, int64 [R].
+    """
+
+    memory: StorageWeakRef
+    begin: int
+    layout: tuple[Any, ...]
+    whole: bool
+    positions: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, positions: Tensor) -> _Rows:
+        """Of x [..., H], whose rows are those positions."""
+        begin, layout = int(x.storage_offset()), (x.shape, x.stride())
+        return cls(_reference(x), begin, layout, x.is_contiguous(), positions.flatten())
+
+    def within(self, x: Tensor) -> Tensor | None:
+        """The positions [...] of x [..., H] in the same memory, None if it has no whole rows."""
+        first, count, inside = 0, len(self.positions), int(x.storage_offset()) - self.begin
+        if inside or (x.shape, x.stride()) != self.layout:
+            first, inside = divmod(inside, x.shape[-1])
+            count = x.numel() // x.shape[-1]
+            if inside or not (self.whole and x.is_contiguous()):
+                return None
+        if not 0 <= first <= len(self.positions) - count:
+            return None
+        return self.positions[first : first + count].view(x.shape[:-1])
+
+
 class _Followed(TorchFunctionMode):
     """Follows the rows of what a layer reads, through what it takes out of it.
 
     Args:
         hidden: what it reads [..., H]; H is how a row is told from other parts of it.
-        rows: the positions that its rows are, int64 [R].
+        positions: that its rows are, int64 [R].
     """
 
-    def __init__(self, hidden: Tensor, rows: Tensor) -> None:
+    def __init__(self, hidden: Tensor, positions: Tensor) -> None:
         super().__init__()
         self._width = hidden.shape[-1]
-        # A weak reference holds no memory, and none of another tensor is taken for it.
-        self._known: dict[int, tuple[StorageWeakRef, int, Tensor]] = {}
-        self._learn(hidden, rows)
+        self._known: dict[int, _Rows] = {}
+        self._learn(hidden, positions)
 
-    def _learn(self, x: Tensor, rows: Tensor) -> None:
-        reference = StorageWeakRef(x.untyped_storage())
-        self._known[reference.cdata] = reference, int(x.storage_offset()), rows.flatten()
+    def _learn(self, x: Tensor, positions: Tensor) -> None:
+        rows = _Rows.of(x, positions)
+        self._known.setdefault(rows.memory.cdata, rows)
 
     def rows_of(self, x: Tensor) -> Tensor | None:
         """The positions that the rows of x [..., H] are, [...]; None if it is not known."""
-        if not x.ndim or x.shape[-1] != self._width or not x.is_contiguous():
+        if not x.ndim or x.shape[-1] != self._width:
             return None
-        known = self._known.get(StorageWeakRef(x.untyped_storage()).cdata)
-        if known is None:
-            return None
-        _, begin, rows = known
-        first, inside = divmod(int(x.storage_offset()) - begin, self._width)
-        count = x.numel() // self._width
-        if inside or not 0 <= first <= len(rows) - count:
-            return None
-        return rows[first : first + count].view(x.shape[:-1])
+        known = self._known.get(_reference(x).cdata)
+        return None if known is None else known.within(x)
 
     def __torch_function__(
         self, function: Any, kinds: Any, args: Any = (), kwargs: Any = None
@@ -137,14 +181,15 @@ def _begin(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
         count = hidden.numel() // max(1, hidden.shape[-1])
         rows = torch.arange(count, device=hidden.device)
     mode = _Followed(hidden, rows)
-    mode.__enter__()
+    mode.__enter__()  # type: ignore[no-untyped-call]
     _ROUTING.followed.append((layer, mode))
 
 
 def _end(layer: nn.Module, args: Any, output: Any) -> None:
     # Where another hook failed before the layer ran, it was not begun.
     if _ROUTING.followed and _ROUTING.followed[-1][0] is layer:
-        _ROUTING.followed.pop()[1].__exit__(None, None, None)
+        mode = _ROUTING.followed.pop()[1]
+        mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         _ROUTING.groups = None
 
 
@@ -189,16 +234,6 @@ def is_routed(expert: nn.Module) -> bool:
     return _enter in expert._forward_pre_hooks.values()
 
 
-class _Before(threading.local):
-    """The rows of what was under way when experts began, per thread."""
-
-    def __init__(self) -> None:
-        self.all: list[tuple[nn.Module, Tensor | None]] = []
-
-
-_BEFORE = _Before()
-
-
 def _enter(expert: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     x, rows = _first(args, kwargs), None
     if x is not None:
@@ -209,10 +244,10 @@ def _enter(expert: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
             "to them is not known, because what they read is not rows of what their layer reads; "
             "use another model"
         )
-    _BEFORE.all.append((expert, _ROUTING.rows))
+    _ROUTING.before.append((expert, _ROUTING.rows))
     _ROUTING.rows = rows.flatten()
 
 
 def _leave(expert: nn.Module, args: Any, output: Any) -> None:
-    if _BEFORE.all and _BEFORE.all[-1][0] is expert:
-        _ROUTING.rows = _BEFORE.all.pop()[1]
+    if _ROUTING.before and _ROUTING.before[-1][0] is expert:
+        _ROUTING.rows = _ROUTING.before.pop()[1]

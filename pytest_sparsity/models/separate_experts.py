@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from torch import nn
 
+from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.models.experts import Stack
 from pytest_sparsity.models.grouped_experts import GroupedExperts
+from pytest_sparsity.models.language_model import Site
 from pytest_sparsity.models.routing import follow_rows, is_routed, route
 
 #: In the path of experts that all tokens go to.
@@ -19,29 +21,39 @@ def follow_experts(model: nn.Module) -> None:
     """Have it known which tokens come to each expert of a list or of a group, in place."""
     modules = dict(model.named_modules())
     for path, module in modules.items():
-        if not _sends_rows(path, module):
+        if not isinstance(module, nn.ModuleList) or not _are_experts(path, module):
             continue
-        if (router := _router_of(path, len(list(module.children())), modules)) is None:
+        if (router := _router_of(path, len(module), modules)) is None:
             continue  # which finding refuses
         follow_rows(router)
-        for expert in module if isinstance(module, nn.ModuleList) else (module,):
-            route(expert)
+        group = modules[path.rpartition(".")[0]]
+        for each in (group,) if isinstance(group, GroupedExperts) else module:
+            route(each)
 
 
-def layers_of_experts(model: nn.Module) -> Iterator[nn.Module]:
-    """Every layer of which it is known which tokens come to it."""
+def check_routed(model: nn.Module, sites: Sequence[Site]) -> None:
+    """See that of each expert it is known which tokens come to it.
+
+    Raises:
+        SparsityError: of one it is not.
+    """
+    known: set[int] = set()
     for module in model.modules():
         if isinstance(module, Stack):
-            yield from module.children()
+            known |= {id(layer) for layer in module.children()}
         elif is_routed(module):
-            yield from module.modules()
+            known |= {id(layer) for layer in module.modules()}
+    if other := [site.name for site in sites if site.routed and id(site.module) not in known]:
+        raise SparsityError(
+            f"{type(model).__name__} cannot be sparsified: which tokens come to {other[0]} is not "
+            "known, because its experts are neither stacked as in transformers 5 nor a list of "
+            "modules beside a router with a row for each; use another model"
+        )
 
 
-def _sends_rows(path: str, module: nn.Module) -> bool:
-    if isinstance(module, GroupedExperts):
-        return True
+def _are_experts(path: str, members: nn.ModuleList) -> bool:
     named = "expert" in path.rpartition(".")[2].lower() and not SHARED.search(path)
-    return isinstance(module, nn.ModuleList) and named and any(True for _ in module.parameters())
+    return named and any(True for _ in members.parameters())
 
 
 def _router_of(path: str, experts: int, modules: dict[str, nn.Module]) -> nn.Module | None:

@@ -172,3 +172,11 @@ PLAIN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "reformer": {"is_decoder": True, "hash_seed": 0},
     }
 )
+
+#: The same, where transformers 4 lacks what later ones have by themselves.
+PLAIN_4: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "mllama": {"text_config": {"rope_scaling": {"rope_type": "default"}}},
+        "phi4_multimodal": {"vision_config": {}, "audio_config": {}},
+    }
+)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pytest_sparsity.models.parameter_dtypes import dtype_of
 from pytest_sparsity.models.twin_layers import fewer_layers
-from pytest_sparsity.models.twin_sizes import GROUPED, LARGEST, OWN_SIZES, PLAIN
+from pytest_sparsity.models.twin_sizes import GROUPED, LARGEST, OWN_SIZES, PLAIN, PLAIN_4
 
 if TYPE_CHECKING:
     import torch
@@ -35,9 +35,10 @@ def plain_config(kind: type[PreTrainedConfig]) -> PreTrainedConfig:
     """The configuration that a class of transformers has by default.
 
     Where the class leaves open what the model cannot do without, it is filled in as in published
-    checkpoints (``PLAIN``).
+    checkpoints (``PLAIN``, ``PLAIN_4``).
     """
-    return kind(**PLAIN.get(kind.model_type, {}))
+    older = PLAIN_4.get(kind.model_type, {}) if version("transformers") < "5" else {}
+    return kind(**PLAIN.get(kind.model_type, {}), **older)
 
 
 def shrunk_config(config: PreTrainedConfig) -> PreTrainedConfig:

@@ -69,6 +69,22 @@ def test_a_model_that_does_more_is_one_clear_sentence(small_model: Any) -> None:
     )
 
 
+def test_a_model_that_needs_its_cache_is_one_clear_sentence(small_model: Any) -> None:
+    model = small_model("llama")
+    plain = model.model.forward
+
+    def scaled(*args: Any, use_cache: bool = True, **kwargs: Any) -> Any:
+        return SimpleNamespace(logits=plain(*args, **kwargs).logits * (1.1 if use_cache else 1))
+
+    model.model.forward = scaled
+    with pytest.raises(SparsityError) as caught:
+        check_head(model)
+    assert str(caught.value) == (
+        "model small-llama: LlamaForCausalLM gives other logits without a cache than with one, in "
+        "this version of transformers; take a newer one"
+    )
+
+
 def test_a_model_that_does_not_run_is_one_clear_sentence(small_model: Any) -> None:
     model = small_model("llama")
 

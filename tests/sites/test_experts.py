@@ -1,4 +1,4 @@
-"""Experts whose weights are stacked, as one linear layer each."""
+"""Experts as linear layers: those whose weights are stacked, and those that are kept apart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from built_families import built
+from built_families import APART, built
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
@@ -18,14 +18,16 @@ from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
 from pytest_sparsity.methods.registry import by_name, find
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
 
-STACKED = ("mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3")
+ROUTED = ("mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3")
 #: Two sequences of one length, so that rows of a batch are no positions.
 TEXT = torch.tensor([[7 * n % 256 for n in range(1, 25)], [11 * n % 256 for n in range(1, 25)]])
 
 
 @pytest.mark.parametrize("implementation", ["eager", "grouped_mm", "batched_mm"])
-@pytest.mark.parametrize("family", STACKED)
+@pytest.mark.parametrize("family", ROUTED)
 def test_experts_compute_what_they_did(family: str, implementation: str) -> None:
+    if APART and implementation != "eager":
+        pytest.skip("transformers 4 computes one expert after another")
     model = built(family, implementation)
     with torch.inference_mode():
         expected = model(input_ids=TEXT, use_cache=False).logits
@@ -86,10 +88,16 @@ class Plain:
         self.skipped = self.read = 0.0
         for name, module in self.model.named_modules():
             router = name.rpartition(".")[2] in ("gate", "router")
-            if isinstance(module, torch.nn.Linear) and "layers" in name and not router:
+            expert = ".experts." in name
+            if isinstance(module, torch.nn.Linear) and "layers" in name and not (router or expert):
                 module.forward = self.linear(module.forward, module.weight.shape[0])
             if type(module).__name__.endswith("Experts"):
                 module.forward = self.experts(module)
+            if isinstance(getattr(module, "experts", None), torch.nn.ModuleList):
+                if hasattr(module, "moe"):  # DeepSeek, which chooses experts before that
+                    module.moe = self.apart(module)
+                else:
+                    module.forward = self.routed_apart(module)
 
     def product(self, x: torch.Tensor, n: int, dense: bool) -> torch.Tensor:
         """What a product with a weight [N, K] reads of one token's x [K]."""
@@ -113,26 +121,73 @@ class Plain:
             chosen, scores = [*given, *named.values()]
             if chosen.is_floating_point():
                 chosen, scores = scores, chosen
-            result = torch.zeros_like(hidden)
-            for place, x in enumerate(hidden):
+            if APART:  # GPT-OSS, whose scores are of all experts there
+                scores = scores.gather(1, chosen)
+            flat = hidden.reshape(-1, hidden.shape[-1])
+            result = torch.zeros_like(flat)
+            biased = hasattr(module, "gate_up_proj_bias")
+            for place, x in enumerate(flat):
                 for expert, score in zip(chosen[place], scores[place], strict=True):
                     up, down = module.gate_up_proj[expert], module.down_proj[expert]
-                    if module.is_transposed:
+                    if getattr(module, "is_transposed", True):
                         up, down = up.t(), down.t()
                     dense = place % 24 == 0
                     h = F.linear(self.product(x, len(up), dense), up)
-                    if module.has_bias:
+                    if biased:
                         h = h + module.gate_up_proj_bias[expert]
-                    y = F.linear(self.product(module._apply_gate(h), len(down), dense), down)
-                    if module.has_bias:
+                    h = _gated(h) if APART else module._apply_gate(h)
+                    y = F.linear(self.product(h, len(down), dense), down)
+                    if biased:
                         y = y + module.down_proj_bias[expert]
                     result[place] += y * score
+            return result.view(hidden.shape)
+
+        return run
+
+    def apart(self, module: Any) -> Callable[..., Any]:
+        """Of experts that are modules of three layers each."""
+
+        def run(hidden: torch.Tensor, chosen: torch.Tensor, scores: torch.Tensor) -> Any:
+            result = torch.zeros_like(hidden)
+            for place, x in enumerate(hidden):
+                dense = place % 24 == 0
+                for expert, score in zip(chosen[place], scores[place], strict=True):
+                    layers = dict(module.experts[int(expert)].named_children())
+                    names = ("w1", "w3", "w2") if "w1" in layers else _NAMES
+                    gate, up, down = (layers[name].weight for name in names)
+                    own = self.product(x, len(gate), dense)
+                    h = F.silu(F.linear(own, gate))
+                    h = h * F.linear(self.product(x, len(up), dense), up)
+                    result[place] += score * F.linear(self.product(h, len(down), dense), down)
             return result
 
         return run
 
+    def routed_apart(self, module: Any) -> Callable[..., Any]:
+        """Of Mixtral and Qwen 3, whose router is a linear layer."""
+        experts = self.apart(module)
 
-@pytest.mark.parametrize("family", STACKED)
+        def run(hidden: torch.Tensor) -> Any:
+            rows = hidden.view(-1, hidden.shape[-1])
+            logits = module.gate(rows)
+            scores, chosen = logits.softmax(-1).topk(2)
+            if getattr(module, "norm_topk_prob", True):
+                scores = scores / scores.sum(-1, keepdim=True)
+            return experts(rows, chosen, scores).view(hidden.shape), logits
+
+        return run
+
+
+_NAMES = ("gate_proj", "up_proj", "down_proj")
+
+
+def _gated(h: torch.Tensor) -> torch.Tensor:
+    """The activation of GPT-OSS, which transformers 4 has inside the experts' forward."""
+    gate, up = h[..., ::2].clamp(max=7.0), h[..., 1::2].clamp(-7.0, 7.0)
+    return (up + 1) * gate * torch.sigmoid(1.702 * gate)
+
+
+@pytest.mark.parametrize("family", ROUTED)
 def test_masks_are_those_of_an_implementation_by_hand(family: str, wrapped: Any) -> None:
     """Each expert with the tokens that come to it, all but the first of each sequence."""
     plain = Plain(family, 0.4)
@@ -152,7 +207,7 @@ def test_masks_are_those_of_an_implementation_by_hand(family: str, wrapped: Any)
         assert torch.equal(model.model(input_ids=TEXT, use_cache=False).logits, dense)
 
 
-@pytest.mark.parametrize("family", [*STACKED, "llama4"])
+@pytest.mark.parametrize("family", [*ROUTED, "llama4"])
 def test_level_0_is_the_dense_model(family: str, wrapped: Any) -> None:
     model = wrapped(built(family), family)
     plan = Plan("none", 0.0, {site.name: Threshold(0.0) for site in model.sites})
@@ -180,7 +235,7 @@ def test_thresholds_are_of_the_tokens_that_were_routed(
 
         return hook
 
-    experts = [site for site in model.sites if site.routed and site.kind == "gate_up"]
+    experts = [s for s in model.sites if s.routed and s.kind in ("gate_up", "gate")]
     handles = [site.module.register_forward_pre_hook(hook_of(site)) for site in experts]
     with torch.inference_mode():
         model.model(input_ids=TEXT[:1, :2], use_cache=False)
@@ -217,7 +272,8 @@ def test_the_first_token_is_left_out_of_calibration(wrapped: Any) -> None:
     calibrator = Calibrator(model, [TEXT[0], TEXT[1]], prefill=FIRST_TOKEN_DENSE)
     rows = calibrator.statistic("magnitudes").rows
     assert rows["0.q"] == rows["1.o"] == 2 * 23
-    assert rows["0.experts.gate_up"] == rows["1.experts.down"] == 2 * 2 * 23
+    first = "0.experts.gate" if APART else "0.experts.gate_up"
+    assert rows[first] == rows["1.experts.down"] == 2 * 2 * 23
 
 
 def test_an_expert_that_no_token_comes_to_counts_as_nothing(wrapped: Any) -> None:
@@ -228,18 +284,18 @@ def test_an_expert_that_no_token_comes_to_counts_as_nothing(wrapped: Any) -> Non
         model.model(input_ids=TEXT[:1, :2], use_cache=False)
         weights, counts = attached.achieved.weights, attached.achieved.counts
         assert 0 < attached.achieved.weighted < 1
-    # One token that is not the first comes to two of four experts.
+    # One token that is not the first comes to two of four experts, of two layers.
     idle = [name for name, (_, seen) in counts.items() if not seen]
-    assert len(idle) == 2 * 2 * 2
+    assert len(idle) == 2 * 2 * (3 if APART else 2)
     assert all(weights[name] == 0 for name in idle)
     assert weights["0.q"] == 32 * 32
 
 
 def test_experts_that_multiply_otherwise_are_one_sentence() -> None:
-    model = built("mixtral")
+    model = built("gpt_oss")
     use_linear_layers(model)
     experts = model.model.layers[0].mlp.experts
-    experts.forward = lambda hidden, *rest: torch.add(hidden, experts.gate_up_proj[0])
+    experts.forward = lambda hidden, *rest, **more: torch.add(hidden, experts.gate_up_proj[0])
     with pytest.raises(SparsityError) as caught:
         find_sites(model)
     assert "experts that compute with add cannot be sparsified" in str(caught.value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from built_families import built
+from built_families import APART, built
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.attach import sparsify
@@ -103,9 +103,10 @@ def test_neurons_of_a_fused_mlp_are_decided_by_what_it_reads(made: Any, reads: s
 def test_neurons_of_experts_are_one_sentence(made: Any, family: str, method: Any) -> None:
     with pytest.raises(SparsityError) as caught:
         method.plan(Calibrator(made(family), DOCUMENTS, EVERY), 0.5)
+    fused = "gate" if APART else "gate_up"
     first = {
-        "mixtral": "0.experts.0.gate_up",
-        "qwen3_moe": "1.experts.0.gate_up",
+        "mixtral": f"0.experts.0.{fused}",
+        "qwen3_moe": f"1.experts.0.{fused}",
         "qwen3_next": "0.shared.down",
     }[family]
     assert str(caught.value) == (
@@ -121,13 +122,16 @@ def test_gates_in_one_matrix_are_one_sentence(made: Any) -> None:
 
 
 def test_a_search_over_experts_is_one_sentence(made: Any) -> None:
-    with pytest.raises(SparsityError, match=r"not all tokens come to 0\.experts\.0\.gate_up of"):
+    fused = "gate" if APART else "gate_up"
+    with pytest.raises(SparsityError, match=rf"not all tokens come to 0\.experts\.0\.{fused} of"):
         TealGreedy().plan(Calibrator(made("mixtral"), DOCUMENTS, EVERY), 0.5)
 
 
 @pytest.mark.parametrize("family", ["mixtral", "gpt_oss", "phi3", "falcon_h1"])
 def test_kernels_compute_steps_of_decoding(made: Any, family: str) -> None:
     """One threshold for all experts: their kernels are not joined for that."""
+    if family == "falcon_h1" and APART:
+        pytest.skip("transformers 4 makes a cache of Falcon-H1 in generate() alone")
     model = made(family)
     plan = Plan("by_hand", 0.5, {site.name: Threshold(0.3) for site in model.sites})
     found = {}
@@ -169,7 +173,13 @@ def test_vectors_of_experts_are_trained(made: Any) -> None:
     plan = Teal().plan(Calibrator(model, DOCUMENTS, EVERY), 0.5)
     streams = [torch.cat([(DOCUMENTS[n % 3] + n) % 256 for n in range(12)])]
     recipe = Recipe(
-        steps=40, sequences=2, length=32, held_out=1, check_every=5, sites=("gate", "up", "down")
+        steps=40,
+        sequences=2,
+        length=32,
+        rate=1e-2,
+        held_out=1,
+        check_every=5,
+        sites=("gate", "up", "down"),
     )
     vectors = train(model, plan, streams, recipe)
     assert set(vectors.a) == {site.name for site in model.sites if site.routed}

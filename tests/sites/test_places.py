@@ -90,7 +90,9 @@ def test_layers_that_only_images_come_to_are_no_sites(model: Any) -> None:
 
 def test_no_vector_for_a_layer_in_several_places(model: Any) -> None:
     several = [site for site in model.sites if site.places > 1]
-    assert bool(several) == (model.name == "HrmText")
+    # Transformers 4 puts one block in several layers, 5 blocks of their own with the same weights.
+    shared = ("HrmText", "Zamba", "Zamba2") if transformers.__version__ < "5" else ("HrmText",)
+    assert bool(several) == (model.name in shared)
     if not several:
         return
     assert not any(Recipe().chooses(site) for site in several)
