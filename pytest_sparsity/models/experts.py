@@ -141,13 +141,15 @@ def _multiplied(function: Any, x: Tensor, factor: _Factor) -> Tensor:
 def _all_tokens(stack: Stack, expert: int, x: Tensor) -> Tensor:
     """The product of one expert with all tokens [T, K].
 
-    Where experts are routed (Llama 4), tokens of other experts are rows of zeros, and so is what
-    comes of them: the layer is given the others only, and not called where there are none.
+    Where experts are routed, the layer is given their tokens only, and not called where there are
+    none.  Those of other experts give zeros, as they do in Llama 4, where they are rows of zeros;
+    GPT-OSS in transformers 4 on a device weighs what they give with 0.
     """
     layer = stack.layer(expert)
     if not stack.routed:
         return _called(layer, x)
-    rows = x.any(-1).nonzero().squeeze(1)
+    chosen = _CHOSEN.experts
+    rows = (x if chosen is None else chosen == expert).any(-1).nonzero().squeeze(1)
     whole = x.new_zeros(len(x), layer.out_features)
     if not len(rows):
         return whole

@@ -94,6 +94,12 @@ def test_the_page_says_what_is_mapped_with_the_lowest_version() -> None:
         f"{LOWEST} can build in small and run, {MAPPED_THERE} are mapped, with all that is listed "
         f"above, and {len(REFUSED_THERE)} are refused in a sentence."
     ) in text
+    readme = " ".join((PAGE.parents[1] / "README.md").read_text(encoding="utf-8").split())
+    assert f"of the {MAPPED_THERE + len(REFUSED_THERE)} that" in readme
+    assert f"builds and runs, {MAPPED_THERE}," in readme
+    mapped, refused = KEPT.of(MAPPED), KEPT.of(REFUSED)
+    assert f"Of {len(mapped) + len(refused)} decoder-only" in readme
+    assert f"{len(mapped)} are mapped;" in readme
     assert all(f"`{kind}`" in text.partition("With transformers 4.56")[2] for kind in REFUSED_THERE)
 
 

@@ -17,6 +17,8 @@ from pytest_sparsity.methods.plan import Plan, Threshold
 from pytest_sparsity.methods.prefill import FIRST_TOKEN_DENSE, PrefillPolicy
 from pytest_sparsity.methods.registry import by_name, find
 from pytest_sparsity.models.backbone import find_sites, use_linear_layers
+from pytest_sparsity.models.experts import use_expert_layers
+from pytest_sparsity.models.routing import routed_rows
 
 ROUTED = ("mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3")
 #: Two sequences of one length, so that rows of a batch are no positions.
@@ -61,6 +63,41 @@ def test_experts_that_are_given_all_tokens_compute_what_they_did(tokens: int, wr
     assert torch.equal(found, expected)
     assert sum(rows.values()) == 2 * tokens
     assert min(rows.values()) > 0
+
+
+class BatchedExperts(torch.nn.Module):
+    """All experts with all tokens, as GPT-OSS on a device in transformers 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_transposed = True
+        self.gate_up_proj = torch.nn.Parameter(torch.randn(4, 5, 7), requires_grad=False)
+
+    def forward(self, hidden: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """[4, T, 7] of hidden [T, 5]; ``chosen`` is read by nobody here."""
+        return torch.bmm(hidden.expand(4, -1, -1), self.gate_up_proj)
+
+
+def test_a_product_of_all_experts_with_all_tokens_counts_those_that_are_routed() -> None:
+    torch.manual_seed(5)
+    model = BatchedExperts()
+    hidden, chosen = torch.randn(6, 5), torch.tensor([[0, 2], [2, 0], [2, 1]]).repeat(2, 1)
+    expected = model(hidden, chosen)
+    use_expert_layers(model)
+    seen = {}
+    for expert, layer in enumerate(model.gate_up_proj.children()):
+        layer.register_forward_pre_hook(
+            lambda _, args, own=expert: seen.update({own: (routed_rows(), args[0])})  # type: ignore[misc]
+        )
+    found = model(hidden, chosen)
+    for expert in range(4):
+        own = (chosen == expert).any(-1)
+        assert torch.equal(found[expert][own], expected[expert][own])
+        assert not found[expert][~own].any()
+        if own.any():
+            assert torch.equal(seen[expert][0], own.nonzero()[:, 0])
+            assert torch.equal(seen[expert][1], hidden[own])
+    assert set(seen) == {0, 1, 2}
 
 
 def test_an_expert_that_no_token_comes_to_runs_no_kernel(wrapped: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from built_families import built
+from transformers import CONFIG_MAPPING
 
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.calibrator import Calibrator
@@ -24,6 +25,11 @@ DOCUMENTS = [torch.tensor([(7 + n) * t % 256 for t in range(1, 41)]) for n in ra
 VARIANTS = ("teal:experts", "cats:natural", "hot_only:model", "random_neurons:model")
 #: Train predictors, where they have a meaning.
 TRAINED = ("powerinfer", "deja_vu", "cold_skip")
+
+
+def needs(kind: str) -> pytest.MarkDecorator:
+    """Leaves a test out where transformers has no such architecture."""
+    return pytest.mark.skipif(kind not in CONFIG_MAPPING, reason=f"transformers has no {kind}")
 
 
 def said(run: Callable[..., object], *args: object) -> str:
@@ -71,6 +77,7 @@ def test_gates_that_are_not_all_a_neuron_is_multiplied_by_are_one_sentence(famil
         check_method(Cats(), model)
 
 
+@needs("axk2")
 def test_a_gate_in_the_attention_is_none_of_the_mlp() -> None:
     with pytest.raises(SparsityError, match="method cats decides by the gates of the MLPs"):
         check_method(Cats(), load_model("tiny:axk2", dtype="float32"))
@@ -103,6 +110,7 @@ def test_blocks_that_give_a_list_are_searched() -> None:
     assert set(plan.targets) == {site.name for site in model.sites}
 
 
+@needs("hrm_text")
 def test_constants_of_a_model_of_shared_layers_alone_are_one_sentence() -> None:
     model = load_model("tiny:hrm_text", dtype="float32")
     with pytest.raises(SparsityError, match=r"every layer of tiny-hrm_text .* --sparsity-spon=off"):
