@@ -189,7 +189,7 @@ OPTIONS = (
     Option("cache", "folder of downloaded models, calibrations and vectors (default: the "
             "user's cache folder)", None, "DIR", path=True, measured=False),
     Option("resume", "go on with the run in the report folder, and measure what it was started "
-            "to measure; name budgets, strict, cache, gate and update again", flag=True,
+            "to measure; name budgets, strict, run-error, cache, gate and update again", flag=True,
             measured=False, ini=False),
     Option("kernels", "kernels that are checked and timed, as patterns of op/name (default: those "
             "that the repository registers itself, or all if it registers none)", None,

@@ -212,3 +212,25 @@ def test_records_of_two_cells():
 
 def test_one_item_of_a_hundred_is_tolerated():
     assert ACCURACY_TOLERANCE == 0.01
+
+
+def test_among_many_a_regression_may_be_suspect():
+    found = judge_change(documents(1.01, 0.05), documents(), seed=0)
+    assert found.decision is Decision.REGRESSED
+    assert found.at(found.evidence.p) == found
+    suspect = found.at(found.evidence.p / 2)
+    assert suspect.decision is Decision.SUSPECT
+    assert not suspect.decision.decided
+    assert suspect.message.endswith(f"p = {found.evidence.p:.2g} alone")
+
+
+def test_the_evidence_of_a_change_is_its_mean_beyond_what_is_tolerated():
+    for now, before, tolerance in (
+        (documents(1.01, 0.05), documents(), PERPLEXITY_TOLERANCE),
+        (items([False] * 30 + [True] * 70), items([True] * 100), ACCURACY_TOLERANCE),
+    ):
+        found = judge_change(now, before, seed=0)
+        excess = found.evidence.excess
+        assert sum(excess) / len(excess) == pytest.approx(found.change.estimate - tolerance)
+        assert found.evidence.id == f"gate {now.cell.id}"
+    assert judge_change(documents(), documents(), seed=0).evidence.p == 1

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import pytest
 
+from pytest_sparsity.core.statistics.family import Evidence
+from pytest_sparsity.plugin.run import Run
+from pytest_sparsity.plugin.sent import Sent
 from pytest_sparsity.plugin.settling import Family
 
 #: Runs in this process would import numpy a second time otherwise, which crashes it.
@@ -126,3 +131,33 @@ def test_a_run_that_decides_nothing_says_nothing(pytester: pytest.Pytester) -> N
     family.settle(0)
     assert (family.p, list(family.standing_out()), family.as_failures("off")) == ({}, [], [])
     assert not Path("sparsity-report").exists()
+
+
+@pytest.mark.parametrize(("p", "decision"), [(0.004, "regressed"), (0.02, "suspect")])
+def test_a_suspect_of_the_gate_that_holds_is_regressed_in_its_file(p: float, decision: str) -> None:
+    state: Any = SimpleNamespace(settings=SimpleNamespace(run_error=0.01, seed=0))
+    run = Run(cast("pytest.Config", None), state)
+    told = {
+        "kind": "accuracy",
+        "state": "suspect",
+        "gated": "cell",
+        "message": "cell: suspect",
+        "evidence": Evidence("gate cell", p).to_json(),
+    }
+    gated = {"id": "cell", "decision": "suspect"}
+    run.collect(Sent.of(SimpleNamespace(sparsity_gate=[gated], sparsity_decided=[told])))
+    run.settle()
+    assert run.decisions == [{"id": "cell", "decision": decision}]
+
+
+def test_what_failed_at_its_test_holds_whatever_comes_out_together() -> None:
+    """A test may decide more than was expected of it; it has failed all the same."""
+    family = Family(0.01)
+    told = [
+        {"state": state, "message": "", "evidence": Evidence(name, 0.009).to_json()}
+        for name, state in (("one", "red"), ("two", "suspect"))
+    ]
+    family.collect(Sent.of(SimpleNamespace(sparsity_decided=told)))
+    family.settle(0)
+    assert family.p == {"one": 0.01, "two": 0.018}
+    assert [family.holds(name) for name in ("one", "two")] == [True, False]
