@@ -205,7 +205,8 @@ def correlation(tasks: Sequence[Answers], *, seed: int, confidence: float = 0.95
     """Spearman's correlation of achieved sparsity with the share lost, over tasks and cells.
 
     Args:
-        tasks: of one family, of one backbone or of several.
+        tasks: of one family, of one backbone or of several.  Levels of a task share its items,
+            and an item is drawn for all of them; shares skipped are taken as known.
         seed: of the bootstrap over items.
         confidence: of the interval.
     """

@@ -58,7 +58,8 @@ class SparsityReasoning:
     definition = (
         "Spearman's rank correlation between the share of weights really skipped and the share "
         "lost of the accuracy beyond guessing, over the reasoning tasks and levels of a method; "
-        "interval by a bootstrap over items, drawn together for all levels. Methods: "
+        "interval over all orders of these cells that the data do not rule out, their joint error "
+        "by a bootstrap over items, drawn together for all levels. Methods: "
         f"{', '.join(METHODS)} (PowerInfer's rule, one threshold on the scores of all layers; its "
         f"level is the mean share of neurons); beside, deciding nothing, {', '.join(BESIDE)} (Deja "
         "Vu's rule, the same number of neurons in every layer and at every token). Tasks "

@@ -60,19 +60,14 @@ def bootstrap(
     level = level_of_a_look(checked_confidence(confidence), looks)
     if not len(groups):
         raise ValueError("groups must not be empty")
-    tables = [_table(f"groups[{place}]", group) for place, group in enumerate(groups)]
+    tables = [as_table(f"groups[{place}]", group) for place, group in enumerate(groups)]
     n, fewest = sum(map(len, tables)), min(map(len, tables))
     with np.errstate(all="ignore"):
         estimate = float(statistic([table.sum(axis=0, keepdims=True) for table in tables])[0])
         if fewest < SMALLEST_BOOTSTRAP:
             note = f"no limits: {fewest} are too few for a bootstrap"
             return unlimited(estimate, n, confidence, looks, note)
-        drawn = statistic(
-            [
-                resampled_sums(table, seed=(seed, place), resamples=resamples).T
-                for place, table in enumerate(tables)
-            ]
-        )
+        drawn = statistic(drawn_sums(tables, seed=seed, resamples=resamples))
     tail = (1 - expanded(level, fewest)) / 2
     undefined = np.isnan(drawn)
     low = np.quantile(np.where(undefined, -math.inf, drawn), tail, method="lower")
@@ -83,6 +78,14 @@ def bootstrap(
         f"{int(undefined.sum())} of {resamples} draws do not define it" if undefined.any() else ""
     )
     return Interval(estimate, float(low), float(high), n, confidence, detectable, note, looks)
+
+
+def drawn_sums(tables: Sequence[Table], *, seed: int, resamples: int) -> list[Table]:
+    """Sums over units drawn with replacement within each group, [resamples, columns] each."""
+    return [
+        resampled_sums(table, seed=(seed, place), resamples=resamples).T
+        for place, table in enumerate(tables)
+    ]
 
 
 def expanded(confidence: float, n: int) -> float:
@@ -97,7 +100,8 @@ def expanded(confidence: float, n: int) -> float:
     return 1 - 2 * float(stats.norm.sf(quantile))
 
 
-def _table(name: str, values: npt.ArrayLike) -> Table:
+def as_table(name: str, values: npt.ArrayLike) -> Table:
+    """Values as float64 [units, columns], or ValueError where they are no finite numbers."""
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or not table.size:
         raise ValueError(f"{name} must be a non-empty [units, columns], its shape is {table.shape}")
