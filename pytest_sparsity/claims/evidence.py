@@ -15,7 +15,7 @@ from pytest_sparsity.core.files import InUse
 from pytest_sparsity.core.statistics import Interval
 from pytest_sparsity.settings.options import OFF, TRAINED
 from pytest_sparsity.settings.settings import Settings
-from pytest_sparsity.sweep.cell import Cell, Configuration, on_text, product
+from pytest_sparsity.sweep.cell import GENERATION, Cell, Configuration, on_text, product
 from pytest_sparsity.sweep.record import Record
 from pytest_sparsity.sweep.session import SweepSession
 
@@ -177,6 +177,18 @@ class Evidence:
                 "times are taken by pytest's fixture paired_benchmark, which is absent"
             )
         return self.stopwatch(first, second)
+
+    def read(self) -> dict[str, tuple[int, int]]:
+        """Per evaluation how many documents or items were read, and of how many."""
+        texts, sizes = self.session.texts, self.settings.sizes
+        found = {}
+        for cell in {record.cell.evaluation: record.cell for record in self.used.values()}.values():
+            if cell.kind == GENERATION:
+                there = len(texts.first_corpus.documents)
+            else:
+                there = texts.available(cell)
+            found[cell.evaluation] = (min(cell.units(sizes), there), there)
+        return found
 
     def cost(self) -> dict[str, Any]:
         """What the evidence took: measuring, and per configuration calibration and training."""

@@ -56,6 +56,7 @@ def origin(evidence: Evidence) -> dict[str, Any]:
         "weights": model.weights_hash,
         "versions": versions(),
         "data": session.texts.sources(),
+        "read": evidence.read(),
         "settings": to_json(settings),
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cost": evidence.cost(),

@@ -90,6 +90,8 @@ class World:
                 name=name, split="evaluation", hash=f"h-{name}"
             ),
             task=lambda name: SimpleNamespace(name=name, licence="free", hash=f"{name:0<20}"),
+            first_corpus=SimpleNamespace(documents=[None] * 144),
+            available=lambda cell: 144 if cell.kind == PERPLEXITY else 300,
             sources=lambda: {"austen (evaluation)": "public domain; 1234"},
         )
 

@@ -164,6 +164,11 @@ def test_several_seeds_of_a_model_have_labels_of_their_own(run: Make) -> None:
     made = question_page(runs, "findings")
     assert "m-quick-seed-1-loss.svg" in made.figures
     assert "All backbones together" not in made.markdown  # the items are the same ones
+    for text in (made.markdown, claims_page(runs).markdown):
+        assert "## Seeds together" in text
+        # 24 of 144 documents, 100 of 300 items
+        assert "another read up to 33.3 %, too. Verdicts: those of all seeds are the same" in text
+    assert "  - m, quick, seeds 0 and 1, together: teal: sparsity against loss" in made.markdown
     (hot,) = re.findall(r"How hot the hot neurons are.*?Active is", made.markdown, re.DOTALL)
     assert hot.count("austen (evaluation)") == 1
 

@@ -65,15 +65,26 @@ def _run(run: ClaimsRun) -> dict[str, Any]:
 
 
 def _data(runs: Sequence[ClaimsRun]) -> list[dict[str, str]]:
-    """Texts and tasks with licence and hash, each once."""
-    found: dict[str, str] = {}
+    """Texts and tasks with licence and hash, each once; seeds read them in other orders."""
+    found: dict[str, dict[str, None]] = {}
     for run in runs:
-        found |= run.origin["data"]
+        for name, what in run.origin["data"].items():
+            found.setdefault(name, {})[what] = None
         for claim in QUESTION:
             finding = run.findings.get(claim.number)
             for task in _sources(finding.data if finding else {}):
-                found.setdefault(task["task"], f"{task['licence']}; {task['hash']}")
-    return [{"data": name, "licence and hash": what} for name, what in found.items()]
+                what = f"{task['licence']}; {task['hash']}"
+                found.setdefault(task["task"], {})[what] = None
+    return [{"data": name, "licence and hash": _hashes(own)} for name, own in found.items()]
+
+
+def _hashes(found: Iterable[str]) -> str:
+    """Licences with the hashes of all orders: ``MIT; 0123, 4567``."""
+    by_licence: dict[str, list[str]] = {}
+    for what in found:
+        licence, _, hash = what.rpartition("; ")
+        by_licence.setdefault(licence, []).append(hash)
+    return " / ".join(f"{licence}; {', '.join(own)}" for licence, own in by_licence.items())
 
 
 def _sources(data: Mapping[str, Any]) -> Iterable[Mapping[str, str]]:

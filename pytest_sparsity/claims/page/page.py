@@ -12,6 +12,12 @@ from pytest_sparsity.claims.page.origin import cost_section, origin_section
 from pytest_sparsity.claims.page.parts import WORDS, effects, outcome, statement, table
 from pytest_sparsity.claims.page.question import figures_of, gist, question_section
 from pytest_sparsity.claims.page.runs import ClaimsRun
+from pytest_sparsity.claims.page.seeds import (
+    agreement,
+    seeds_gist,
+    seeds_of_one,
+    seeds_section,
+)
 from pytest_sparsity.claims.page.trial_tables import trials_section
 from pytest_sparsity.claims.page.trials import TriedRecipe
 from pytest_sparsity.claims.question import QUESTION
@@ -89,6 +95,10 @@ def claims_page(runs: Sequence[ClaimsRun], trials: Sequence[TriedRecipe] = ()) -
         trials: of recipes for spontaneous neurons.
     """
     lines = [f"- **{escape(run.label)}**: {_counted(run)}." for run in runs]
+    lines += [
+        f"- **{escape(group.label)}**: verdicts: {agreement(group, CLAIMS)}."
+        for group in seeds_of_one(runs)
+    ]
     return _page(
         [
             _CLAIMS,
@@ -100,6 +110,7 @@ def claims_page(runs: Sequence[ClaimsRun], trials: Sequence[TriedRecipe] = ()) -
                 f"{statement(claim, f'### Claim {claim.number}')}\n\n{effects(runs, claim.number)}"
                 for claim in CLAIMS
             ),
+            seeds_section(runs, CLAIMS),
             trials_section(trials),
             origin_section(runs),
             cost_section(runs),
@@ -121,6 +132,7 @@ def question_page(runs: Sequence[ClaimsRun], folder: str) -> Page:
             _answers(runs),
             _LIMITS,
             question_section(runs, folder),
+            seeds_section(runs, QUESTION),
             origin_section(runs),
             cost_section(runs),
         ],
@@ -145,6 +157,11 @@ def _answers(runs: Sequence[ClaimsRun]) -> str:
             f"  - {escape(run.label)}: **{outcome(run, claim.number, WORDS)}.**"
             f"{gist(run, claim.number)}"
             for run in runs
+        ]
+        lines += [
+            f"  - {escape(group.label)}, together:{said}"
+            for group in seeds_of_one(runs)
+            if (said := seeds_gist(group, claim.number))
         ]
     return "\n".join(["## In plain words", "", *lines])
 

@@ -229,7 +229,7 @@ def _data(run: ClaimsRun, claim: str) -> Data:
 
 
 def _by_model(runs: Sequence[ClaimsRun]) -> list[ClaimsRun]:
-    """The first run of every model; what a seed does not change is shown once."""
+    """The first run of every model: what hardly changes from seed to seed is shown once."""
     return list({run.model: run for run in reversed(runs)}.values())[::-1]
 
 

@@ -100,8 +100,8 @@ def _check_one_run(folder: Path, findings: Sequence[Stored]) -> None:
     """
     newest = findings[-1]
     for one in findings:
-        for name, found in _alike(one.origin).items():
-            wanted = _alike(newest.origin)[name]
+        for name, found in alike(one.origin).items():
+            wanted = alike(newest.origin)[name]
             if found != wanted:
                 raise SparsityError(
                     f"{folder}: claims {one.finding.claim} and {newest.finding.claim} about "
@@ -110,8 +110,8 @@ def _check_one_run(folder: Path, findings: Sequence[Stored]) -> None:
                 )
 
 
-def _alike(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """What all findings of one run have in common."""
+def alike(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What all findings of one run have in common, by name."""
     settings = {name: origin["settings"].get(name) for name in DECISIVE_SETTINGS}
     return {**settings, **{name: origin[name] for name in _COMMON}}
 
