@@ -10,7 +10,7 @@ import pytest
 from pytest_sparsity.core.errors import SparsityError
 from pytest_sparsity.methods.spon.library import MissingVectors
 from pytest_sparsity.plugin import junit
-from pytest_sparsity.plugin.deciding import level_of, tell_verdict
+from pytest_sparsity.plugin.deciding import level_of, level_of_next, tell_verdict
 from pytest_sparsity.plugin.sent import MEASURED
 from pytest_sparsity.reporting.live import cell_line
 from pytest_sparsity.settings.options import OFF
@@ -72,7 +72,7 @@ class Degradation:
         if configuration.is_reference or (is_minimum(metric) and configuration.spon == OFF):
             return None
         budget = Budget(self.configuration, metric, limit, is_minimum(metric), "this test")
-        level, cell = level_of(self._item), Cell(configuration, evaluation)
+        level, cell = level_of_next(self._item), Cell(configuration, evaluation)
         try:
             verdicts = self._session.hold(cell, budget, level)
         except MissingVectors as missing:
@@ -103,12 +103,19 @@ class Degradation:
         started = time.monotonic()
         try:
             reused = self._session.known(cell) is not None
-            verdicts = self._session.judge(cell, level_of(self._item))
+            verdicts = self._session.judge(cell, self._level(cell))
         except MissingVectors as missing:
             pytest.skip(str(missing))
         self._send(verdicts, time.monotonic() - started, reused)
         conclude(verdicts)
         return verdicts
+
+    def _level(self, cell: Cell) -> float:
+        """How sure a verdict must be; the budgets of a test's own cell were counted before."""
+        params = getattr(getattr(self._item, "callspec", None), "params", {})
+        if params.get("sparsity_cell") == cell:
+            return level_of(self._item)
+        return level_of_next(self._item, len(self._session.budgets.of(cell)))
 
     def _send(self, verdicts: list[Verdict], seconds: float, reused: bool) -> None:
         """Send what was measured to the reporter, and keep it as JUnit properties."""

@@ -51,6 +51,38 @@ def user(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+def test_a_test_that_decides_often_spends_its_share_in_parts(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        from pytest_sparsity.core.statistics.family import Evidence
+        from pytest_sparsity.plugin.deciding import FINE, level_of, level_of_next, number_of, tell
+
+        @pytest.fixture
+        def degradation():
+            pass
+
+        def test_own(request, degradation):
+            assert number_of(request.session) == 2
+            assert level_of(request.node) == 0.005
+            spent = 0.0
+            for number in range(50):
+                spent += level_of_next(request.node)
+                tell(request.node, "budget", FINE, Evidence(f"{number}", 0.5), message="")
+            assert spent == pytest.approx(0.005, rel=0.03)
+            assert spent <= 0.005
+
+        def test_other(degradation):
+            pass
+
+        def test_without(request):
+            pass
+        """
+    )
+    pytester.runpytest().assert_outcomes(passed=3)
+
+
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "two workers"])
 def test_a_suspect_that_holds_fails_its_test(user: pytest.Pytester, workers) -> None:
     result = user.runpytest("-p", "xdist", *workers, "--junitxml=junit.xml")
