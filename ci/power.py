@@ -71,8 +71,9 @@ def _section(forecast: Forecast, machine: str, when: str) -> str:
         "where all others were found before, and by the step-down that decides, where this cell "
         "alone is worse. *Halved by*: so many units at the first look find half of that in the "
         f"run. *True*: in so many of {RUNS_ALONE} runs (alone) or {RUNS} (in the run) that were "
-        "drawn from the same units an effect of that size was found. Of eight prompts the theory "
-        "behind the figures is no guide.",
+        "drawn from the same units an effect of that size was found: fewer where "
+        "units are skewed, whose tail a decision holds for longer than the theory does. Of eight "
+        "prompts the theory is no guide.",
     )
     after = (
         f"Of accuracy in all {len(accuracy)} cells the smallest effect is "
