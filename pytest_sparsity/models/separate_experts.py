@@ -64,11 +64,17 @@ def _router_of(path: str, experts: int, modules: dict[str, nn.Module]) -> nn.Mod
     inside = path
     while inside:
         outside = inside.rpartition(".")[0]
-        for name, parameter in modules[outside].named_parameters():
-            within = f"{outside}.{name}".removeprefix(".").startswith(f"{inside}.")
-            if not within and parameter.ndim == 2 and len(parameter) == experts:
+        for name, module in modules[outside].named_modules(prefix=outside):
+            if not f"{name}.".startswith(f"{inside}.") and _has_rows(module, experts):
                 # JetMoE's attention calls two other methods of its experts, and not the forward.
                 apart = hasattr(modules[outside], "map") and hasattr(modules[outside], "reduce")
                 return modules[outside.rpartition(".")[0] if apart else outside]
         inside = outside
     return None
+
+
+def _has_rows(module: nn.Module, count: int) -> bool:
+    """Whether a module itself has a matrix of so many rows, however its weight is stored."""
+    own = module.parameters(recurse=False)
+    matrix = any(each.ndim == 2 and len(each) == count for each in own)
+    return matrix or getattr(module, "out_features", None) == count

@@ -199,6 +199,24 @@ def test_rows_that_are_of_no_token_are_one_sentence(way: Any) -> None:
     )
 
 
+def test_a_router_of_another_library_is_found(wrapped: Any) -> None:
+    class Packed(nn.Module):
+        """Stores no matrix with a row for each of its results."""
+
+        def __init__(self, weight: torch.Tensor) -> None:
+            super().__init__()
+            self.in_features, self.out_features = weight.shape[1], len(weight)
+            self.packed = nn.Parameter(weight.flatten(), requires_grad=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.packed.view(self.out_features, self.in_features).t()
+
+    model = put(built("phi"), pairs)
+    for layer in model.model.layers:
+        layer.mlp.gate = Packed(layer.mlp.gate.weight)
+    assert any(site.routed for site in wrapped(model, "phi").sites)
+
+
 def test_experts_without_a_router_are_one_sentence() -> None:
     model = put(built("phi"), pairs)
     for layer in model.model.layers:
