@@ -213,6 +213,8 @@ def _value(name: str, value: Any, where: str) -> tuple[float, ...] | None:
             f"{where} has the {name} {value}; an item without a score cannot be compared, run it "
             "again or remove it from both files"
         )
+    if name in SUMMED and parts[1] <= 0:
+        raise SparsityError(f"{where} has a text of length {parts[1]} for {name}; remove the line")
     return tuple(float(part) for part in parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def compared_markdown(rows: Sequence[Row], missing: Sequence[str], a: str, b: st
 
 def compared_json(rows: Sequence[Row], missing: Sequence[str], a: str, b: str) -> str:
     """The file that scripts read: decisions as in gate.json."""
-    decided = [row.decided for row in rows]
+    decided = [{**row.decided, "figures": _finite(row.decided["figures"])} for row in rows]
     content = {
         "schema": SCHEMA,
         "a": a,
@@ -108,7 +109,7 @@ def compared_json(rows: Sequence[Row], missing: Sequence[str], a: str, b: str) -
         "decisions": decided,
         "not_in_both": list(missing),
     }
-    return json.dumps(content, indent=1) + "\n"
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def conclusion_of(rows: Sequence[Row]) -> tuple[dict[str, int], str]:
@@ -135,6 +136,11 @@ def _tables(rows: Sequence[Row]) -> Iterator[Table]:
                 Column("decision", tuple(row.decided["decision"] for row in own), "left"),
             ),
         )
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float | None]:
+    """As strict JSON has them: what is not finite is null."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def _side(row: Row, name: str) -> str:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.errors import SparsityError
-from pytest_sparsity.core.statistics import Interval, mcnemar, paired_mean, paired_proportion
-from pytest_sparsity.evaluation.logged_samples import LIKELIHOOD, SUMMED, LoggedTask, Sample
-from pytest_sparsity.sweep.changes import ACCURACY_TOLERANCE, PERPLEXITY_TOLERANCE, Change
-from pytest_sparsity.sweep.comparison import through
+from pytest_sparsity.core.statistics import Interval
+from pytest_sparsity.core.statistics.family import Evidence
+from pytest_sparsity.evaluation.logged_samples import SUMMED, LoggedTask, Sample
 from pytest_sparsity.sweep.regression import decide
-
-#: Bits per byte by which a text may be less likely: what raises perplexity by the tolerance for
-#: it, where a token has four bytes, as in English.
-BITS_TOLERANCE = math.log2(1 + PERPLEXITY_TOLERANCE) / 4
+from pytest_sparsity.sweep.sample_scores import change_of_scores, change_of_texts
 
 _DIFFER = {
     "doc_hash": "is another question in the two files",
@@ -41,6 +36,8 @@ class SampleComparison:
         p_value: of McNemar's exact test, for right and wrong.
         before: mean of the first run.
         now: mean of the second run.
+        evidence: that it is worse, in items shared with other decisions; None where nothing was
+            compared.
     """
 
     task: str
@@ -51,6 +48,7 @@ class SampleComparison:
     p_value: float | None = None
     before: float | None = None
     now: float | None = None
+    evidence: Evidence | None = None
 
     @property
     def id(self) -> str:
@@ -126,7 +124,7 @@ def _compare(
             if reason:
                 found.append(SampleComparison(name, title, Decision.NOT_COMPARABLE, reason))
                 continue
-            found.append(_decided(name, title, metric, pairs, lower, seed))
+            found.append(_decided(name, title, metric, ids, pairs, lower, seed))
             if len(ids) < max(len(was), len(is_now)):
                 found[-1] = _with(found[-1], len(ids), len(was), len(is_now))
     if not found:
@@ -166,7 +164,7 @@ def _metrics(pairs: Pairs) -> list[str]:
 
 
 def _decided(
-    task: str, title: str, metric: str, pairs: Pairs, lower: bool, seed: int
+    task: str, title: str, metric: str, ids: Sequence[str], pairs: Pairs, lower: bool, seed: int
 ) -> SampleComparison:
     was, is_now = ([each.values[metric] for each in side] for side in zip(*pairs, strict=True))
     first = [value for value in was if value is not None]
@@ -176,84 +174,30 @@ def _decided(
         return SampleComparison(task, title, Decision.NOT_COMPARABLE, reason)
     if first == second and all(a.answer is not None and a.answer == b.answer for a, b in pairs):
         reason = f"equal to the last digit ({len(pairs)} items)"
-        return SampleComparison(task, title, Decision.OK, reason)
+        same = Evidence(f"compare {task}: {title}", 1.0)
+        return SampleComparison(task, title, Decision.OK, reason, evidence=same)
     if metric in SUMMED:
         if other := [a for a, b in zip(first, second, strict=True) if a[1] != b[1]]:
             reason = f"a text of length {other[0][1]:g} before has another length now"
             return SampleComparison(task, title, Decision.NOT_COMPARABLE, reason)
-        found = _summed(metric, first, second, seed)
+        found = change_of_texts(metric, first, second, seed)
     else:
-        found = _scores(metric, [a for (a,) in first], [b for (b,) in second], lower, seed)
+        found = change_of_scores(metric, [a for (a,) in first], [b for (b,) in second], lower, seed)
+    change = found.change
     return SampleComparison(
         task,
         title,
-        decide(found.interval, found.tolerance),
-        found.text,
-        found.interval,
-        found.p_value,
-        found.before,
-        found.now,
+        decide(change.interval, change.tolerance),
+        change.text,
+        change.interval,
+        change.p_value,
+        change.before,
+        change.now,
+        found.evidence(f"compare {task}: {title}", task, ids),
     )
-
-
-def _summed(
-    metric: str,
-    before: Sequence[tuple[float, ...]],
-    now: Sequence[tuple[float, ...]],
-    seed: int,
-) -> Change:
-    """Likelihood of whole texts: the same for any tokenizer."""
-    lengths = [length for _, length in before]
-    less = [a - b for (a, _), (b, _) in zip(before, now, strict=True)]
-    found = paired_mean(less, lengths, seed=seed)
-    was, is_now = (-math.fsum(a for a, _ in side) / math.fsum(lengths) for side in (before, now))
-    if metric == "bits_per_byte":
-        change = through(lambda nats: nats / math.log(2), found)
-        text = f"bits per byte {change:+.4f} over {change.n} texts, tolerated {BITS_TOLERANCE:.4f}"
-        return Change(change, BITS_TOLERANCE, text, was / math.log(2), is_now / math.log(2))
-    change = through(math.expm1, found)
-    share = BITS_TOLERANCE * math.log(2) if metric == "byte_perplexity" else PERPLEXITY_TOLERANCE
-    text = f"{metric} {_percent(change)} % over {change.n} texts, tolerated {100 * share:.2g} %"
-    return Change(change, share, text, math.exp(was), math.exp(is_now))
-
-
-def _scores(
-    metric: str, before: Sequence[float], now: Sequence[float], lower: bool, seed: int
-) -> Change:
-    n = len(before)
-    was, is_now = math.fsum(before) / n, math.fsum(now) / n
-    if metric == LIKELIHOOD:
-        less = [a - b for a, b in zip(before, now, strict=True)]
-        change = through(math.expm1, paired_mean(less, seed=seed))
-        text = f"perplexity {_percent(change)} % over {n} items, "
-        text += f"tolerated {100 * PERPLEXITY_TOLERANCE:g} %"
-        return Change(change, PERPLEXITY_TOLERANCE, text, math.exp(-was), math.exp(-is_now))
-    values = {*before, *now}
-    if values <= {0.0, 1.0}:
-        right = [[(value == 1) != lower for value in side] for side in (before, now)]
-        change, p_value = paired_proportion(*right), mcnemar(*right)
-        lost = sum(a and not b for a, b in zip(*right, strict=True))
-        won = sum(b and not a for a, b in zip(*right, strict=True))
-        text = (
-            f"{metric} worse by {_percent(change)} points over {n} items, {lost} lost and {won} "
-            f"won, McNemar p = {p_value:.2g}, tolerated {100 * ACCURACY_TOLERANCE:g} points"
-        )
-        return Change(change, ACCURACY_TOLERANCE, text, was, is_now, p_value)
-    worse = [(b - a) if lower else (a - b) for a, b in zip(before, now, strict=True)]
-    share = min(values) >= 0 and max(values) <= 1
-    change = paired_mean(worse, seed=seed, bounds=(-1, 1) if share else None)
-    tolerance = ACCURACY_TOLERANCE if share else 0.0
-    text = f"{metric} worse by {change:+.4g} over {n} items, tolerated {tolerance:g}"
-    if change.note:
-        text += f"; {change.note}"
-    return Change(change, tolerance, text, was, is_now)
 
 
 def _with(found: SampleComparison, both: int, before: int, now: int) -> SampleComparison:
     """The comparison, telling of items that one run alone has."""
     reason = f"{found.reason}; {both} items are in both of {now} now and {before} before"
     return replace(found, reason=reason)
-
-
-def _percent(change: Interval) -> str:
-    return f"{100 * change.estimate:+.2f} [{100 * change.low:+.2f}, {100 * change.high:+.2f}]"

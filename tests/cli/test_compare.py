@@ -107,6 +107,24 @@ def test_undecided_is_10_with_strict(finished_report, tmp_path):
     assert main(["compare", str(finished_report), str(other), "--strict"]) == 10
 
 
+def test_one_document_decides_nothing(finished_report, tmp_path):
+    def cut(content: dict[str, Any]) -> None:
+        other_weights(content)
+        for name in content["measured"].keys() & {"documents", "items", "prompts"}:
+            del content["measured"][name][1:]
+
+    other = changed(finished_report, tmp_path / "other", cut)
+    assert main(["compare", str(finished_report), str(other), "--strict", "--json=c.json"]) == 10
+    text = Path("c.json").read_text()
+    (found,) = [
+        each
+        for each in json.loads(text)["decisions"]
+        if each["id"] == "tiny-random-teal-0.50-perplexity:austen"
+    ]
+    assert (found["decision"], found["figures"]["low"]) == ("inconclusive", None)
+    assert "1 are in both of 1 now and 12 before" in found["reason"]
+
+
 def test_other_tokenizers_are_told_and_tasks_compared(finished_report, tmp_path, capsys):
     def retokenized(content: dict[str, Any]) -> None:
         other_weights(content)

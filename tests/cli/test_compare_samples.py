@@ -142,6 +142,13 @@ def test_bits_per_byte_of_whole_texts():
     assert found["figures"]["change"] == pytest.approx(0.01 * total)
 
 
+def test_long_texts_do_not_overflow():
+    for name, value in (("a", -1.0), ("b", -1500.0)):
+        write(name, [line(n, perplexity=value - n) for n in range(9)])
+    code, (found,) = compared("a", "b")
+    assert (code, found["decision"], found["figures"]["now"]) == (1, "regressed", None)
+
+
 def test_scores_that_are_better_when_lower():
     def errors(more: float) -> list[dict[str, Any]]:
         return [line(number, wer=0.1 + 0.01 * (number % 7) + more) for number in range(60)]
@@ -217,6 +224,8 @@ def broken(what: str) -> Sequence[Any]:
         lines.append(lines[7])
     elif what == "nan":
         lines[7]["acc"] = float("nan")
+    elif what == "no length":
+        lines = [line(0, bits_per_byte=[-3.0, 9]), line(1, bits_per_byte=[-3.0, 0])]
     elif what == "no id":
         del lines[7]["doc_id"], lines[7]["doc_hash"]
     elif what == "no metrics":
@@ -234,6 +243,7 @@ def broken(what: str) -> Sequence[Any]:
         ("no id", "line 8 has no doc_id, so its item cannot be paired"),
         ("no metrics", "line 8 does not say in `metrics` which of its fields are scores"),
         ("no value", "line 8 lacks the metric acc"),
+        ("no length", "line 2 has a text of length 0 for bits_per_byte"),
         ("empty", "it is empty; run the task again"),
         ("number", "line 1 is no logged item"),
     ],
