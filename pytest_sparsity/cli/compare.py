@@ -18,6 +18,7 @@ from pytest_sparsity.core.exit_codes import ExitCode
 from pytest_sparsity.core.files import atomic_write, check_writable
 from pytest_sparsity.settings.options import DEFAULT_MODEL
 from pytest_sparsity.settings.options import OPTIONS as TABLE
+from pytest_sparsity.settings.parsing import fraction
 
 if TYPE_CHECKING:
     from pytest_sparsity.reporting.compared import Row
@@ -52,6 +53,13 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("a", metavar="A", help="what was before")
     parser.add_argument("b", metavar="B", help="what is held against it")
     parser.add_argument("--strict", action="store_true", help="undecided is not good enough")
+    parser.add_argument(
+        "--run-error",
+        default="0.01",
+        metavar="X",
+        help="as --sparsity-run-error: chance that a comparison in which nothing is worse is red; "
+        "default: %(default)s",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the decisions")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
     parser.add_argument(
@@ -88,6 +96,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(given: argparse.Namespace) -> ExitCode:
     """Compare, print and write."""
+    with own_options("run-error"):
+        given.run_error = fraction("run-error", given.run_error)
     sides = (side_of("A", given.a), side_of("B", given.b))
     for option in ("json", "markdown"):
         if (path := getattr(given, option)) is not None:
@@ -128,6 +138,7 @@ def _tell(given: argparse.Namespace, rows: list[Row], missing: list[str]) -> Exi
 def _of_samples(given: argparse.Namespace, sides: tuple[Side, Side]) -> tuple[list[Row], list[str]]:
     from pytest_sparsity.evaluation.logged_samples import read_tasks
     from pytest_sparsity.reporting.compared import rows_of_samples
+    from pytest_sparsity.sweep.held import held_for_run
     from pytest_sparsity.sweep.sample_changes import compare_samples
 
     if asked := _asked(given):
@@ -136,6 +147,7 @@ def _of_samples(given: argparse.Namespace, sides: tuple[Side, Side]) -> tuple[li
         )
     before, now = (read_tasks(side.files, side.option, given.metric) for side in sides)
     found = compare_samples(before, now, seed=0, other_prompts=given.other_prompts)
+    found = held_for_run(found, error=given.run_error, seed=0)
     alone = [("A", before.keys() - now.keys()), ("B", now.keys() - before.keys())]
     named = len(before) + len(now) > 2
     missing = [f"{side} alone has task {task}" for side, own in alone for task in sorted(own)]
@@ -144,6 +156,7 @@ def _of_samples(given: argparse.Namespace, sides: tuple[Side, Side]) -> tuple[li
 
 def _of_runs(given: argparse.Namespace, sides: tuple[Side, Side]) -> tuple[list[Row], list[str]]:
     from pytest_sparsity.reporting.compared import rows_of_cells
+    from pytest_sparsity.sweep.held import held_for_run
     from pytest_sparsity.sweep.two_runs import compare_runs
 
     asked = _asked(given)
@@ -169,7 +182,9 @@ def _of_runs(given: argparse.Namespace, sides: tuple[Side, Side]) -> tuple[list[
             else measure(side, model, options, like, given.report / side.option.lower(), _say)
             for side in sides
         )
-    found = compare_runs(before, now, seed=int(options.get("seed", "0")))
+    seed = int(options.get("seed", "0"))
+    found = compare_runs(before, now, seed=seed)
+    comparisons = held_for_run(found.comparisons, error=given.run_error, seed=seed)
     missing = [f"A alone has {id}" for id in found.only_before]
     missing += [f"B alone has {id}" for id in found.only_now]
     missing += [f"{was} of A is {now} of B" for was, now in found.names.items()]
@@ -178,7 +193,7 @@ def _of_runs(given: argparse.Namespace, sides: tuple[Side, Side]) -> tuple[list[
             "the tokenizers of A and B cut text differently: of what is counted in tokens "
             "(perplexity, divergence, greedy text) nothing is compared"
         )
-    return rows_of_cells(found.comparisons), missing
+    return rows_of_cells(comparisons), missing
 
 
 def _asked(given: argparse.Namespace) -> Mapping[str, str]:

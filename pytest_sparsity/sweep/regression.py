@@ -176,7 +176,8 @@ def judge_damage(
         return AccuracyComparison(cell, Decision.NOT_COMPARABLE, reason, part=DAMAGE)
 
     for pair in ((now, before), (dense_now, dense_before)):
-        if reason := difference(*pair, across=True):
+        reason = difference(*pair, across=True) or other_text(cell.kind, common_units(*pair))
+        if reason:
             return refused(reason)
     for sparse, dense in ((now, dense_now), (before, dense_before)):
         if not same_weights(sparse, dense) and cell.configuration.weights == LOADED:

@@ -121,7 +121,7 @@ def test_one_document_decides_nothing(finished_report, tmp_path):
         for each in json.loads(text)["decisions"]
         if each["id"] == "tiny-random-teal-0.50-perplexity:austen"
     ]
-    assert (found["decision"], found["figures"]["low"]) == ("inconclusive", None)
+    assert (found["decision"], found["figures"]["high"]) == ("inconclusive", None)
     assert "1 are in both of 1 now and 12 before" in found["reason"]
 
 
@@ -267,6 +267,7 @@ def test_files(finished_report, model_folder, tmp_path, git_in):
         (["report", "nan"], "line 1 is damaged (NaN is no number)"),
         (["report", "twice"], "is in it 2 times"),
         (["report", "tiny-random", "--documents=0"], "--documents '0': use a whole number"),
+        (["report", "copy", "--run-error=2"], "--run-error '2': use a fraction above 0"),
         (
             ["report", "tiny-random", "--tasks=nothing"],
             "task:nothing is not in the report that",

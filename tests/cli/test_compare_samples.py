@@ -144,14 +144,14 @@ def test_bits_per_byte_of_whole_texts():
 
 def test_long_texts_do_not_overflow():
     for name, value in (("a", -1.0), ("b", -1500.0)):
-        write(name, [line(n, perplexity=value - n) for n in range(9)])
+        write(name, [line(n, perplexity=value * (1 + n / 90)) for n in range(30)])
     code, (found,) = compared("a", "b")
     assert (code, found["decision"], found["figures"]["now"]) == (1, "regressed", None)
 
 
 def test_scores_that_are_better_when_lower():
     def errors(more: float) -> list[dict[str, Any]]:
-        return [line(number, wer=0.1 + 0.01 * (number % 7) + more) for number in range(60)]
+        return [line(n, wer=0.1 + 0.01 * (n % 7) + more * (1 + n % 3)) for n in range(60)]
 
     write("a", errors(0.0))
     write("b", errors(0.1))
@@ -171,6 +171,25 @@ def test_one_item_decides_nothing():
     write("b", accuracy([False]))
     code, (found,) = compared("a", "b", "--strict")
     assert (code, found["decision"]) == (10, "inconclusive")
+
+
+def test_one_of_many_is_suspect():
+    """Worse by itself, as one of thirty tasks may be: yellow, unless more error is asked for."""
+    worse = [right and number > 14 for number, right in enumerate(BEFORE)]
+    for task in range(30):
+        write("a", accuracy(BEFORE), task=f"task{task}")
+        write("b", accuracy(worse if task == 3 else BEFORE[::-1]), task=f"task{task}")
+    for folder in ("a", "b"):
+        for path in Path(folder).rglob("results_*"):
+            path.unlink()
+    code, found = compared("a", "b", "--strict", "--run-error=0.000001")
+    (one,) = [each for each in found if each["id"] == "task3: acc"]
+    assert (code, one["decision"]) == (10, "suspect")
+    assert "as one of 30 decisions may be by chance" in one["reason"]
+    code, found = compared("a", "b", "--run-error=0.9")
+    (one,) = [each for each in found if each["id"] == "task3: acc"]
+    assert (code, one["decision"]) == (1, "regressed")
+    assert "holds for the run" in one["reason"]
 
 
 def test_items_of_one_side_are_told():

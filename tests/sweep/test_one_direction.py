@@ -29,7 +29,15 @@ WAY = (*NAMES, *STORES, *MEASURING, "resolve", *JUDGING, "looking", "skipped", "
 #: What is made of sessions and of their records.
 READERS = (
     *("baseline", "comparable", "changes", "regression", "renaming", "two_runs"),
-    *("sample_changes", "known_spreads", "past_runs", "forecast", "make_forecast"),
+    *(
+        "sample_scores",
+        "sample_changes",
+        "held",
+        "known_spreads",
+        "past_runs",
+        "forecast",
+        "make_forecast",
+    ),
     *("propose", "neurons", "sanity"),
 )
 ORDER = (*WAY, *READERS)
