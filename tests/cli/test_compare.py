@@ -39,7 +39,7 @@ def worse(model_folder: Path) -> Path:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(0.4 * torch.randn(parameter.shape, generator=generator))
     model.save_pretrained(folder)
     return folder
 
