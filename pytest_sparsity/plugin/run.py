@@ -104,7 +104,8 @@ class Run:
 
     def collect(self, sent: Sent) -> None:
         """Take what one test sent."""
-        self.family.collect(sent)
+        if sent.decided:
+            self.family.collect(sent)
         self.decisions += sent.decisions
         self.timed += sent.timed
         self.checks += sent.checks
