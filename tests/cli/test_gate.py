@@ -21,6 +21,8 @@ from pytest_sparsity.cli.gate import conclusion
         (0, {"ok": 3, "inconclusive": 1, "not comparable": 2}, False, 0),
         (0, {"ok": 3, "inconclusive": 1}, True, 10),
         (0, {"ok": 3, "not comparable": 1}, True, 10),
+        (0, {"ok": 3, "suspect": 1}, True, 10),
+        (0, {"ok": 3, "suspect": 1}, False, 0),
         (0, {"inconclusive": 1}, False, 0),
         (1, {"ok": 3, "regressed": 1}, False, 1),
         (1, {"regressed": 1, "inconclusive": 1}, True, 1),
