@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,13 @@ def read_tensors(folder: Path, dtype: torch.dtype, kind: type) -> dict[str, torc
         ValueError: a name stands in two files, or a file holds something else.
     """
     tensors: dict[str, torch.Tensor] = {}
+    early = version("transformers") < "5"
     for path in weight_files(folder):
         for name, tensor in _readable(path):
             if name in tensors:
                 raise ValueError(f"the tensor {name} stands in {path.name} and in another file")
-            if tensor.is_floating_point() and dtype_of(kind, name, dtype) == dtype:
+            kept = tensor.ndim < 2 and early  # before version 5 it decides by what is built
+            if tensor.is_floating_point() and not kept and dtype_of(kind, name, dtype) == dtype:
                 tensor = tensor.to(dtype)
             tensors[name] = tensor
     return tensors
@@ -160,7 +163,8 @@ def _lost_by_tying(
         for keys in owners.values()
         if len(keys) > 1
         for key in keys
-        if key in tensors and not torch.equal(tensors[key], parameters[key].detach())
+        if key in tensors
+        and not torch.equal(tensors[key].to(parameters[key].dtype), parameters[key].detach())
     ]
 
 

@@ -107,7 +107,7 @@ def test_more_tokens_than_the_embedding_has_rows_are_one_sentence(tiny: Any) -> 
         check_vocabulary(tokenizer, 257, "some")
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "mpt", "gemma3", "llama4"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "mpt", "gemma3"])
 def test_the_number_of_positions_is_that_of_the_part_for_text(kind: str) -> None:
     model = load_model(f"tiny:{kind}", dtype="float32")
     text = model.model.config.get_text_config()

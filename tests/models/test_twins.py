@@ -185,6 +185,8 @@ def dtypes_of(model: Any) -> dict[str, torch.dtype]:
 
 @pytest.mark.parametrize("kind", ["xglm", "openai-gpt", "falcon_h1", "glm4_moe", "inkling_text"])
 def test_a_twin_in_bfloat16_is_built_as_a_folder_of_it_is_loaded(kind: str, tmp_path: Path) -> None:
+    if kind not in transformers.CONFIG_MAPPING:
+        pytest.skip(f"this transformers has no {kind}")
     twin = load_model(f"tiny:{kind}", dtype="float32")
     plain = transformers.AutoModelForCausalLM.from_config(twin.model.config)
     plain.save_pretrained(tmp_path)
