@@ -231,11 +231,15 @@ def _tables(arguments: argparse.Namespace) -> Iterator[str]:
             if old is not None:
                 fewer = arguments.runs // 4
                 known = simulate(kind, n, part=style, runs=fewer, looks=looks, make=old)
-                wider = found.width / known.width if known.width else math.inf
-                cells += [f"{100 * known.held:.1f}", f"{wider:.2f} times"]
+                cells += [f"{100 * known.held:.1f}", _ratio(found.width, known.width)]
             else:
                 cells += ["", f"{found.width:.3g}"]
             yield f"| {kind.name} | {n} | {' | '.join(cells)} |"
+
+
+def _ratio(width: float, before: float) -> str:
+    """Width over that of before; empty where there is none, or was none."""
+    return "" if math.isnan(width) or not before else f"{width / before:.2f} times"
 
 
 def exact_misses(n: int, gain: float, loss: float, limits: Any) -> tuple[float, float]:
