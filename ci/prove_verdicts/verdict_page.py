@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 
 from judging import State
 from other_rules import NAMES
+from populations import gate
 from runs import ONCE, OURS, SWEEP, UNADJUSTED, Counted
 from scenarios import BUNDLED, CORPORA, GATED, NOTHING_WRONG, TRUTH, all_worse, one_worse
 from scipy.stats import binomtest
@@ -41,6 +44,8 @@ def page(
             looks=len(SWEEP["perplexity"]),
             targets=_targets(results),
             nothing_wrong=_nothing_wrong(results),
+            really_worse=_really_worse(known, results),
+            red_at_truth=_red_at_truth(results),
             budgets=_budgets(results),
             worse=_worse(results),
             measured=_measured(known),
@@ -83,6 +88,29 @@ def _table(rows: Sequence[Mapping[str, object]]) -> str:
 
 def _nothing_wrong(results: Mapping[str, Counted]) -> str:
     return _table([_gated(name, results[name]) for name in NOTHING_WRONG if name in results])
+
+
+def _really_worse(known: Mapping[str, Values], results: Mapping[str, Counted]) -> str:
+    """Cells whose change is beyond what is tolerated over all units that were measured."""
+    found = []
+    for name, variant in NOTHING_WRONG.items():
+        for each in gate(known, variant):
+            if each.truth > each.limit and name in results:
+                states, runs = results[name].states[OURS][each.id], results[name].runs
+                worse = math.expm1(each.truth) if each.relative else each.truth
+                found.append(
+                    f"{name}: {each.id} by {100 * worse:.1f} % over its {each.units} units, red in "
+                    f"{share(states[State.RED.value], runs)} % of runs"
+                )
+    return "; ".join(found) or "none"
+
+
+def _red_at_truth(results: Mapping[str, Counted]) -> str:
+    """The decisions that are red most often where each budget is exactly at the truth."""
+    if TRUTH not in results:
+        return "none"
+    red = Counter({id: c[State.RED.value] for id, c in results[TRUTH].states[OURS].items()})
+    return ", ".join(f"{id} {count}" for id, count in red.most_common(4) if count) or "none"
 
 
 def _gated(name: str, found: Counted) -> dict[str, object]:
