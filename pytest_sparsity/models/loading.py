@@ -23,7 +23,6 @@ from pytest_sparsity.models.folder import (
     weight_files,
 )
 from pytest_sparsity.models.language_model import LanguageModel
-from pytest_sparsity.models.libraries import check_foreign_layers_run
 from pytest_sparsity.models.prepare import prepare_model
 from pytest_sparsity.models.remote_code import check_trusted, code_class, needed_code
 from pytest_sparsity.models.tensors import (
@@ -170,6 +169,8 @@ def finished(
     Raises:
         SparsityError: it cannot be mapped to sites.
     """
+    from pytest_sparsity.models.libraries import check_foreign_layers_run  # imports torch
+
     # On, it would take spaces out of decoded text; which versions turn it on differs.
     tokenizer.clean_up_tokenization_spaces = False
     use_linear_layers(model)
