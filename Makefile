@@ -54,6 +54,7 @@ check: venv
 	$(bin)/ruff check
 	$(bin)/mypy
 	$(bin)/mypy ci/prove_gate/*.py
+	MYPYPATH=ci/prove_gate $(bin)/mypy ci/prove_verdicts/*.py
 	$(bin)/mypy ci/*.py
 
 venv: $(VENV)/.stamp

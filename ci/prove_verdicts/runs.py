@@ -161,7 +161,7 @@ def _count(
             of_rule.setdefault(each.population.id, Counter())[state.value] += 1
         counted.red[name] += State.RED in states
     counted.marked += any(state in (State.RED, State.SUSPECT) for state in finals[OURS])
-    others = set()
+    others: set[str] = set()
     for each in found:
         if each.population.now.size:
             first = each.seen[: amounts[each.population.kind][0]]

@@ -52,10 +52,9 @@ def page(
         )
     )
     for section in KEPT:
-        kept = re.search(_marks(section), before, re.DOTALL)
-        if kept:
-            whole = kept.group(0)
-            text = re.sub(_marks(section), lambda _, whole=whole: whole, text, flags=re.DOTALL)
+        kept, place = (re.search(_marks(section), each, re.DOTALL) for each in (before, text))
+        if kept and place:
+            text = text[: place.start()] + kept.group(0) + text[place.end() :]
     return text
 
 
