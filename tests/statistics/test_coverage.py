@@ -35,10 +35,10 @@ def _kind(kinds, name: str):
     return next(kind for kind in kinds if kind.name == name)
 
 
-def _holds(found, runs: int, at_least: float) -> None:
-    """The coverage is no more than 1.5 standard errors below ``at_least``."""
+def _holds(found, runs: int, at_least: float, errors: float = 1.5) -> None:
+    """The coverage is no more than so many standard errors below ``at_least``."""
     error = math.sqrt(at_least * (1 - at_least) / runs)
-    assert found.held >= at_least - 1.5 * error, f"{found.held:.1%} of {runs}"
+    assert found.held >= at_least - errors * error, f"{found.held:.1%} of {runs}"
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ def test_three_looks_together(script: ModuleType) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [4, 8, 20, 64, 400])
+@pytest.mark.parametrize("n", [4, 8, 20, 64])
 @pytest.mark.parametrize("looks", [1, 3])
 def test_every_kind(script: ModuleType, n: int, looks: int) -> None:
     for part, kinds in (("mean", script.OPEN), ("weighted", script.CLOSED), ("ratio", script.OPEN)):
         make = script.now(part, resamples=1000)
         for kind in kinds:
             found = script.simulate(kind, n, part=part, runs=300, looks=looks, make=make, seed=2)
-            _holds(found, 300, 0.93)
+            _holds(found, 300, 0.93, errors=3)  # of some 200 counts
 
 
 def test_misses_are_counted_on_their_side(script: ModuleType) -> None:
