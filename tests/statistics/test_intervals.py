@@ -112,8 +112,8 @@ def test_equal_differences_tell_nothing_of_their_spread() -> None:
     interval = paired_mean([0.1] * 23, seed=0)
     assert interval.estimate == pytest.approx(0.1)
     assert (interval.low, interval.high, interval.detectable) == (-math.inf, math.inf, math.inf)
-    # 1 in 24 would differ: (23 / 24) ** 90 is below the tail that 91 units take.
-    assert interval.note == "no limits: all 23 are equal, 91 might do"
+    # 1 in 24 would differ: (23 / 24) ** 91 is below the tail that 92 units take.
+    assert interval.note == "no limits: all 23 are equal, 92 might do"
 
 
 def test_equal_ratio_in_documents_of_all_lengths_is_equal_all_the_same() -> None:
@@ -129,7 +129,7 @@ def test_many_equal_units_set_no_limit_on_the_side_of_the_others() -> None:
     assert math.isfinite(interval.low)
     assert interval.low <= 0
     assert interval.high == math.inf
-    assert interval.note == "no limit: 20 are too few or too alike, 39 might do"
+    assert interval.note == "no limit: 20 are too few or too alike, 40 might do"
     many = paired_mean(([0.0] * 18 + [1.0, 2.0]) * 3, seed=0)
     assert math.isfinite(many.high)
     assert many.note == ""

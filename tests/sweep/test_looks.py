@@ -72,7 +72,7 @@ def test_what_stands_out_alone_draws_more_and_is_suspect(session):
     limited(session, change.low - 3 * (change.high - change.low))
     (verdict, *_) = session.judge(CELL)
     assert (verdict.outcome, verdict.look) == (Outcome.FAIL, 1)
-    (verdict, *_) = session.judge(CELL, level=verdict.evidence.p / 1e9)
+    (verdict, *_) = session.judge(CELL, level=0.0)  # nothing is red by itself
     assert (verdict.outcome, verdict.look) == (Outcome.SUSPECT, 2)
     assert "suspect, budget <= " in verdict.message
     assert "alone" in verdict.message
