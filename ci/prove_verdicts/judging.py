@@ -192,4 +192,5 @@ def _evidence(population: Population, seen: Indices, looks: int, sample: str) ->
             found, estimate=ratio - 1, error=ratio * found.error, values=ratio * found.values
         )
         limit = math.expm1(limit)
-    return beyond(population.id, sample, found, limit, counted=counted, looks=looks)
+    bounds = None if counted else population.bounds
+    return beyond(population.id, sample, found, limit, counted=counted, bounds=bounds, looks=looks)

@@ -14,7 +14,7 @@ from pytest_sparsity.core.decision import Decision
 from pytest_sparsity.core.statistics import Influence, Interval
 from pytest_sparsity.core.statistics.family import Evidence
 from pytest_sparsity.models.compression.names import LOADED
-from pytest_sparsity.sweep.cell import PERPLEXITY, Cell
+from pytest_sparsity.sweep.cell import GENERATION, PERPLEXITY, Cell
 from pytest_sparsity.sweep.changes import (
     FROM_DENSE,
     Change,
@@ -26,6 +26,7 @@ from pytest_sparsity.sweep.changes import (
 from pytest_sparsity.sweep.comparable import common_units, difference, other_text, same_weights
 from pytest_sparsity.sweep.evidence import beyond
 from pytest_sparsity.sweep.influences import influence_of_change, influence_of_damage
+from pytest_sparsity.sweep.metric import DIFFERENCE
 from pytest_sparsity.sweep.record import Record
 
 #: What a comparison is of, beside the cell itself.
@@ -215,5 +216,8 @@ def _decided(cell: Cell, found: Change, of_units: Influence, part: str = "") -> 
         found.now,
     )
     id = f"gate {decided.id}"
-    against = beyond(id, cell.subject, of_units, found.tolerance, counted=right_or_wrong)
+    bounds = DIFFERENCE if cell.kind == GENERATION and not part else None
+    against = beyond(
+        id, cell.subject, of_units, found.tolerance, counted=right_or_wrong, bounds=bounds
+    )
     return replace(decided, evidence=against)

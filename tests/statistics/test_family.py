@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from pytest_sparsity.core.statistics.family import LOST_AND_WON, Evidence, adjusted
-from pytest_sparsity.core.statistics.tails import repeated, upper_tail
+from pytest_sparsity.core.statistics.tails import bounded_tail, repeated, upper_tail
 
 DOCUMENTS = 32
 
@@ -150,3 +150,32 @@ def test_impossible_input_is_named(made, said):
 def test_evidence_crosses_processes():
     made = Evidence.of_units("c", "s", {"d": 1.0, "e": 0.5}, added=LOST_AND_WON, looks=2)
     assert Evidence.from_json(made.to_json()) == made
+
+
+def test_few_bounded_units_have_the_tail_that_their_bounds_leave() -> None:
+    """Seven of eight shares near 1 and one at 0.9: Student's t is sure, eight units cannot be."""
+    excess = {str(n): 0.1 for n in range(7)} | {"7": 0.09}
+    free = Evidence.of_units("c", "s", excess)
+    held = Evidence.of_units("c", "s", excess, bounds=(-0.9, 0.1))
+    assert free.p < 1e-8
+    # At a mean of 0.9 all eight are 1 in up to 0.9 ** 8 of samples.
+    assert 0.9**8 * 0.9 < held.p <= 1
+    assert held.units == ()
+    assert Evidence.from_json(held.to_json()) == held
+    many = {str(n): 0.1 - 0.001 * n for n in range(20)}
+    by_bounds = Evidence.of_units("c", "s", many, bounds=(-0.9, 0.1))
+    assert by_bounds.p == Evidence.of_units("c", "s", many).p
+
+
+@pytest.mark.parametrize("mean", [0.2, 0.5, 0.9])
+def test_the_tail_of_bounded_units_is_never_too_short(mean: float) -> None:
+    """Of 0 and 1, for which the chances are known: P(p <= a) is at most a, whatever a."""
+    n = 8
+    chances = stats.binom.pmf(range(n + 1), n, mean)
+    found = [
+        bounded_tail([1 - mean] * k + [-mean] * (n - k), (-mean, 1 - mean)) for k in range(n + 1)
+    ]
+    for level in (1e-4, 1e-3, 0.01, 0.05):
+        assert sum(chance for chance, p in zip(chances, found, strict=True) if p <= level) <= level
+    assert found[0] == 1.0
+    assert found[-1] == pytest.approx(mean**n)

@@ -40,6 +40,23 @@ def upper_tail(values: Sequence[float]) -> float:
     return float(stats.t.sf(t, n - 1))
 
 
+def bounded_tail(values: Sequence[float], bounds: tuple[float, float]) -> float:
+    """The largest p-value that the mean of what ``values`` are drawn from is not above 0.
+
+    Holds for any number of values and any distribution between ``bounds``, the first of which is
+    negative and the second positive: Hoeffding (1963), "Probability inequalities for sums of
+    bounded random variables", Journal of the American Statistical Association 58:13-30, theorem 1.
+    """
+    low, high = bounds
+    allowed, seen = -low / (high - low), (float(np.mean(values)) - low) / (high - low)
+    if seen <= allowed:
+        return 1.0
+    seen = min(seen, 1.0)
+    return math.exp(
+        -len(values) * float(special.rel_entr([seen, 1 - seen], [allowed, 1 - allowed]).sum())
+    )
+
+
 def normal_score(t: npt.ArrayLike, df: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Student's t on the scale of a standard normal.
 
