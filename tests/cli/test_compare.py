@@ -68,6 +68,11 @@ def other_weights(content: dict[str, Any]) -> None:
         unit["log_likelihoods"] = [factor * value for value in unit["log_likelihoods"]]
 
 
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, without the ends of lines, which depend on the lengths of paths."""
+    return " ".join(capsys.readouterr().out.split())
+
+
 def decided(file: Path) -> dict[str, str]:
     return {each["id"]: each["decision"] for each in json.loads(file.read_text())["decisions"]}
 
@@ -132,7 +137,7 @@ def test_other_tokenizers_are_told_and_tasks_compared(finished_report, tmp_path,
 
     other = changed(finished_report, tmp_path / "other", retokenized)
     main(["compare", str(finished_report), str(other), "--json=c.json"])
-    assert "the tokenizers of A and B cut text differently" in capsys.readouterr().out
+    assert "the tokenizers of A and B cut text differently" in told(capsys)
     found = decided(Path("c.json"))
     assert found["tiny-random-dense-perplexity:austen"] == "not comparable"
     assert found["tiny-random-dense-task:sva"] == "ok"
@@ -141,7 +146,7 @@ def test_other_tokenizers_are_told_and_tasks_compared(finished_report, tmp_path,
 def test_other_data_are_exit_code_5(finished_report, tmp_path, capsys):
     other = changed(finished_report, tmp_path / "other", lambda c: c["key"].update(seed=7))
     assert main(["compare", str(finished_report), str(other)]) == 5
-    assert "the seeds differ: 7 now, 0 in the baseline" in capsys.readouterr().out
+    assert "the seeds differ: 7 now, 0 in the baseline" in told(capsys)
 
 
 def test_a_model_under_another_name_is_told(finished_report, tmp_path, capsys):
@@ -150,7 +155,7 @@ def test_a_model_under_another_name_is_told(finished_report, tmp_path, capsys):
 
     other = changed(finished_report, tmp_path / "other", named)
     assert main(["compare", str(finished_report), str(other)]) == 0
-    assert "tiny-random of A is tuned of B" in capsys.readouterr().out
+    assert "tiny-random of A is tuned of B" in told(capsys)
 
 
 def test_cells_of_one_side_are_told(finished_report, tmp_path, capsys):
@@ -159,9 +164,7 @@ def test_cells_of_one_side_are_told(finished_report, tmp_path, capsys):
     kept = [line for line in lines if "mean_residual" not in line]
     (tmp_path / "few" / RECORDS).write_text("\n".join(kept) + "\n")
     assert main(["compare", str(finished_report), "few"]) == 0
-    assert "A alone has tiny-random-teal-0.50-mean_residual-perplexity:austen" in (
-        capsys.readouterr().out
-    )
+    assert "A alone has tiny-random-teal-0.50-mean_residual-perplexity:austen" in told(capsys)
 
 
 # --- models and revisions

@@ -185,7 +185,7 @@ def test_the_page(rows):
     assert "| task | 1 | 50 | 25 | 2 | 1 | 1 |" in lines
     assert "| 1 % loss | +0.90 to +1.20 | 8 | 3 | 1 | 4 | 0 |" in lines
     assert "| **this gate**, regressed | 50 |" in lines
-    assert "| 1 % | 50 [15, 85] | 100 [51, 100] |" in lines
+    assert "| 1 % | 50 [7, 93] | 100 [40, 100] |" in lines
     assert "A loss of 1 % is caught nine times in ten with 58 documents." in text
     assert pages.accuracy_section([]) == "## Accuracy\nNot measured."
 

@@ -55,7 +55,7 @@ def test_drawn_runs_find_what_the_forecast_says(power, metric, amounts):
 @pytest.mark.slow  # the forecast of a whole sweep
 def test_the_section_takes_its_place_in_the_page(power, monkeypatch, tmp_path):
     page = tmp_path / "verdicts.md"
-    page.write_text(f"# Title\n\n{power.BEGIN}\nold\n{power.END}\n\n## After\n")
+    page.write_text(f"# Title\n\n{power.BEGIN}\nof last time\n{power.END}\n\n## After\n")
     monkeypatch.setattr(power, "PAGE", page)
     monkeypatch.setattr(power, "RUNS", 2)
     monkeypatch.setattr(power, "RUNS_ALONE", 2)
@@ -63,7 +63,7 @@ def test_the_section_takes_its_place_in_the_page(power, monkeypatch, tmp_path):
     text = page.read_text()
     assert text.startswith("# Title\n")
     assert text.endswith(f"{power.END}\n\n## After\n")
-    assert "old" not in text
+    assert "of last time" not in text
     assert "| perplexity:austen " in text
     assert "Of accuracy in all 54 cells" in " ".join(text.split())
 
