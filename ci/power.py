@@ -120,7 +120,9 @@ def _found_alone(each: Planned, way: Control) -> float:
     for values in _drawn(each, each.effect(way), RUNS_ALONE):
         for n in each.amounts:
             if _counts(each):
-                interval = paired_proportion(values[:n] >= 0, values[:n] <= 0, looks=looks)
+                interval = paired_proportion(
+                    (values[:n] >= 0).tolist(), (values[:n] <= 0).tolist(), looks=looks
+                )
                 # An item of value 1 was right in dense alone; one of 0 in both, or in neither.
             else:
                 interval = paired_mean(values[:n], seed=0, looks=looks)
