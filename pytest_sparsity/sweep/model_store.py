@@ -33,14 +33,17 @@ class ModelStore:
     given: Given | None
     own: Mapping[str, OwnModel] = field(default_factory=dict)
     _loaded: dict[str, LanguageModel] = field(default_factory=dict, init=False)
+    _sources: set[str] = field(default_factory=set, init=False)
 
     def load_all(self) -> dict[str, LanguageModel]:
-        """Load every model of the settings, by its short name.
+        """Every model of the settings, by its short name; each is loaded once.
 
         Raises:
             SparsityError: a model cannot be had, or two have the same short name.
         """
         for source in self.settings.models:
+            if source in self._sources:
+                continue
             found = self._load(source)
             known = self._loaded.get(found.name)
             if known is not None and known.source != source:
@@ -53,6 +56,7 @@ class ModelStore:
                 if self.given is not None:
                     check_given(self.given, found)
                 self._loaded[found.name] = found
+            self._sources.add(source)
         return self._loaded
 
     def _load(self, source: str) -> LanguageModel:

@@ -93,6 +93,7 @@ def test_models_are_loaded_when_one_is_needed(chosen: Settings, loads: list[str]
     assert store.load("x") is first
     assert loads == ["a/x", "b/y"]
     assert store.load_all()["x"] is first
+    assert loads == ["a/x", "b/y"]
 
 
 def test_two_models_of_one_name(chosen: Settings, loads: list[str]) -> None:
