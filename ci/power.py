@@ -73,7 +73,8 @@ def _section(forecast: Forecast, machine: str, when: str) -> str:
         f"run. *True*: in so many of {RUNS_ALONE} runs (alone) or {RUNS} (in the run) that were "
         "drawn from the same units an effect of that size was found: fewer where "
         "units are skewed, whose tail a decision holds for longer than the theory does. Of eight "
-        "prompts the theory is no guide.",
+        "prompts the theory is no guide: bounds of shares let hardly any be red "
+        "in the run, which neither column knows.",
     )
     after = (
         f"Of accuracy in all {len(accuracy)} cells the smallest effect is "
